@@ -1,0 +1,123 @@
+"""The fluid equilibrium of a replica under a workload.
+
+Rates in balance: lambda_j Delta prompts of type j arrive in one iteration and n_j leave, so n_j = lambda_j Delta at
+every stage. With W = sum_j lambda_j w_j and, for each piece i, rho_i = sum_j lambda_j c_ij, the iteration time solves
+Delta = max_i (a_i + rho_i Delta):
+
+    Delta* = max_i a_i / (1 - rho_i)     needs every rho_i < 1
+    M*     = Delta* W                    KV tokens
+    n_j*   = lambda_j Delta*             prompts of type j in each stage
+    throughput* = sum_j lambda_j R_j     output tokens/s
+
+Three outcomes: rho >= 1, no policy is stable [A, Prop. 1]; rho < 1 and M* > C, the offered load does not fit;
+rho < 1 and M* <= C, stabilizable. Source: model.md section 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from fluid.profile import StageProfile, stage_profile
+from fluid.region import Region, at_most, below_one, stability_region
+from fluid.replica import Replica
+from fluid.workload import Floats, Workload, finite_sum
+
+
+@dataclass(frozen=True, eq=False)
+class Equilibrium:
+    """What the fluid model says of a workload on a replica; made by `solve`.
+
+    `load` is rho = max_i rho_i; `iteration_time` Delta* (s), `kv_required` M* (tokens) and `inventory` n*
+    (prompts per stage, shape (J,)) are None where rho >= 1; `throughput` is the offered output tokens/s;
+    `max_rate_scale` the largest factor on all rates that stays in the region; `reason` says all that in words.
+    """
+
+    workload: Workload
+    replica: Replica
+    profile: StageProfile
+    region: Region
+    load: float
+    iteration_time: float | None
+    throughput: float
+
+    @property
+    def kv_capacity(self) -> int:
+        """C, tokens."""
+        return self.replica.kv_capacity
+
+    @cached_property
+    def inventory(self) -> Floats | None:
+        """n_j* = lambda_j Delta*, prompts of each type in each stage."""
+        return None if self.iteration_time is None else self.workload.rates * self.iteration_time
+
+    @cached_property
+    def kv_tokens(self) -> Floats | None:
+        """n_j* w_j, the KV tokens each type holds."""
+        return None if self.inventory is None else self.inventory * self.profile.kv_work
+
+    @cached_property
+    def kv_required(self) -> float | None:
+        """M* = sum_j n_j* w_j, tokens."""
+        return None if self.kv_tokens is None else finite_sum(self.kv_tokens)
+
+    @cached_property
+    def max_rate_scale(self) -> float:
+        """The largest factor on all rates that stays in the region."""
+        return self.region.max_rate_scale(self.workload.rates)
+
+    @property
+    def stable(self) -> bool:
+        """rho < 1, M* <= C, and every type fits."""
+        return self.limit is None
+
+    @property
+    def limit(self) -> str | None:
+        """The limit that is passed: "length" (a type never fits), "time" (rho >= 1), "memory" (M* > C), or None."""
+        if self.region.never_fits.size:
+            return "length"
+        if self.kv_required is None:
+            return "time"
+        return None if at_most(self.kv_required, self.kv_capacity) else "memory"
+
+    @property
+    def reason(self) -> str:
+        """One sentence: the outcome, what binds, and by how much."""
+        edge = f"{self.max_rate_scale:.4g} of these rates"
+        match self.limit:
+            case "length":
+                j = int(self.region.never_fits[0])
+                return (f'never fits: a request of type "{self.workload.names[j]}" grows to '
+                        f"{self.profile.peak[j]:,} KV tokens, the replica has {self.kv_capacity:,}")
+            case "time":
+                return (f"overloaded: the work alone takes {self.load:.4g} s per second (time); "
+                        f"the mix is stable up to {edge}")
+            case "memory":
+                return (f"overloaded: needs {self.kv_required:,.0f} KV tokens, the replica has "
+                        f"{self.kv_capacity:,} (memory); the mix is stable up to {edge}")
+        return (f"stable: needs {self.kv_required:,.0f} of {self.kv_capacity:,} KV tokens; memory binds at "
+                f"{self.workload.rate * self.max_rate_scale:.4g} requests/s, {edge}")
+
+
+def solve(workload: Workload, replica: Replica) -> Equilibrium:
+    """Solve the fluid equilibrium, Delta* = max_i a_i / (1 - rho_i).
+
+    `workload` holds J prompt types (rates in requests/s), `replica` the capacity and the iteration time. Returns an
+    `Equilibrium`; an overloaded replica is an answer, not an error. Source: model.md section 2.
+
+    >>> from fluid import IterationTime, PromptType, Workload
+    >>> replica = Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.013e-7))
+    >>> solve(Workload([PromptType(512, 20, 20.0)]), replica).stable
+    True
+    """
+    profile = stage_profile(workload, replica)
+    with np.errstate(over="ignore"):
+        loads = profile.time_work(replica.iteration_time) @ workload.rates
+        throughput = finite_sum(workload.rates * workload.output_tokens)
+    iteration_time = None
+    if below_one(loads.max()):
+        iteration_time = float(np.max(replica.iteration_time.overheads / (1.0 - loads)))
+    return Equilibrium(workload, replica, profile, stability_region(workload, replica),
+                       finite_sum(loads.max()), iteration_time, throughput)

@@ -1,0 +1,72 @@
+"""The errors of fluidwait, and the checks that raise them.
+
+    FluidwaitError
+    +-- InputError (also a ValueError)      an argument, a flag or a key that cannot be used
+
+An answer of the mathematics ("overloaded", "infeasible") is a value with a reason, never an exception.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+
+class FluidwaitError(Exception):
+    """Anything fluidwait refuses or fails at, with a sentence a person can act on."""
+
+
+class InputError(FluidwaitError, ValueError):
+    """A value that cannot be used: which field, what it must be, what was found, and where."""
+
+    def __init__(self, field: str, requirement: str, value: Any, where: str = "") -> None:
+        self.field = field
+        self.requirement = requirement
+        self.value = value
+        self.where = where
+        place = f" in {where}" if where else ""
+        super().__init__(f"{field} must be {requirement} (got {shown(value)}){place}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.field, self.requirement, self.value, self.where)
+
+
+def shown(value: Any) -> str:
+    """The value as an error message quotes it: one line, at most 80 characters."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def real(field: str, value: Any, where: str = "", *, unit: str = "", zero: bool = False) -> float:
+    """Return `value` as a finite float above 0, or 0 itself where `zero` is allowed."""
+    requirement = f"a {'nonnegative' if zero else 'positive'} finite number" + (f" of {unit}" if unit else "")
+    number = _number(field, requirement, value, where)
+    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
+        raise InputError(field, requirement, value, where)
+    return number
+
+
+def whole(field: str, value: Any, where: str = "", *, unit: str, least: int = 1, most: int = 2**53) -> int:
+    """Return `value` as an int in [least, most]; a float is taken only if it is a whole number."""
+    requirement = f"a whole number of {unit} from {least} to {most}"
+    number = _number(field, requirement, value, where)
+    if not least <= number <= most or number != math.floor(number):
+        raise InputError(field, requirement, value, where)
+    return int(number)
+
+
+def _number(field: str, requirement: str, value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise InputError(field, requirement, value, where)
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(field, requirement, value, where) from None
+
+
+def one_of(field: str, value: Any, allowed: tuple[str, ...], where: str = "") -> str:
+    """Return `value` if it is one of the names in `allowed`."""
+    if not isinstance(value, str) or value not in allowed:
+        raise InputError(field, " or ".join(f'"{name}"' for name in allowed), value, where)
+    return value

@@ -1,0 +1,150 @@
+"""Stage profiles: the KV tokens a prompt holds, and the prompt tokens it prefills, at each stage of its life.
+
+Every server of model.md section 1 has one shape: K prefill stages, each taking a chunk of q prompt tokens, then
+o decode stages. With i = 1..K and s = 1..o,
+
+    prefill stage i   kv = min(q i, l),  prefilled = min(q, l - q (i - 1))
+    decode stage s    kv = l + s,        prefilled = 0
+
+Whole prefill is K = 1; chunked prefill K = ceil(l / q); decode only K = 0. Memory counts kv rounded up to whole
+cache blocks of b tokens; time counts the tokens read, unrounded. Over its S = K + o stages a prompt costs
+
+    KV work   w = sum of the KV held          (whole prefill, b = 1: (o + 1)(l + o/2) token-iterations)
+    time work c = d1 (sum of the KV read) + d2 (tokens prefilled) + d3 S      seconds, one per piece
+
+Sums are closed forms in integers, exact, vectorised over the types. Source: model.md section 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from fluid.errors import InputError
+from fluid.replica import DECODE_ONLY, WHOLE, IterationTime, Replica
+from fluid.workload import Floats, Ints, Workload
+
+
+@dataclass(frozen=True, eq=False)
+class StageProfile:
+    """The stages of each prompt type; every array has shape (J,).
+
+    `prompt` l, `output` R (response tokens), `decode` o (decode stages), `prefill_stages` K, `chunk` q (tokens
+    per prefill stage), `first_token_stage` (the stage whose end makes the first token; -1: before arrival).
+    """
+
+    prompt: Ints
+    output: Ints
+    decode: Ints
+    prefill_stages: Ints
+    chunk: Ints
+    first_token_stage: Ints
+    block: int
+
+    @cached_property
+    def stages(self) -> Ints:
+        """S = K + o, the iterations a prompt takes."""
+        return self.prefill_stages + self.decode
+
+    @cached_property
+    def kv_work(self) -> Ints:
+        """w, the KV tokens held (in whole blocks) summed over the stages: token-iterations."""
+        return self._work(self.block)
+
+    @cached_property
+    def kv_read(self) -> Ints:
+        """The KV tokens read (unrounded) summed over the stages: token-iterations."""
+        return self._work(1)
+
+    @cached_property
+    def prefilled(self) -> Ints:
+        """Prompt tokens prefilled over a prompt's life: l, or 0 when it only decodes here."""
+        return np.where(self.prefill_stages > 0, self.prompt, 0)
+
+    @cached_property
+    def peak(self) -> Ints:
+        """The largest KV a prompt holds, that of its last stage, in tokens (whole blocks)."""
+        return _rounded(self.prompt + self.decode, self.block)
+
+    def time_work(self, iteration_time: IterationTime) -> Floats:
+        """c, the iteration time one prompt adds over its life, per piece: shape (pieces, J), seconds."""
+        per_token = iteration_time.coefficients[:, 1:]
+        work: Floats = per_token @ np.stack([self.kv_read, self.prefilled, self.stages]).astype(np.float64)
+        return work
+
+    def stage_read(self, j: int) -> Ints:
+        """KV tokens type j reads at each of its stages, unrounded: shape (S_j,)."""
+        chunks = np.arange(1, self.prefill_stages[j] + 1) * self.chunk[j]
+        steps = np.arange(1, self.decode[j] + 1) + self.prompt[j]
+        return np.concatenate([np.minimum(chunks, self.prompt[j]), steps])
+
+    def stage_kv(self, j: int) -> Ints:
+        """KV tokens type j holds at each of its stages, in whole blocks: shape (S_j,)."""
+        return _rounded(self.stage_read(j), self.block)
+
+    def stage_prefill(self, j: int) -> Ints:
+        """Prompt tokens type j prefills at each of its stages: shape (S_j,)."""
+        done = self.stage_read(j)[: self.prefill_stages[j]]
+        return np.concatenate([np.diff(done, prepend=0), np.zeros(self.decode[j], dtype=np.int64)])
+
+    def _work(self, block: int) -> Ints:
+        decoding = _rounded_sum(self.prompt + self.decode, block) - _rounded_sum(self.prompt, block)
+        last = np.where(self.prefill_stages > 0, _rounded(self.prompt, block), 0)
+        return decoding + last + self._chunks_before_last(block)
+
+    def _chunks_before_last(self, block: int) -> Ints:
+        full = np.maximum(self.prefill_stages - 1, 0)
+        if not full.any():
+            return full
+        held = _rounded(np.arange(1, full.max() + 1) * self.chunk.min(), block)
+        up_to: Ints = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(held)])
+        before_last: Ints = up_to[full]
+        return before_last
+
+
+def stage_profile(workload: Workload, replica: Replica) -> StageProfile:
+    """Return the stages of every type of the workload on the replica.
+
+    Raises InputError when a type has no stage at all: one output token, made by a prefill that happens elsewhere.
+
+    >>> from fluid import IterationTime, PromptType
+    >>> replica = Replica(kv_capacity=100, iteration_time=IterationTime(1.0, 0.0), prefill=4)
+    >>> profile = stage_profile(Workload([PromptType(10, 2, 1.0)]), replica)
+    >>> profile.stage_kv(0).tolist(), profile.stage_prefill(0).tolist(), profile.kv_work.tolist()
+    ([4, 8, 10, 11, 12], [4, 4, 2, 0, 0], [45])
+    """
+    prompt, output = workload.prompt_tokens, workload.output_tokens
+    in_prefill = replica.first_token == "prefill"
+    decode = output - 1 if in_prefill else output
+    if replica.prefill == DECODE_ONLY:
+        chunk, prefill_stages = prompt, np.zeros_like(prompt)
+    elif replica.prefill == WHOLE:
+        chunk, prefill_stages = prompt, np.ones_like(prompt)
+    else:
+        chunk = np.full_like(prompt, int(replica.prefill))
+        prefill_stages = -(-prompt // chunk)
+    _refuse_without_stages(workload, prefill_stages + decode)
+    first = prefill_stages - 1 if in_prefill else prefill_stages
+    return StageProfile(prompt, output, decode, prefill_stages, chunk, first, replica.block)
+
+
+def _refuse_without_stages(workload: Workload, stages: Ints) -> None:
+    for j in np.flatnonzero(stages == 0)[:1]:
+        requirement = 'at least 2 tokens where prefill is "decode-only" and makes the first token'
+        raise InputError("output_tokens", requirement, int(workload.output_tokens[j]),
+                         f'prompt type "{workload.names[j]}"')
+
+
+def _rounded(tokens: Ints, block: int) -> Ints:
+    """Tokens rounded up to whole blocks."""
+    up: Ints = -(-tokens // block) * block
+    return up
+
+
+def _rounded_sum(last: Ints, block: int) -> Ints:
+    """sum_{m=1}^{last} of m rounded up to whole blocks."""
+    blocks, rest = np.divmod(last, block)
+    total: Ints = block * (block * (blocks * (blocks + 1) // 2) + rest * (blocks + 1))
+    return total

@@ -1,0 +1,77 @@
+"""The stability region: which arrival rates one replica can carry.
+
+M* <= C with M* = Delta* W and Delta* = max_i a_i / (1 - rho_i) is a polytope in the rates, one half-space for each
+piece i of the iteration time:
+
+    sum_j lambda_j h_ij <= 1,      h_ij = c_ij + a_i w_j / C
+
+because a_i W / (1 - rho_i) <= C is a_i W / C <= 1 - rho_i. So a mix can grow by the factor
+1 / max_i sum_j lambda_j h_ij. A type that never fits (its largest stage KV exceeds C) is outside at every positive
+rate. Source: model.md section 2.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fluid.profile import stage_profile
+from fluid.replica import Replica
+from fluid.workload import Floats, Ints, Workload
+
+TOLERANCE = 1e-9
+
+
+def at_most(value: float, bound: float) -> bool:
+    """value <= bound, to the relative tolerance every yes or no of the toolkit shares."""
+    return bool(value <= bound * (1 + TOLERANCE))
+
+
+def below_one(load: float) -> bool:
+    """load < 1, to the same tolerance: a load that should be exactly 1 counts as 1 however it was rounded."""
+    return bool(load < 1 - TOLERANCE)
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Half-spaces sum_j lambda_j h_ij <= 1 over the rates of J types.
+
+    `half_spaces` is h, shape (pieces, J), seconds; `never_fits` lists the types whose largest stage KV exceeds C.
+    """
+
+    half_spaces: Floats
+    never_fits: Ints
+
+    def edge_load(self, rates: ArrayLike) -> float:
+        """Return max_i sum_j lambda_j h_ij for rates of shape (J,): 1 on the edge, above it outside."""
+        with np.errstate(over="ignore"):
+            loads = self.half_spaces @ np.asarray(rates, dtype=np.float64)
+        return float(min(loads.max(), sys.float_info.max))
+
+    def contains(self, rates: ArrayLike) -> bool:
+        """Whether the rates are inside or on the edge."""
+        return self.max_rate_scale(rates) > 0 and at_most(self.edge_load(rates), 1.0)
+
+    def max_rate_scale(self, rates: ArrayLike) -> float:
+        """Return the largest factor on all rates that stays inside: 1 / max_i sum_j lambda_j h_ij, 0 if none."""
+        if np.any(np.asarray(rates)[self.never_fits] > 0):
+            return 0.0
+        return 1.0 / self.edge_load(rates)
+
+
+def stability_region(workload: Workload, replica: Replica) -> Region:
+    """Return the stability region over the rates of the workload's types (its own rates do not matter).
+
+    >>> from fluid import IterationTime, PromptType
+    >>> replica = Replica(kv_capacity=9, iteration_time=IterationTime(0.5, 0.5 / 9))
+    >>> region = stability_region(Workload([PromptType(1, 1, 1.0), PromptType(1, 2, 1.0)]), replica)
+    >>> round(region.edge_load([1.0, 1.0]), 12)
+    1.0
+    """
+    profile = stage_profile(workload, replica)
+    overheads = replica.iteration_time.overheads[:, None]
+    half_spaces = profile.time_work(replica.iteration_time) + overheads * profile.kv_work / replica.kv_capacity
+    return Region(half_spaces, np.flatnonzero(profile.peak > replica.kv_capacity))

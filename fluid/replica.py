@@ -1,0 +1,124 @@
+"""A replica: how long an iteration takes, how much KV cache there is, how prompts are prefilled.
+
+Iteration time of a batch, in seconds, as the largest of one or more affine pieces:
+
+    tau(batch) = max_i [ d0_i + d1_i KV(batch) + d2_i prefill(batch) + d3_i size(batch) ]
+
+with KV the tokens read, prefill the prompt tokens processed, size the sequences. Source: model.md sections 1, 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from fluid.errors import InputError, one_of, real, whole
+from fluid.workload import MOST_TOKENS, Floats
+
+WHOLE, DECODE_ONLY = "whole", "decode-only"
+FIRST_TOKEN = ("decode", "prefill")
+
+
+class Line(NamedTuple):
+    """One affine piece: d0 (s), d1 (s per KV token read), d2 (s per prefill token), d3 (s per sequence)."""
+
+    overhead: float
+    per_kv_token: float
+    per_prefill_token: float
+    per_sequence: float
+
+
+@dataclass(frozen=True, init=False)
+class IterationTime:
+    """Seconds an iteration takes: d0 + d1 KV + d2 prefill + d3 size, or the largest of several such lines.
+
+    Raises InputError unless every coefficient is finite and at least 0, and some overhead is positive.
+
+    >>> tau = IterationTime(overhead=0.0106, per_kv_token=4.013e-7)
+    >>> round(tau(kv=137_000), 4)
+    0.0656
+    """
+
+    pieces: tuple[Line, ...]
+
+    def __init__(self, overhead: float, per_kv_token: float, per_prefill_token: float = 0.0,
+                 per_sequence: float = 0.0) -> None:
+        values = (overhead, per_kv_token, per_prefill_token, per_sequence)
+        line = Line(*(real(field, value, "iteration time", unit=unit, zero=True)
+                      for field, value, unit in zip(Line._fields, values, _UNITS, strict=True)))
+        object.__setattr__(self, "pieces", (line,))
+        if line.overhead == 0:
+            raise InputError("overhead", "a positive finite number of seconds", overhead, "iteration time")
+
+    @classmethod
+    def largest(cls, *lines: IterationTime) -> IterationTime:
+        """Return the pointwise largest of the given iteration times.
+
+        >>> memory, compute = IterationTime(0.0101, 2.55e-7), IterationTime(0.0089, 2.55e-7, 58.5e-6, 58.5e-6)
+        >>> IterationTime.largest(memory, compute)(kv=0, prefill=1000, size=0)
+        0.0674
+        """
+        if not lines:
+            raise InputError("lines", "at least one IterationTime", [], "IterationTime.largest")
+        for line in lines:
+            if not isinstance(line, IterationTime):
+                raise InputError("lines", "IterationTime objects", line, "IterationTime.largest")
+        self = cls.__new__(cls)
+        object.__setattr__(self, "pieces", tuple(piece for line in lines for piece in line.pieces))
+        return self
+
+    def __call__(self, kv: float, prefill: float = 0.0, size: float = 0.0) -> float:
+        """Seconds for a batch that reads `kv` tokens, prefills `prefill` tokens, in `size` sequences."""
+        return float(max(d0 + d1 * kv + d2 * prefill + d3 * size for d0, d1, d2, d3 in self.pieces))
+
+    @cached_property
+    def coefficients(self) -> Floats:
+        """The pieces as an array of shape (pieces, 4), columns d0, d1, d2, d3."""
+        array = np.array(self.pieces, dtype=np.float64)
+        array.flags.writeable = False
+        return array
+
+    @property
+    def overheads(self) -> Floats:
+        """The overheads d0_i of the pieces, shape (pieces,), seconds."""
+        return self.coefficients[:, 0]
+
+
+_UNITS = ("seconds", "seconds per token", "seconds per token", "seconds")
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One model replica: KV cache capacity C (tokens), iteration time, and how it serves prompts.
+
+    `prefill` is "whole" (a prompt is prefilled in one iteration), "decode-only" (prefill happens elsewhere) or
+    a chunk size in tokens; `block` is the number of tokens per cache block; `first_token` says which iteration
+    makes the first output token: the first "decode" one (R decode stages) or the last "prefill" one (R - 1).
+
+    >>> Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.013e-7)).prefill
+    'whole'
+    """
+
+    kv_capacity: int
+    iteration_time: IterationTime
+    prefill: str | int = WHOLE
+    block: int = 1
+    first_token: str = "decode"
+
+    def __post_init__(self) -> None:
+        def keep(field: str, value: object) -> None:
+            object.__setattr__(self, field, value)
+
+        keep("kv_capacity", whole("kv_capacity", self.kv_capacity, "replica", unit="tokens", most=2**50))
+        keep("block", whole("block", self.block, "replica", unit="tokens", most=MOST_TOKENS))
+        one_of("first_token", self.first_token, FIRST_TOKEN, "replica")
+        if not isinstance(self.iteration_time, IterationTime):
+            raise InputError("iteration_time", "an IterationTime", self.iteration_time, "replica")
+        if self.prefill in (WHOLE, DECODE_ONLY):
+            return
+        if isinstance(self.prefill, str):
+            raise InputError("prefill", '"whole", "decode-only" or a chunk size in tokens', self.prefill, "replica")
+        keep("prefill", whole("prefill chunk", self.prefill, "replica", unit="tokens", most=MOST_TOKENS))

@@ -1,0 +1,160 @@
+"""Arrival mixes: prompt types and the rates at which they arrive.
+
+A prompt type j is a triple (l_j, R_j, lambda_j): prompt tokens, response tokens, Poisson arrival rate in
+requests/s. A workload is a finite set of types; a trace is a workload with one type per length pair, so the
+arrays are the primary form and the `PromptType` objects are made on demand. Source: model.md section 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fluid.errors import InputError, real, whole
+
+MOST_TOKENS = 2**24
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PromptType:
+    """One kind of request: `prompt_tokens` l, `output_tokens` R (response tokens), `rate` lambda in requests/s.
+
+    Raises InputError for lengths below 1 or above 2^24 tokens and for a rate that is not positive and finite.
+    A request without any output token is refused: it would have no first token, so no TTFT.
+
+    >>> PromptType(prompt_tokens=512, output_tokens=20, rate=20.0).rate
+    20.0
+    """
+
+    prompt_tokens: int
+    output_tokens: int
+    rate: float
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        where = f'prompt type "{self.name}"' if self.name else ""
+        for field in ("prompt_tokens", "output_tokens"):
+            value = whole(field, getattr(self, field), where, unit="tokens", most=MOST_TOKENS)
+            object.__setattr__(self, field, value)
+        object.__setattr__(self, "rate", real("rate", self.rate, where, unit="requests/s"))
+
+
+class Workload:
+    """A mix of prompt types, immutable: arrays `prompt_tokens`, `output_tokens`, `rates`, each of shape (J,).
+
+    Raises InputError when there is no type, or a type is not usable.
+
+    >>> mix = Workload([PromptType(512, 20, 20.0, "chat"), PromptType(2000, 300, 1.0, "summary")])
+    >>> len(mix), mix.rate
+    (2, 21.0)
+    """
+
+    def __init__(self, types: Iterable[PromptType]) -> None:
+        types = tuple(types)
+        for each in types:
+            if not isinstance(each, PromptType):
+                raise InputError("types", "PromptType objects", each, "Workload")
+        self._keep([t.prompt_tokens for t in types], [t.output_tokens for t in types], [t.rate for t in types],
+                   [t.name for t in types])
+
+    @classmethod
+    def from_arrays(cls, prompt_tokens: ArrayLike, output_tokens: ArrayLike, rates: ArrayLike,
+                    names: Sequence[str] = ()) -> Workload:
+        """Make a workload of J types from arrays of shape (J,): tokens, tokens, requests/s.
+
+        >>> Workload.from_arrays([10, 20], [5, 5], [1.0, 2.0]).rate
+        3.0
+        """
+        self = cls.__new__(cls)
+        self._keep(_lengths("prompt_tokens", prompt_tokens), _lengths("output_tokens", output_tokens),
+                   _rates(rates), names)
+        return self
+
+    def _keep(self, prompt: ArrayLike, output: ArrayLike, rates: ArrayLike, names: Sequence[str]) -> None:
+        self.prompt_tokens: Ints = np.array(prompt, dtype=np.int64)
+        self.output_tokens: Ints = np.array(output, dtype=np.int64)
+        self.rates: Floats = np.array(rates, dtype=np.float64)
+        if self.rates.size == 0:
+            raise InputError("types", "at least one prompt type", [], "Workload")
+        if not self.prompt_tokens.shape == self.output_tokens.shape == self.rates.shape:
+            shapes = (self.prompt_tokens.shape, self.output_tokens.shape, self.rates.shape)
+            raise InputError("prompt_tokens, output_tokens and rates", "of one shape", shapes, "Workload")
+        if names and len(names) != self.rates.size:
+            raise InputError("names", f"{self.rates.size} names, one per type", len(names), "Workload")
+        self._names = tuple(names)
+        for array in (self.prompt_tokens, self.output_tokens, self.rates):
+            array.flags.writeable = False
+
+    def __len__(self) -> int:
+        return int(self.rates.size)
+
+    def __repr__(self) -> str:
+        return f"Workload({len(self)} types, {self.rate:g} requests/s)"
+
+    def __eq__(self, other: object) -> bool:
+        return (isinstance(other, Workload) and self.names == other.names
+                and np.array_equal(self.prompt_tokens, other.prompt_tokens)
+                and np.array_equal(self.output_tokens, other.output_tokens)
+                and np.array_equal(self.rates, other.rates))
+
+    def __hash__(self) -> int:
+        return hash((self.prompt_tokens.tobytes(), self.output_tokens.tobytes(), self.rates.tobytes()))
+
+    @property
+    def rate(self) -> float:
+        """Total arrival rate, sum_j lambda_j, in requests/s (at most the largest float)."""
+        return finite_sum(self.rates)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """One name per type; a type without a name is called after its lengths, as in "512+20"."""
+        given = self._names or ("",) * len(self)
+        pairs = zip(given, self.prompt_tokens.tolist(), self.output_tokens.tolist(), strict=True)
+        return tuple(name or f"{prompt}+{output}" for name, prompt, output in pairs)
+
+    @cached_property
+    def types(self) -> tuple[PromptType, ...]:
+        """The prompt types as objects, in order."""
+        rows = zip(self.prompt_tokens.tolist(), self.output_tokens.tolist(), self.rates.tolist(), self.names,
+                   strict=True)
+        return tuple(PromptType(*row) for row in rows)
+
+    def scaled(self, factor: float) -> Workload:
+        """Return the same mix with every rate multiplied by `factor` > 0."""
+        factor = real("factor", factor)
+        return Workload.from_arrays(self.prompt_tokens, self.output_tokens, self.rates * factor, self._names)
+
+
+def finite_sum(values: Floats) -> float:
+    """Sum of nonnegative numbers, held at the largest float where it would overflow."""
+    with np.errstate(over="ignore"):
+        return float(min(np.sum(values), np.finfo(np.float64).max))
+
+
+def _lengths(field: str, values: ArrayLike) -> Ints:
+    array = np.atleast_1d(np.asarray(values))
+    _refuse(field, array, f"whole numbers of tokens from 1 to {MOST_TOKENS}",
+            lambda x: (x != np.floor(x)) | (x < 1) | (x > MOST_TOKENS))
+    return array.astype(np.int64)
+
+
+def _rates(values: ArrayLike) -> Floats:
+    array = np.atleast_1d(np.asarray(values))
+    _refuse("rates", array, "positive finite numbers of requests/s", lambda x: ~np.isfinite(x) | (x <= 0))
+    return array.astype(np.float64)
+
+
+def _refuse(field: str, array: NDArray[Any], requirement: str, bad: Any) -> None:
+    if array.ndim != 1 or array.dtype.kind not in "iuf":
+        raise InputError(field, requirement + " in one dimension", array.tolist(), "Workload")
+    wrong = np.flatnonzero(bad(array))
+    if wrong.size:
+        raise InputError(f"{field}[{wrong[0]}]", requirement, array[wrong[0]].item(), "Workload")
