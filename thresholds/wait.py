@@ -1,0 +1,229 @@
+r"""WAIT thresholds for known output lengths: the least integers that keep load balance.
+
+Let n range over vectors of positive integers, with the iteration time of a threshold-sized batch
+
+    Delta(n) = max_i [ a_i + sum_j n_j c_ij ]        M^pi(n) = sum_j n_j w_j
+
+[A, Theorem 1] asks of the thresholds
+
+    load balance   lambda_j Delta(n) <= n_j   for every j
+    memory         M^pi(n) <= C
+
+**Least element.** Put F_j(n) = max(1, ceil(lambda_j Delta(n))); load balance is F(n) <= n. Delta is monotone, so F is.
+If n and m are balanced, so is their componentwise minimum: F(min(n, m)) <= min(F(n), F(m)) <= min(n, m). The positive
+integers bounded below have no infinite descent, so, if any balanced vector exists, there is a least one, n0. It is a
+fixed point: F(n0) <= n0 is balanced itself (F(F(n0)) <= F(n0)), so it cannot be smaller. Every objective that is
+increasing in n, M^pi and Delta among them, is least at n0: WAIT at integer thresholds is feasible if and only if
+M^pi(n0) <= C. If rho < 1 a balanced vector exists: with n = ceil(lambda t), Delta(n) <= max_i (a_i + rho_i t +
+sum_j c_ij), which is at most t for t large. If rho >= 1 none does, since Delta(n) >= a_i + rho_i Delta(n) for every i.
+
+**Jumps.** Iterating F from the real n* = lambda Delta* climbs to n0 (each iterate is a lower bound of n0, by
+induction) but takes thousands of steps as rho -> 1. Given a lower bound k of n0, every balanced n >= k has
+n_j >= max(k_j, lambda_j Delta(n)), so Delta(n) >= t where t is the least root of
+
+    t = max_i [ a_i + sum_j c_ij max(k_j, lambda_j t) ]
+
+whose right side is convex and piecewise linear: Newton from the left is monotone and stops after finitely many
+steps. Then k' = max(k, ceil(lambda t)) is a better lower bound; when Delta(k) keeps k balanced, k = n0.
+
+**Rounding.** A number that should be an integer may come out one ulp above it; ceil is taken as
+ceil(x - 1e-9 max(1, x)).
+
+**Sharp stability.** WAIT is stable if and only if n_j > n_j* for every j; floor(n*) + 1 are the least such integers.
+They can lie well below n0: real batches hold only the types that are eligible. Source: model.md section 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from fluid import Equilibrium, Replica, Workload, solve
+from fluid.region import TOLERANCE, at_most
+from fluid.workload import Floats, finite_sum
+from thresholds.policy import WaitPolicy
+
+MOST_PROMPTS = 2**52
+
+
+@dataclass(frozen=True)
+class WaitDesign(WaitPolicy):
+    """The least integer WAIT thresholds of a workload on a replica, and what they guarantee; made by `wait`.
+
+    `thresholds` n0 (empty where rho >= 1: there are none, or none below 2^52) satisfy load balance: if M^pi <= C the
+    resident KV never exceeds M^pi, nothing is evicted, and the throughput gap vanishes [A, Theorem 1].
+    `stable_thresholds` floor(n*) + 1 are the least that are stable: the queues stay bounded, no more is promised.
+    """
+
+    equilibrium: Equilibrium = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.thresholds:
+            super().__post_init__()
+
+    @property
+    def _counts(self) -> Floats:
+        return np.array(self.thresholds, dtype=np.float64)
+
+    @property
+    def kv_capacity(self) -> int:
+        """C, tokens."""
+        return self.equilibrium.kv_capacity
+
+    @cached_property
+    def kv_required(self) -> int | None:
+        """M^pi = sum_j n_j w_j, tokens: the most KV that residents ever hold."""
+        return int(self._counts @ self.equilibrium.profile.kv_work) if self.thresholds else None
+
+    @cached_property
+    def iteration_time(self) -> float | None:
+        """Delta(n), seconds: an iteration that serves every type."""
+        return _Balance.of(self.equilibrium).time(self._counts) if self.thresholds else None
+
+    @cached_property
+    def slack(self) -> Floats | None:
+        """n_j - lambda_j Delta(n), prompts: the room each type has left, at least 0."""
+        if self.iteration_time is None:
+            return None
+        return self._counts - self.equilibrium.workload.rates * self.iteration_time
+
+    @cached_property
+    def stable_thresholds(self) -> tuple[int, ...]:
+        """floor(n_j*) + 1, the least stable thresholds; empty where rho >= 1."""
+        inventory = self.equilibrium.inventory
+        return () if inventory is None or inventory.max() > MOST_PROMPTS else _least_above(inventory)
+
+    @cached_property
+    def stable_kv_required(self) -> int | None:
+        """sum_j (floor(n_j*) + 1) w_j, tokens."""
+        stable = np.array(self.stable_thresholds, dtype=np.float64)
+        return int(stable @ self.equilibrium.profile.kv_work) if self.stable_thresholds else None
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the thresholds exist and M^pi <= C."""
+        if self.kv_required is None or self.equilibrium.limit in ("time", "length"):
+            return False
+        return at_most(self.kv_required, self.kv_capacity)
+
+    @cached_property
+    def max_rate_scale(self) -> float:
+        """The largest factor on all rates at which the least integer thresholds still fit C; 0 if none."""
+        return _largest_scale(self.equilibrium)
+
+    @property
+    def reason(self) -> str:
+        """One sentence: what the thresholds guarantee, or which type needs how many tokens too many."""
+        if self.kv_required is None or not self.equilibrium.stable:
+            return self.equilibrium.reason
+        if self.feasible:
+            return (f"feasible: residents never hold more than {self.kv_required:,} of {self.kv_capacity:,} KV tokens, "
+                    f"nothing is evicted; feasible up to {self.max_rate_scale:.4g} of these rates")
+        held = (self._counts * self.equilibrium.profile.kv_work).astype(np.int64)
+        j = int(np.argmax(held))
+        excess = self.kv_required - self.kv_capacity
+        return (f"infeasible: whole thresholds need {self.kv_required:,} KV tokens, {excess:,} "
+                f'more than the replica has; type "{self.equilibrium.workload.names[j]}" alone takes {held[j]:,} '
+                f"({self.thresholds[j]} in each of {self.equilibrium.profile.stages[j]:,} stages)")
+
+
+def wait(workload: Workload, replica: Replica) -> WaitDesign:
+    """Return the least integer thresholds n with lambda_j Delta(n) <= n_j for every type j.
+
+    Infeasible is an answer (`feasible`, `reason`), not an error. Source: model.md section 3 and the module's proof.
+
+    >>> from fluid import IterationTime, PromptType
+    >>> replica = Replica(kv_capacity=9, iteration_time=IterationTime(overhead=0.1, per_kv_token=0.1))
+    >>> wait(Workload([PromptType(1, 1, 1.0), PromptType(1, 2, 1.0)]), replica).thresholds
+    (1, 1)
+    """
+    equilibrium = solve(workload, replica)
+    return WaitDesign(least_balanced(equilibrium), equilibrium)
+
+
+def least_balanced(equilibrium: Equilibrium) -> tuple[int, ...]:
+    """Return n0, the least integer thresholds of load balance; empty where rho >= 1."""
+    inventory = equilibrium.inventory
+    if inventory is None or inventory.max() > MOST_PROMPTS:
+        return ()
+    return tuple(int(n) for n in _Balance.of(equilibrium).least(inventory))
+
+
+def _least_above(values: Floats) -> tuple[int, ...]:
+    """floor(x) + 1 of each value, a number within rounding of an integer counting as that integer."""
+    return tuple((np.floor(values + TOLERANCE * np.maximum(1.0, values)) + 1).astype(np.int64).tolist())
+
+
+def _ceil(values: Floats) -> Floats:
+    """Ceil, at least 1, a number within rounding above an integer counting as that integer."""
+    return np.maximum(1.0, np.ceil(values - TOLERANCE * np.maximum(1.0, values)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Balance:
+    """Load balance of J types over I pieces: rates (J,), overheads a (I,), time work c (I, J)."""
+
+    rates: Floats
+    overheads: Floats
+    time_work: Floats
+
+    @classmethod
+    def of(cls, equilibrium: Equilibrium, scale: float = 1.0) -> _Balance:
+        iteration_time = equilibrium.replica.iteration_time
+        return cls(equilibrium.workload.rates * scale, iteration_time.overheads,
+                   equilibrium.profile.time_work(iteration_time))
+
+    def time(self, counts: Floats) -> float:
+        """Delta(n)."""
+        return float(np.max(self.overheads + self.time_work @ counts))
+
+    def least(self, start: Floats) -> Floats:
+        """Climb from a lower bound of n0 to n0."""
+        k = _ceil(start)
+        while True:
+            better = np.maximum(k, _ceil(self.rates * self.time_at_least(k)))
+            if np.array_equal(better, k):
+                return k
+            k = better
+
+    def time_at_least(self, k: Floats) -> float:
+        """The least t = max_i (a_i + sum_j c_ij max(k_j, lambda_j t)), by Newton from the left."""
+        t = self.time(k)
+        while True:
+            grows = self.rates * t > k
+            fixed = self.overheads + self.time_work @ np.where(grows, 0.0, k)
+            slope = self.time_work @ np.where(grows, self.rates, 0.0)
+            i = np.argmax(fixed + slope * t)
+            root = fixed[i] / (1.0 - slope[i])
+            if root <= t * (1 + 1e-15):
+                return t
+            t = float(root)
+
+
+def _largest_scale(equilibrium: Equilibrium) -> float:
+    """sup of the factors f with M^pi(n0(f)) <= C: M^pi(n0) increases in f, so bisect.
+
+    At a feasible f the same n0 serves up to min_j n_j / (lambda_j Delta(n)), which makes the lower end exact.
+    """
+    work, capacity = equilibrium.profile.kv_work, equilibrium.kv_capacity
+    high = equilibrium.max_rate_scale
+    if high == 0 or not at_most(finite_sum(work.astype(np.float64)), capacity):
+        return 0.0
+    low = _serves_up_to(equilibrium, np.ones(len(work)))
+    while high - low > 1e-12 * high:
+        middle = 0.5 * (low + high)
+        balance = _Balance.of(equilibrium, middle)
+        loads = balance.time_work @ balance.rates
+        counts = balance.least(balance.rates * np.max(balance.overheads / (1.0 - loads)))
+        if at_most(float(counts @ work), capacity):
+            low = max(middle, _serves_up_to(equilibrium, counts))
+        else:
+            high = middle
+    return low
+
+
+def _serves_up_to(equilibrium: Equilibrium, counts: Floats) -> float:
+    balance = _Balance.of(equilibrium)
+    return float(np.min(counts / balance.rates) / balance.time(counts))
