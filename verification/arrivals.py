@@ -1,0 +1,96 @@
+"""Arrivals: when each request comes and of which prompt type it is.
+
+Poisson arrivals of a workload over [0, T): exponential gaps at the total rate, types drawn with the shares of the
+rates. The arrivals of replication r of seed s come from their own stream, so policies compared at one seed see the
+same requests (common random numbers) and the number of worker processes changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fluid import Workload
+from fluid.errors import InputError
+from fluid.workload import Floats, Ints
+
+MOST_REQUESTS = 2**31
+
+
+@dataclass(frozen=True, eq=False)
+class Arrivals:
+    """`times` (seconds, sorted, from 0 on) and `types` (index of the prompt type), each of shape (N,).
+
+    Raises InputError unless the times are finite, sorted and nonnegative and there is one type index for each.
+
+    >>> len(Arrivals([0.0, 0.5, 0.5], [0, 1, 0]))
+    3
+    """
+
+    times: Floats
+    types: Ints
+
+    def __init__(self, times: ArrayLike, types: ArrayLike) -> None:
+        moments = np.array(times, dtype=np.float64)
+        kinds = np.array(types)
+        if moments.ndim != 1 or kinds.shape != moments.shape:
+            raise InputError("times and types", "one-dimensional and of one length", (moments.shape, kinds.shape),
+                             "arrivals")
+        if moments.size and not (np.all(np.isfinite(moments)) and moments[0] >= 0 and np.all(np.diff(moments) >= 0)):
+            raise InputError("times", "finite seconds, sorted, from 0 on", _first_bad(moments), "arrivals")
+        if moments.size and (kinds.dtype.kind not in "iu" or kinds.min() < 0):
+            raise InputError("types", "indices of prompt types, from 0 on", kinds[:5].tolist(), "arrivals")
+        for field, array in (("times", moments), ("types", kinds.astype(np.int64))):
+            array.flags.writeable = False
+            object.__setattr__(self, field, array)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def check(self, workload: Workload) -> None:
+        """Raise InputError when a type index has no prompt type in the workload."""
+        if len(self) and self.types.max() >= len(workload):
+            raise InputError("types", f"indices below {len(workload)}, the number of prompt types",
+                             int(self.types.max()), "arrivals")
+
+
+def poisson_arrivals(workload: Workload, horizon: float, generator: np.random.Generator) -> Arrivals:
+    """Draw Poisson arrivals over [0, horizon) seconds, each type at its rate.
+
+    >>> from fluid import PromptType, Workload
+    >>> arrivals = poisson_arrivals(Workload([PromptType(1, 1, 2.0)]), 10.0, np.random.default_rng(0))
+    >>> bool(arrivals.times.max() < 10.0)
+    True
+    """
+    expected = workload.rate * horizon
+    if not expected < MOST_REQUESTS:
+        raise InputError("horizon", f"short enough for fewer than {MOST_REQUESTS} requests", horizon, "simulation")
+    times = np.empty(0)
+    while times.size == 0 or times[-1] < horizon:
+        more = int(expected - times.size + 6 * math.sqrt(expected)) if times.size == 0 else 0
+        gaps = generator.exponential(1.0 / workload.rate, size=max(more, 16))
+        last = times[-1] if times.size else 0.0
+        times = np.concatenate([times, last + np.cumsum(gaps)])
+    times = times[: np.searchsorted(times, horizon)]
+    return Arrivals(times, _draw_types(workload, len(times), generator))
+
+
+def _draw_types(workload: Workload, count: int, generator: np.random.Generator) -> Ints:
+    if len(workload) == 1:
+        return np.zeros(count, dtype=np.int64)
+    edges = np.cumsum(workload.rates / workload.rates.max())
+    drawn: Ints = np.searchsorted(edges, generator.random(count) * edges[-1], side="right").clip(max=len(workload) - 1)
+    return drawn
+
+
+def _first_bad(times: Floats) -> float:
+    previous = np.concatenate([np.zeros(1), times[:-1]])
+    return float(times[np.flatnonzero(~(np.isfinite(times) & (times >= previous)))[0]])
+
+
+def stream(seed: int, replication: int) -> np.random.Generator:
+    """Return the random stream of one replication: PCG64 seeded by (seed, replication)."""
+    return np.random.default_rng([seed, replication])

@@ -1,0 +1,97 @@
+"""What is measured of a run inside a window of time: rates, delays, inventories.
+
+Rates count what completes inside the window. Delays belong to the requests that arrive inside it; where one of those is
+unfinished at the end it enters with its age (the delay is at least that) and is counted in `unfinished`.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from fluid.workload import Floats
+from verification.run import Run, Timeline
+
+PATH_POINTS = 1000
+
+
+class Window(NamedTuple):
+    """The time from `start` to `end`, seconds; delays are of requests that arrive until `last_arrival`."""
+
+    start: float
+    end: float
+    last_arrival: float
+
+    def split(self, parts: int) -> list[Window]:
+        """Cut the window into equal parts, for batch means inside one run."""
+        edges = np.linspace(self.start, self.last_arrival, parts + 1)
+        return [Window(a, b, b) for a, b in pairwise(edges.tolist())]
+
+
+class Delays(NamedTuple):
+    """Mean and 99th percentile latency, mean TTFT (s) of the requests of a window; how many did not finish."""
+
+    latency: float
+    latency_p99: float
+    ttft: float
+    unfinished: int
+
+
+def in_system(run: Run) -> Floats:
+    """Requests in the system at 1,000 equally spaced moments: shape (1000,)."""
+    moments = np.linspace(0.0, run.end_time, PATH_POINTS, endpoint=False)
+    done = np.sort(run.finished[np.isfinite(run.finished)])
+    gone = np.searchsorted(done, moments, side="right")
+    return (np.searchsorted(run.arrivals.times, moments, side="right") - gone).astype(np.float64)
+
+
+def window_after(run: Run, warm_up: float) -> Window:
+    """The window that starts after the warm-up and takes arrivals until all but the slowest can have finished."""
+    start = warm_up * run.end_time
+    slowest = np.nanmax(run.latency) if run.completed else math.inf
+    return Window(start, run.end_time, max(run.end_time - slowest, 0.5 * (start + run.end_time)))
+
+
+def throughput(run: Run, window: Window) -> float:
+    """Output tokens of the requests completed in the window per second."""
+    done = (run.finished > window.start) & (run.finished <= window.end)
+    return float(run.output_tokens[done].sum() / (window.end - window.start))
+
+
+def delays(run: Run, window: Window) -> Delays:
+    """Latency and TTFT of the requests that arrive in the window."""
+    part = slice(*np.searchsorted(run.arrivals.times, [window.start, window.last_arrival]))
+    fits = run.fits[part]
+    if not fits.any():
+        return Delays(math.nan, math.nan, math.nan, 0)
+    age = run.end_time - run.arrivals.times[part][fits]
+    latency, ttft = run.latency[part][fits], run.ttft[part][fits]
+    at_least = np.where(np.isnan(latency), age, latency)
+    return Delays(float(at_least.mean()), float(np.quantile(at_least, 0.99, method="higher")),
+                  float(np.where(np.isnan(ttft), age, ttft).mean()), int(np.isnan(latency).sum()))
+
+
+def busy_iteration(timeline: Timeline, window: Window) -> float:
+    """Mean duration of the iterations that start in the window, seconds."""
+    rows = slice(*np.searchsorted(timeline.start, [window.start, window.end]))
+    return float(timeline.duration[rows].mean()) if rows.stop > rows.start else math.nan
+
+
+def inventory(run: Run, timeline: Timeline, j: int, window: Window) -> float:
+    """Mean over time of the type-j prompts in each stage after the first, in the batch or paused.
+
+    Their time from the end of stage 0 to completion that falls in the window, over S - 1 stages and the length of the
+    window; NaN for a single stage.
+    """
+    stages = run.profile.stages[j]
+    chosen = (run.arrivals.types == j) & np.isfinite(run.admitted)
+    if stages < 2:
+        return math.nan
+    admitted = run.admitted[chosen]
+    prefilled = admitted + timeline.duration[np.searchsorted(timeline.start, admitted)]
+    left = np.where(np.isnan(run.finished[chosen]), window.end, run.finished[chosen])
+    inside = np.minimum(left, window.end) - np.maximum(prefilled, window.start)
+    return float(np.maximum(inside, 0.0).sum() / ((stages - 1) * (window.end - window.start)))

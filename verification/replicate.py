@@ -1,0 +1,36 @@
+"""Independent replications of one simulation, on several processor cores.
+
+Replication r of seed s has its own random stream, so the result is the same however many workers there are. The
+compiled loop releases the interpreter, so threads are enough and nothing is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from joblib import Parallel, delayed
+
+from fluid import Replica, Workload
+from fluid.errors import whole
+from verification.run import Run
+from verification.simulate import Policy, simulate
+
+Progress = Callable[[int, int], None]
+
+
+def replicate(policy: Policy, workload: Workload, replica: Replica, *, horizon: float, replications: int, seed: int = 0,
+              workers: int = -1, progress: Progress | None = None) -> list[Run]:
+    """Simulate independent replications over [0, horizon) seconds, each with its timeline, in order.
+
+    `workers` is the number of threads (-1: one per core); `progress` is called with (done, all) after each.
+    """
+    replications = whole("replications", replications, unit="replications", most=1_000_000)
+    jobs = (delayed(simulate)(policy, workload, replica, horizon=horizon, seed=seed, replication=r, record=True)
+            for r in range(replications))
+    runs: Iterator[Run] = Parallel(n_jobs=workers, backend="threading", return_as="generator")(jobs)
+    finished = []
+    for run in runs:
+        finished.append(run)
+        if progress:
+            progress(len(finished), replications)
+    return finished

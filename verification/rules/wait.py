@@ -1,0 +1,155 @@
+"""WAIT [A, Algorithm 1], model.md section 3: cohorts of n_j prompts that move together.
+
+Type j is eligible when at least n_j of its prompts wait. The batch takes min(n_j, n_js) prompts, oldest first, from
+every stage s of every eligible type; the other residents keep their KV and stand still. With nothing eligible the
+server idles.
+
+Prompts enter only n_j at a time, so by induction every stage holds either n_j prompts or none, and batch number B of
+the type finds cohort B - s in stage s. Its residents need no other state than B: an iteration costs as much as there
+are eligible types (and entering, first and finished prompts), whatever the output length. Once S batches have been
+served the type holds every stage; before that, one stage more with each batch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fluid.workload import Ints
+from thresholds import WaitPolicy
+from verification.engine import (
+    NOBODY,
+    NOW,
+    Problem,
+    State,
+    compiled,
+    complete,
+    execute,
+    in_blocks,
+    make_first_token,
+    next_arrival,
+    paused,
+    sleep,
+    stage_prefill,
+    stage_read,
+)
+
+# rows of Cohorts.per_prompt: totals over the stages a batch of the type holds now, for one prompt in each
+READ, PREFILL, STAGES = range(3)
+# places in Cohorts.tally: the number of eligible types, the KV of residents beyond stage 0
+ELIGIBLE, HELD = range(2)
+
+
+class Cohorts(NamedTuple):
+    """Per type: threshold n, prompts waiting, batches served B, and `members`, its requests from `offset` on."""
+
+    threshold: Ints
+    members: Ints
+    offset: Ints
+    waiting: Ints
+    batches: Ints
+    per_prompt: Ints
+    eligible: Ints
+    tally: Ints
+
+
+def make_cohorts(problem: Problem, policy: WaitPolicy) -> Cohorts:
+    """Return the empty system of a policy."""
+    types = len(problem.stages)
+    count = np.bincount(problem.types, minlength=types)
+    offset = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(count)[:-1]])
+    members = np.argsort(problem.types, kind="stable") if types > 1 else np.arange(len(problem.types))
+    cohorts = Cohorts(np.array(policy.thresholds, dtype=np.int64), members, offset, np.zeros(types, dtype=np.int64),
+                      np.zeros(types, dtype=np.int64), np.zeros((3, types), dtype=np.int64),
+                      np.zeros(types, dtype=np.int64), np.zeros(2, dtype=np.int64))
+    _open_first_stage(problem, cohorts)
+    return cohorts
+
+
+@compiled
+def run(problem: Problem, state: State, cohorts: Cohorts, budget: int) -> None:
+    """Run the rule until the budget of iterations is spent."""
+    while not paused(problem, state, budget):
+        _take_arrivals(problem, state, cohorts)
+        if cohorts.tally[ELIGIBLE] > 0:
+            _serve(problem, state, cohorts)
+        else:
+            sleep(problem, state)
+
+
+@compiled
+def _take_arrivals(problem: Problem, state: State, cohorts: Cohorts) -> None:
+    r = next_arrival(problem, state)
+    while r != NOBODY:
+        j = problem.types[r]
+        cohorts.waiting[j] += 1
+        if cohorts.waiting[j] == cohorts.threshold[j]:
+            cohorts.eligible[cohorts.tally[ELIGIBLE]] = j
+            cohorts.tally[ELIGIBLE] += 1
+        r = next_arrival(problem, state)
+
+
+@compiled
+def _serve(problem: Problem, state: State, cohorts: Cohorts) -> None:
+    """One iteration of all eligible types."""
+    kv, read, prefill, size = cohorts.tally[HELD], 0, 0, 0
+    for place in range(cohorts.tally[ELIGIBLE]):
+        j = cohorts.eligible[place]
+        n = cohorts.threshold[j]
+        kv += n * in_blocks(problem, stage_read(problem, j, 0))
+        read += n * cohorts.per_prompt[READ, j]
+        prefill += n * cohorts.per_prompt[PREFILL, j]
+        size += n * cohorts.per_prompt[STAGES, j]
+    start = state.clock[NOW]
+    end = execute(problem, state, kv, read, prefill, size)
+    _move(problem, state, cohorts, start, end)
+
+
+@compiled
+def _move(problem: Problem, state: State, cohorts: Cohorts, start: float, end: float) -> None:
+    """Every cohort of the served types goes one stage on; types that still have a full cohort waiting stay eligible."""
+    kept = 0
+    for place in range(cohorts.tally[ELIGIBLE]):
+        j = cohorts.eligible[place]
+        n, batch = cohorts.threshold[j], cohorts.batches[j]
+        for i in range(_first(cohorts, j, batch), _first(cohorts, j, batch + 1)):
+            state.admitted[cohorts.members[i]] = start
+        first = batch - problem.first_stage[j]
+        if problem.first_stage[j] >= 0 and first >= 0:
+            for i in range(_first(cohorts, j, first), _first(cohorts, j, first + 1)):
+                make_first_token(problem, state, cohorts.members[i], end)
+        last = batch - problem.stages[j] + 1
+        if last >= 0:
+            for i in range(_first(cohorts, j, last), _first(cohorts, j, last + 1)):
+                complete(problem, state, cohorts.members[i], end)
+        else:
+            _open_stage(problem, cohorts, j, batch + 1)
+            cohorts.tally[HELD] += n * in_blocks(problem, stage_read(problem, j, batch + 1))
+        cohorts.batches[j] += 1
+        cohorts.waiting[j] -= n
+        if cohorts.waiting[j] >= n:
+            cohorts.eligible[kept] = j
+            kept += 1
+    cohorts.tally[ELIGIBLE] = kept
+
+
+@compiled
+def _first(cohorts: Cohorts, j: int, batch: int) -> int:
+    """Place in `members` of the first prompt of a cohort."""
+    return cohorts.offset[j] + batch * cohorts.threshold[j]
+
+
+@compiled
+def _open_first_stage(problem: Problem, cohorts: Cohorts) -> None:
+    for j in range(len(problem.stages)):
+        _open_stage(problem, cohorts, j, 0)
+
+
+@compiled
+def _open_stage(problem: Problem, cohorts: Cohorts, j: int, stage: int) -> None:
+    """From now on a batch of type j holds this stage too."""
+    read = stage_read(problem, j, stage)
+    cohorts.per_prompt[READ, j] += read
+    cohorts.per_prompt[PREFILL, j] += stage_prefill(problem, j, stage)
+    cohorts.per_prompt[STAGES, j] += 1

@@ -1,0 +1,104 @@
+"""One simulated path of a policy on a replica.
+
+Time is continuous: a decision is taken when the server is idle, at an arrival or when an iteration ends; arrivals at
+that very moment are seen by it, equal times keep the order of arrival. With a horizon T arrivals fall in [0, T), the
+last iteration may start before T, and nothing that happens after T counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from fluid import Replica, Workload, stage_profile
+from fluid.errors import InputError, real, whole
+from thresholds import WaitPolicy
+from verification.arrivals import Arrivals, poisson_arrivals, stream
+from verification.continuous import make_residents
+from verification.engine import (
+    BUSY,
+    DONE,
+    EVICTIONS,
+    ITERATION,
+    KV_PEAK,
+    LAST_COMPLETION,
+    OVERFLOWS,
+    RECORDED,
+    REJECTED,
+    Problem,
+    State,
+    make_problem,
+    make_state,
+)
+from verification.rules import greedy, wait
+from verification.rules.greedy import Greedy
+from verification.run import Run, Timeline
+
+Policy = WaitPolicy | Greedy
+Kernel = Callable[[State, int], None]
+
+SLICE = 1 << 20  # iterations between two moments at which a run can be interrupted
+ROWS = 1 << 16  # timeline rows handed over at a time
+
+
+def simulate(policy: Policy, workload: Workload, replica: Replica, *, horizon: float | None = None,
+             arrivals: Arrivals | None = None, seed: int = 0, replication: int = 0, record: bool = False) -> Run:
+    """Simulate a policy, on Poisson arrivals over [0, horizon) seconds or on explicit arrivals until nothing moves.
+
+    `seed` and `replication` choose the random stream; `record` keeps the timeline (one row per iteration). Raises
+    InputError unless exactly one of `horizon` and `arrivals` is given and the policy fits the workload.
+
+    >>> from fluid import IterationTime, PromptType
+    >>> replica = Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.013e-7))
+    >>> run = simulate(WaitPolicy((2,)), Workload([PromptType(512, 20, 20.0)]), replica, horizon=60.0, seed=1)
+    >>> run.evictions, run.kv_peak <= 2 * 10_962
+    (0, True)
+    """
+    if (horizon is None) == (arrivals is None):
+        raise InputError("horizon", "given where arrivals are not, and only there", horizon, "simulate")
+    if arrivals is None:
+        horizon = real("horizon", horizon, "simulate", unit="seconds")
+        generator = stream(whole("seed", seed, "simulate", unit="seeds", least=0),
+                           whole("replication", replication, "simulate", unit="replications", least=0))
+        arrivals = poisson_arrivals(workload, horizon, generator)
+    arrivals.check(workload)
+    profile = stage_profile(workload, replica)
+    problem = make_problem(arrivals, profile, replica, math.inf if horizon is None else horizon)
+    state = make_state(problem, ROWS if record else 0)
+    pieces = list(_play(_kernel(policy, problem), state))
+    counts, clock = state.counts, state.clock
+    return Run(arrivals, profile, replica.kv_capacity, state.admitted, state.first_token, state.finished,
+               iterations=int(counts[ITERATION]), evictions=int(counts[EVICTIONS]), overflows=int(counts[OVERFLOWS]),
+               rejected=int(counts[REJECTED]), kv_peak=int(counts[KV_PEAK]), busy_time=float(clock[BUSY]),
+               end_time=float(clock[LAST_COMPLETION]) if horizon is None else horizon,
+               timeline=_timeline(pieces) if record else None)
+
+
+def _kernel(policy: Policy, problem: Problem) -> Kernel:
+    if isinstance(policy, Greedy):
+        residents = make_residents(problem)
+        limit, to_front = policy.admission_limit(problem.capacity), policy.requeue == "front"
+        return lambda state, budget: greedy.run(problem, state, residents, limit, to_front, budget)
+    if isinstance(policy, WaitPolicy):
+        if len(policy.thresholds) != len(problem.stages):
+            requirement = f"{len(problem.stages)} numbers, one per prompt type"
+            raise InputError("thresholds", requirement, policy.thresholds, "policy")
+        cohorts = wait.make_cohorts(problem, policy)
+        return lambda state, budget: wait.run(problem, state, cohorts, budget)
+    raise InputError("policy", "a WaitPolicy or Greedy", policy, "simulate")
+
+
+def _play(kernel: Kernel, state: State) -> Iterator[np.ndarray]:
+    """Run the kernel to the end, slice by slice, yielding the timeline rows of each."""
+    counts = state.counts
+    while not counts[DONE]:
+        kernel(state, int(counts[ITERATION]) + SLICE)
+        yield state.timeline[: counts[RECORDED]].copy()
+        counts[RECORDED] = 0
+
+
+def _timeline(pieces: list[np.ndarray]) -> Timeline:
+    rows = np.concatenate(pieces)
+    return Timeline(rows[:, 0], rows[:, 1], rows[:, 2].astype(np.int64), rows[:, 3].astype(np.int64))

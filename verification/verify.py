@@ -1,0 +1,228 @@
+"""Predictions held against measurement: does the simulated system do what the mathematics says?
+
+Every prediction comes with the accuracy it claims: 0 for a theorem, more for an approximation. It agrees when it lies
+in the interval of the measurement, widened by that accuracy. The intervals of the checks hold together: with k of them
+each is taken at level 1 - 0.01/k (Bonferroni), so a correct model is called wrong in at most one of a hundred reports.
+A bound agrees when the measured interval does not lie wholly on its wrong side.
+
+    every policy   throughput = sum_j lambda_j R_j
+                   iteration time when busy >= Delta*                       (work is conserved and the server is one)
+    WAIT           KV peak <= M^pi,   iteration time <= Delta(n) (= for one type),   inventory per stage = n_j
+                   latency, TTFT by `thresholds.predict`                    (exact for one type)
+    greedy         iteration time = Delta*, inventory per stage = lambda_j Delta*   (5%: a fluid limit)
+
+Source: model.md sections 2, 3, 9.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from fluid import Equilibrium, Replica, Workload, solve
+from thresholds import WaitPolicy, predict
+from verification import measures
+from verification.estimators import Interval, t_interval, warm_up
+from verification.measures import Window
+from verification.replicate import Progress, replicate
+from verification.run import Run, Timeline
+from verification.simulate import Policy
+from verification.verdict import STABLE, Verdict, judge
+
+FAMILY_ERROR = 0.01
+ROUNDING = 1e-9
+FLUID_ACCURACY = 0.05
+LATENCY_ACCURACY, TTFT_ACCURACY = 0.1, 0.4  # of the approximation for several types
+BATCHES = 10
+MOST_TYPES_CHECKED = 20
+
+
+@dataclass(frozen=True)
+class Check:
+    """One prediction beside its measurement; it agrees when `low` <= predicted <= `high` (None: no limit)."""
+
+    name: str
+    predicted: float
+    measured: float
+    low: float | None
+    high: float | None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the prediction lies in the interval."""
+        above = self.low is None or self.low <= self.predicted
+        return bool(above and (self.high is None or self.predicted <= self.high))
+
+
+@dataclass(frozen=True, eq=False)
+class Verification:
+    """What replications of a policy say; made by `verify`. Intervals are 95%, over replications.
+
+    `warm_up` is the share of each run that was deleted; delays are in seconds, `throughput` in output tokens/s.
+    """
+
+    policy: Policy
+    horizon: float
+    replications: int
+    seed: int
+    warm_up: float
+    verdict: Verdict
+    checks: tuple[Check, ...]
+    throughput: Interval
+    latency: Interval
+    latency_p99: Interval
+    ttft: Interval
+    evictions: Interval
+    iteration_time: Interval
+    busy_share: Interval
+    kv_peak: int
+    overflow_runs: int
+    unfinished: int
+    rejected: int
+    runs: tuple[Run, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every check agrees."""
+        return all(check.agrees for check in self.checks)
+
+    @property
+    def verified(self) -> bool:
+        """The answer is yes: stable, and every check agrees."""
+        return self.verdict.answer == STABLE and self.agrees
+
+
+def verify(policy: Policy, workload: Workload, replica: Replica, *, horizon: float = 3600.0, replications: int = 10,
+           seed: int = 0, workers: int = -1, progress: Progress | None = None) -> Verification:
+    """Simulate replications of a policy and hold the predictions of the fluid model against them.
+
+    `horizon` in seconds. Raises InputError as `simulate` does.
+    """
+    runs = replicate(policy, workload, replica, horizon=horizon, replications=replications, seed=seed, workers=workers,
+                     progress=progress)
+    share = warm_up([measures.in_system(run) for run in runs])
+    study = _Study(solve(workload, replica), policy, runs, [measures.window_after(run, share) for run in runs])
+    delays = [measures.delays(run, window) for run, window in zip(runs, study.windows, strict=True)]
+    return Verification(
+        policy, horizon, replications, seed, share, judge(runs, workload.rate), study.checks(),
+        throughput=study.over_runs(measures.throughput),
+        latency=t_interval([d.latency for d in delays]),
+        latency_p99=t_interval([d.latency_p99 for d in delays]),
+        ttft=t_interval([d.ttft for d in delays]),
+        evictions=t_interval([run.evictions for run in runs]),
+        iteration_time=study.over_runs(_iteration_time),
+        busy_share=t_interval([run.busy_share for run in runs]),
+        kv_peak=max(run.kv_peak for run in runs),
+        overflow_runs=sum(run.overflows > 0 for run in runs),
+        unfinished=sum(d.unfinished for d in delays),
+        rejected=sum(run.rejected for run in runs),
+        runs=tuple(runs),
+    )
+
+
+Measure = Callable[[Run, Window], float]
+
+
+@dataclass(frozen=True, eq=False)
+class _Study:
+    """Replications with their windows, and the checks that their policy calls for."""
+
+    equilibrium: Equilibrium
+    policy: Policy
+    runs: Sequence[Run]
+    windows: Sequence[Window]
+
+    def over_runs(self, measure: Measure, level: float = 0.95) -> Interval:
+        return t_interval([measure(run, window) for run, window in zip(self.runs, self.windows, strict=True)], level)
+
+    def interval(self, measure: Measure, level: float) -> Interval:
+        """Over replications; inside a single run, over batches of its window."""
+        if len(self.runs) > 1:
+            return self.over_runs(measure, level)
+        return t_interval([measure(self.runs[0], part) for part in self.windows[0].split(BATCHES)], level)
+
+    def checks(self) -> tuple[Check, ...]:
+        claims = [*self._everywhere(), *self._of_policy()]
+        level = 1 - FAMILY_ERROR / max(len(claims), 1)
+        return (*(claim(level) for claim in claims), *self._certain())
+
+    def _everywhere(self) -> Iterator[Callable[[float], Check]]:
+        yield partial(self._equal, "throughput", self.equilibrium.throughput, measures.throughput, 0.0)
+        if self.equilibrium.iteration_time is not None:
+            yield partial(self._at_least, "iteration_time at least", self.equilibrium.iteration_time, _iteration_time)
+
+    def _of_policy(self) -> Iterator[Callable[[float], Check]]:
+        if self.equilibrium.iteration_time is None or self.equilibrium.inventory is None:
+            return
+        if isinstance(self.policy, WaitPolicy):
+            yield from self._of_wait(self.policy)
+        else:
+            yield partial(self._equal, "iteration_time", self.equilibrium.iteration_time, _iteration_time,
+                          FLUID_ACCURACY)
+            yield from self._inventories(self.equilibrium.inventory, FLUID_ACCURACY)
+
+    def _of_wait(self, policy: WaitPolicy) -> Iterator[Callable[[float], Check]]:
+        workload, replica = self.equilibrium.workload, self.equilibrium.replica
+        counts = np.array(policy.thresholds, dtype=np.float64)
+        work = self.equilibrium.profile.time_work(replica.iteration_time) @ counts
+        longest = float(np.max(replica.iteration_time.overheads + work))
+        if len(workload) == 1:
+            yield partial(self._equal, "iteration_time", longest, _iteration_time, 0.0)
+        else:
+            yield partial(self._at_most, "iteration_time at most", longest, _iteration_time)
+        yield from self._inventories(counts, 0.0)
+        predicted = predict(policy, workload, replica)
+        for name, value, accuracy in (("latency", predicted.latency, LATENCY_ACCURACY),
+                                      ("ttft", predicted.ttft, TTFT_ACCURACY)):
+            if math.isfinite(value):
+                yield partial(self._equal, name, value, partial(_delay, name), 0.0 if predicted.exact else accuracy)
+
+    def _inventories(self, predicted: np.ndarray, accuracy: float) -> Iterator[Callable[[float], Check]]:
+        names = self.equilibrium.workload.names
+        for j in range(min(len(names), MOST_TYPES_CHECKED)):
+            if self.equilibrium.profile.stages[j] > 1:
+                yield partial(self._equal, f"inventory {names[j]}", float(predicted[j]), partial(_inventory, j),
+                              accuracy)
+
+    def _certain(self) -> Iterator[Check]:
+        peak = max(run.kv_peak for run in self.runs)
+        if isinstance(self.policy, WaitPolicy):
+            counts = np.array(self.policy.thresholds, dtype=np.float64)
+            required = float(counts @ self.equilibrium.profile.kv_work)
+            yield Check("kv_peak at most", required, peak, peak, None)
+        yield Check("kv_capacity at least", self.equilibrium.kv_capacity, peak, peak, None)
+
+    def _equal(self, name: str, predicted: float, measure: Measure, accuracy: float, level: float) -> Check:
+        found = self.interval(measure, level)
+        slack = (accuracy + ROUNDING) * abs(predicted)
+        return Check(name, predicted, found.mean, found.low - slack, found.high + slack)
+
+    def _at_least(self, name: str, bound: float, measure: Measure, level: float) -> Check:
+        found = self.interval(measure, level)
+        return Check(name, bound, found.mean, None, found.high + ROUNDING * bound)
+
+    def _at_most(self, name: str, bound: float, measure: Measure, level: float) -> Check:
+        found = self.interval(measure, level)
+        return Check(name, bound, found.mean, found.low - ROUNDING * bound, None)
+
+
+def _timeline(run: Run) -> Timeline:
+    if run.timeline is None:
+        raise ValueError("the run was made without record=True")
+    return run.timeline
+
+
+def _iteration_time(run: Run, window: Window) -> float:
+    return measures.busy_iteration(_timeline(run), window)
+
+
+def _delay(name: str, run: Run, window: Window) -> float:
+    return float(getattr(measures.delays(run, window), name))
+
+
+def _inventory(j: int, run: Run, window: Window) -> float:
+    return measures.inventory(run, _timeline(run), j, window)
