@@ -1,0 +1,168 @@
+"""Files in: bytes to a checked table, every refusal one line.
+
+    FluidwaitError
+    +-- FileError (also a ValueError)      source: key problem
+
+The line names the file, the path of the key (arrays count from 0: `workload.type[1].rate`), what it must be, with
+its unit, and what was found.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from fluid.errors import FluidwaitError, shown
+
+LARGEST_FILE = 2**20
+LONGEST_LINE = 4000  # a dotted key costs the parser memory in the square of its length
+TableType = TypeVar("TableType", bound=BaseModel)
+
+
+class FileError(FluidwaitError, ValueError):
+    """A file that cannot be used: `source` (the file), `key` (a path, "" for the file as a whole), `problem`."""
+
+    def __init__(self, source: str, key: str, problem: str) -> None:
+        self.source, self.key, self.problem = source, key, problem
+        super().__init__(source, key, problem)
+
+    def __str__(self) -> str:
+        return one_line(f"{self.source}: {self.key} {self.problem}" if self.key else f"{self.source}: {self.problem}")
+
+
+def one_line(text: str) -> str:
+    """The text with everything that does not print, line ends included, written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def found(value: Any) -> str:
+    """The value as a message quotes it, in TOML's words and short whatever was found."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "an array" if value else "an empty array"
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"an integer of {value.bit_length()} bits"
+    return str(value) if hasattr(value, "isoformat") else shown(value)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file of at most 1 MiB; raises FileError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise FileError(str(path), "", f"cannot be read: {error.strerror}") from None
+    except ValueError:  # a NUL in the name
+        raise FileError(str(path), "", "cannot be read: not a file name") from None
+    if len(data) > LARGEST_FILE:
+        raise FileError(str(path), "", f"must be at most {LARGEST_FILE:,} bytes long")
+    return data
+
+
+def read_toml(data: bytes, source: str) -> dict[str, Any]:
+    """The document in UTF-8 TOML (a byte order mark is skipped); raises FileError with the line number."""
+    text = _decoded(data, source)
+    _refuse_long_lines(text, source)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise FileError(source, "", f"must be valid TOML: {error}") from None
+    except ValueError:  # Python's own limit on the digits of an integer
+        raise FileError(source, "", "must be valid TOML: an integer is far beyond 64 bits") from None
+    except RecursionError:
+        raise FileError(source, "", "must be valid TOML: nested too deeply") from None
+
+
+def _decoded(data: bytes, source: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = data[error.start]
+        raise FileError(source, "", f"must be UTF-8 text (got byte 0x{byte:02x} at offset {error.start})") from None
+
+
+def _refuse_long_lines(text: str, source: str) -> None:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if len(line) > LONGEST_LINE:
+            raise FileError(source, "", f"must have lines of at most {LONGEST_LINE:,} characters "
+                                        f"(line {number} has {len(line):,})")
+
+
+def check(table: type[TableType], document: dict[str, Any], source: str) -> TableType:
+    """The document as a table; raises FileError for the first key that is unknown, missing or of a wrong type."""
+    try:
+        return table.model_validate(document)
+    except ValidationError as error:
+        # an unknown key first: a misspelt one is also a missing one
+        details = sorted(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
+        kind, loc = details[0]["type"], _without_tags(details[0]["loc"])
+        raise FileError(source, key_path(loc), _problem(table, kind, loc, details[0]["input"])) from None
+
+
+def key_path(loc: tuple[int | str, ...]) -> str:
+    """("workload", "type", 1, "rate") as workload.type[1].rate, keys quoted where TOML would quote them.
+
+    >>> key_path(("workload", "type", 1, "rate"))
+    'workload.type[1].rate'
+    """
+    parts = (f"[{part}]" if isinstance(part, int) else "." + _quoted(part) for part in loc)
+    return "".join(parts).removeprefix(".")
+
+
+def _quoted(key: str) -> str:
+    short = key if len(key) <= 60 else key[:57] + "..."
+    return short if re.fullmatch(r"[A-Za-z0-9_-]+", short) else json.dumps(short, ensure_ascii=False)
+
+
+def _without_tags(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The location less the tag pydantic puts after `prefill` to say which of its two forms was tried."""
+    if loc[:2] == ("replica", "prefill"):
+        return loc[:2] + loc[3:]
+    return loc
+
+
+def _problem(table: type[BaseModel], kind: str, loc: tuple[int | str, ...], value: Any) -> str:
+    holder, info = _field(table, loc)
+    if kind == "extra_forbidden":
+        return f"is not a known key (got {found(value)}); {_suggestion(str(loc[-1]), holder)}"
+    requirement = info.description if info else "a table"
+    if kind == "missing":
+        return f"is missing: it must be {requirement}"
+    return f"must be {requirement} (got {found(value)})"
+
+
+def _suggestion(key: str, holder: type[BaseModel]) -> str:
+    known = [info.alias or name for name, info in holder.model_fields.items()]
+    near = difflib.get_close_matches(key[:60], known, n=1)
+    return f'did you mean "{near[0]}"?' if near else "known here: " + ", ".join(known)
+
+
+def _field(table: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[type[BaseModel], FieldInfo | None]:
+    """The table that holds the last key of the location, and what it says of that key."""
+    holder, info = table, None
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        holder = _table_in(info.annotation) or holder if info else holder
+        fields = {each.alias or name: each for name, each in holder.model_fields.items()}
+        info = fields.get(part)
+    return holder, info
+
+
+def _table_in(annotation: Any) -> type[BaseModel] | None:
+    """The table class inside an annotation such as list[Table] | None."""
+    if isinstance(annotation, type):
+        return annotation if issubclass(annotation, BaseModel) else None
+    inner = (_table_in(argument) for argument in typing.get_args(annotation))
+    return next((each for each in inner if each), None)

@@ -1,0 +1,114 @@
+"""The deployment file as tables: which keys there are, their types, and in words what each must be.
+
+Only shapes and types live here; ranges are checked where the objects are made (`fluid`), once. The description of a
+field is the requirement an error message quotes, unit included. Source: the deployment file of contract.md.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+
+SCHEMA = 1
+LONGEST_NAME = 80
+
+
+def _printable(name: str) -> str:
+    if not name.isprintable() or not 1 <= len(name) <= LONGEST_NAME:
+        raise ValueError
+    return name
+
+
+def _kind(value: Any) -> str:
+    return "table" if isinstance(value, dict | ChunkTable) else "name"
+
+
+# TOML's integers have 64 bits; Python's reader does not mind, so this does
+Int = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Name = Annotated[str, AfterValidator(_printable)]
+
+
+class Table(BaseModel):
+    """A table of the file: no unknown key, no conversion between types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class LineTable(Table):
+    """One line of the iteration time, in seconds."""
+
+    overhead: float = Field(description="a positive number of seconds")
+    per_kv_token: float = Field(description="a nonnegative number of seconds per token")
+    per_prefill_token: float = Field(default=0.0, description="a nonnegative number of seconds per token")
+    per_sequence: float = Field(default=0.0, description="a nonnegative number of seconds")
+
+
+class IterationTimeTable(Table):
+    """[replica.iteration_time]: the keys of one line, or `pieces`, several lines of which the largest counts."""
+
+    overhead: float | None = Field(default=None, description="a positive number of seconds")
+    per_kv_token: float | None = Field(default=None, description="a nonnegative number of seconds per token")
+    per_prefill_token: float | None = Field(default=None, description="a nonnegative number of seconds per token")
+    per_sequence: float | None = Field(default=None, description="a nonnegative number of seconds")
+    pieces: list[LineTable] | None = Field(
+        default=None, min_length=1, description="an array of at least one { overhead, per_kv_token, ... } in seconds")
+
+
+class ChunkTable(Table):
+    """prefill = { chunk = 512 }."""
+
+    chunk: Int = Field(description="a whole number of tokens, at least 1")
+
+
+class ReplicaTable(Table):
+    """[replica]: a model and a GPU by name, or the numbers; the numbers win."""
+
+    model: str | None = Field(default=None, description="the name of a built-in model, or the path of a config.json")
+    gpu: str | None = Field(default=None, description="the name of a built-in GPU")
+    tensor_parallel: Int | None = Field(default=None, description="a whole number of GPUs, at least 1")
+    memory_fraction: float | None = Field(default=None, description="a share of the GPU memory above 0 and at most 1")
+    kv_dtype: str | None = Field(default=None, description="the name of an element type")
+    weight_dtype: str | None = Field(default=None, description="the name of an element type")
+    kv_capacity: Int | None = Field(default=None, description="a whole number of tokens, at least 1")
+    prefill: Annotated[
+        Annotated[Literal["whole", "decode-only"], Tag("name")] | Annotated[ChunkTable, Tag("table")],
+        Discriminator(_kind)] = Field(default="whole", description='"whole", "decode-only" or { chunk = tokens }')
+    block: Int = Field(default=1, description="a whole number of tokens, at least 1")
+    first_token: str = Field(default="decode", description='"decode" or "prefill"')
+    iteration_time: IterationTimeTable | None = Field(default=None, description="a table of seconds")
+
+
+class TypeTable(Table):
+    """[[workload.type]]: one prompt type."""
+
+    name: Name = Field(default="", description=f"a name of 1 to {LONGEST_NAME} printable characters")
+    prompt_tokens: Int = Field(description="a whole number of tokens, at least 1")
+    output_tokens: Int = Field(description="a whole number of tokens, at least 1")
+    rate: float = Field(description="a positive number of requests/s")
+
+
+class WorkloadTable(Table):
+    """[workload]: prompt types, or a trace and its total rate."""
+
+    type: list[TypeTable] | None = Field(default=None, min_length=1, description="at least one [[workload.type]] table")
+    trace: str | None = Field(default=None, description="the path of a trace")
+    rate: float | None = Field(default=None, description="a positive number of requests/s")
+    lengths: Literal["known", "unknown"] = Field(default="known", description='"known" or "unknown"')
+
+
+class TargetTable(Table):
+    """[target]: what the guarantee is for."""
+
+    horizon: float = Field(default=3600.0, description="a positive number of seconds")
+    overflow_probability: float = Field(default=1e-3, description="a probability above 0 and below 1")
+
+
+class DeploymentTable(Table):
+    """The whole file."""
+
+    schema_: Int = Field(default=SCHEMA, alias="schema", ge=SCHEMA, le=SCHEMA,
+                         description=f"{SCHEMA}, the version of this format")
+    replica: ReplicaTable = Field(description="a table that names model and gpu, or kv_capacity and iteration_time")
+    workload: WorkloadTable = Field(description="at least one [[workload.type]] table")
+    target: TargetTable = Field(default_factory=TargetTable, description="a table")

@@ -1,0 +1,170 @@
+"""What a deployment file means, and the embedded one: its numbers by hand."""
+
+import doctest
+import hashlib
+import math
+import re
+import tomllib
+
+import pytest
+
+import fluidwait.deployment
+import fluidwait.files
+from fluid import IterationTime, solve
+from fluid.hardware import replica_from_catalogue
+from fluidwait.deployment import Deployment, embedded, embedded_text, load, parse
+
+LINE = "overhead = 0.0106\nper_kv_token = 4.013e-7"
+REPLICA = f"[replica]\nkv_capacity = 137000\n[replica.iteration_time]\n{LINE}\n"
+CHAT = '[[workload.type]]\nname = "chat"\nprompt_tokens = 512\noutput_tokens = 20\nrate = 20.0\n'
+SUMMARY = '[[workload.type]]\nname = "summary"\nprompt_tokens = 2000\noutput_tokens = 300\nrate = 1\n'
+TYPES = "\n" + CHAT + SUMMARY
+GOOD = REPLICA + TYPES
+A100 = '[replica]\nmodel = "llama-2-7b"\ngpu = "a100-80gb"\n'
+
+
+def read(text: str) -> Deployment:
+    return parse(text.encode(), "mix.toml")
+
+
+@pytest.mark.parametrize("module", [fluidwait.files, fluidwait.deployment])
+def test_the_examples_in_the_docstrings_run(module):
+    assert doctest.testmod(module).failed == 0
+
+
+def test_numbers_in_the_file_become_the_workload_the_replica_and_the_target():
+    deployment = read(GOOD + "[target]\nhorizon = 60\noverflow_probability = 0.01")
+    assert deployment.workload.names == ("chat", "summary")
+    assert deployment.workload.rates.tolist() == [20.0, 1.0]
+    assert deployment.replica.kv_capacity == 137_000
+    assert deployment.replica.iteration_time == IterationTime(0.0106, 4.013e-7)
+    assert (deployment.horizon, deployment.overflow_probability) == (60.0, 0.01)
+    assert deployment.placement is None
+
+
+def test_what_the_file_leaves_out_has_the_defaults_of_the_contract():
+    deployment = read(GOOD)
+    replica = deployment.replica
+    assert (replica.prefill, replica.block, replica.first_token) == ("whole", 1, "decode")
+    assert (deployment.horizon, deployment.overflow_probability, deployment.lengths) == (3600.0, 1e-3, "known")
+
+
+def test_the_same_bytes_make_equal_deployments_that_say_where_they_came_from(tmp_path):
+    path = tmp_path / "mix.toml"
+    path.write_text(GOOD, encoding="utf-8")
+    assert load(path) == load(str(path))
+    assert load(path).source == str(path)
+    assert load(path).digest == hashlib.sha256(GOOD.encode()).hexdigest()
+
+
+def test_a_model_and_a_gpu_give_the_replica_of_the_catalogue():
+    deployment = read(A100 + "memory_fraction = 0.9\ntensor_parallel = 2" + TYPES)
+    expected = replica_from_catalogue("llama-2-7b", "a100-80gb", memory_fraction=0.9, tensor_parallel=2)
+    assert deployment.replica == expected
+    assert deployment.placement.gpu.name == "a100-80gb"
+
+
+def test_numbers_win_over_the_catalogue():
+    catalogue = replica_from_catalogue("llama-2-7b", "a100-80gb")
+    capacity = read(A100 + "kv_capacity = 5000" + TYPES).replica
+    assert (capacity.kv_capacity, capacity.iteration_time) == (5000, catalogue.iteration_time)
+    time = "[replica.iteration_time]\noverhead = 0.01\nper_kv_token = 0.0"
+    timed = read(A100 + time + TYPES).replica
+    assert (timed.kv_capacity, timed.iteration_time) == (catalogue.kv_capacity, IterationTime(0.01, 0.0))
+
+
+def test_weights_that_would_not_fit_do_not_matter_where_the_capacity_is_given():
+    text = A100.replace("7b", "70b") + "kv_capacity = 5000" + TYPES
+    assert read(text).replica.kv_capacity == 5000
+
+
+def test_the_path_of_a_config_json_starts_from_the_folder_of_the_file(tmp_path):
+    (tmp_path / "config.json").write_text(
+        '{"num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "intermediate_size": 11008,'
+        ' "vocab_size": 32000}', encoding="utf-8")
+    path = tmp_path / "mix.toml"
+    path.write_text(A100.replace("llama-2-7b", "config.json") + TYPES, encoding="utf-8")
+    assert load(path).replica == replica_from_catalogue("llama-2-7b", "a100-80gb")
+
+
+def test_pieces_are_several_lines_of_which_the_largest_counts():
+    pieces = "pieces = [{overhead = 2.0, per_kv_token = 1.0}, {overhead = 1.0, per_kv_token = 3.0, per_sequence = 1}]"
+    text = GOOD.replace(LINE, pieces)
+    expected = IterationTime.largest(IterationTime(2.0, 1.0), IterationTime(1.0, 3.0, 0.0, 1.0))
+    assert read(text).replica.iteration_time == expected
+
+
+@pytest.mark.parametrize(("line", "field", "value"), [
+    ('prefill = "decode-only"', "prefill", "decode-only"),
+    ("prefill = { chunk = 512 }", "prefill", 512),
+    ("prefill.chunk = 256", "prefill", 256),
+    ("block = 16", "block", 16),
+    ('first_token = "prefill"', "first_token", "prefill"),
+])
+def test_the_keys_of_the_replica_reach_it(line, field, value):
+    assert getattr(read(GOOD.replace("137000", "137000\n" + line)).replica, field) == value
+
+
+def test_unknown_lengths_are_kept_for_the_policies():
+    text = REPLICA + '[workload]\nlengths = "unknown"\n' + TYPES
+    assert read(text).lengths == "unknown"
+
+
+def test_a_rate_of_any_size_that_is_finite_is_accepted():
+    assert read(GOOD.replace("20.0", "1e300")).workload.rates[0] == 1e300
+
+
+@pytest.mark.parametrize("data", [b"\xef\xbb\xbf" + GOOD.encode(), GOOD.replace("\n", "\r\n").encode()])
+def test_a_byte_order_mark_and_windows_line_ends_do_not_matter(data):
+    assert parse(data, "mix.toml").workload == read(GOOD).workload
+
+
+def test_every_key_of_the_embedded_file_is_explained_beside_it():
+    lines = [line for line in embedded_text().splitlines() if re.match(r"^(# )?[a-z_]+ = ", line)]
+    assert len(lines) >= 25
+    explained_above = 6  # the repeated keys of the second and third prompt type may carry their unit alone
+    assert sum("# " not in line[2:] for line in lines) <= explained_above
+    assert all("#" in line[2:] for line in lines)
+
+
+def test_the_embedded_file_with_all_its_optional_keys_switched_on_says_the_same():
+    """The iteration time in the comments is that of the data sheets to three figures, so the answers are close."""
+    optional = re.sub(r"(?m)^# (?=[a-z_]+ = |\[replica)", "", embedded_text().replace("# pieces", "## pieces"))
+    on, off = parse(optional.encode(), "on"), embedded()
+    assert len(tomllib.loads(optional)["replica"]) > len(tomllib.loads(embedded_text())["replica"])
+    assert on.workload == off.workload
+    assert on.replica.kv_capacity == off.replica.kv_capacity
+    assert on.replica.iteration_time.coefficients == pytest.approx(off.replica.iteration_time.coefficients, rel=0.005)
+
+
+def test_the_pieces_in_the_comments_of_the_embedded_file_are_valid():
+    commented = re.search(r"(?ms)^# pieces.*?^# \]$", embedded_text()).group()
+    pieces = tomllib.loads(re.sub(r"(?m)^# ", "", commented))["pieces"]
+    assert [piece["overhead"] for piece in pieces] == [0.0101, 0.0089]
+
+
+def test_the_embedded_mix_loads_the_replica_to_between_60_and_80_percent_of_the_edge():
+    balance = solve(embedded().workload, embedded().replica)
+    assert balance.stable
+    assert 0.6 <= 1 / balance.max_rate_scale <= 0.8
+
+
+def test_literal_wait_is_feasible_on_the_embedded_mix():
+    """w = (o + 1)(l + o/2): 61 x 94 = 5,734, 41 x 532 = 21,812, 21 x 266 = 5,586 token-iterations.
+
+    c = d1 w + d2 l = 6.07, 38.88, 17.30 ms. n = (5, 1, 1): Delta = 10.13 + 30.34 + 38.88 + 17.30 = 96.7 ms, at most
+    5/45 = 111 ms, 1/6 = 167 ms and 1/10 = 100 ms; n_chat = 4 gives 90.6 ms above 4/45 = 88.9 ms, so 5 is the least.
+    M = 5 x 5,734 + 21,812 + 5,586 = 56,068 of 136,496 tokens.
+    """
+    deployment = embedded()
+    profile = solve(deployment.workload, deployment.replica).profile
+    work, time = profile.kv_work, profile.time_work(deployment.replica.iteration_time)[0]
+    overhead = deployment.replica.iteration_time.overheads[0]
+    thresholds = [1, 1, 1]
+    for _ in range(100):
+        delta = overhead + sum(n * c for n, c in zip(thresholds, time, strict=True))
+        thresholds = [math.ceil(rate * delta) for rate in deployment.workload.rates]
+    assert thresholds == [5, 1, 1]
+    assert delta == pytest.approx(0.0967, abs=1e-4)
+    assert sum(n * w for n, w in zip(thresholds, work.tolist(), strict=True)) == 56_068
+    assert deployment.replica.kv_capacity >= 56_068
