@@ -80,7 +80,16 @@ def busy_iteration(timeline: Timeline, window: Window) -> float:
     return float(timeline.duration[rows].mean()) if rows.stop > rows.start else math.nan
 
 
-def inventory(run: Run, timeline: Timeline, j: int, window: Window) -> float:
+def entering(run: Run, timeline: Timeline, j: int, window: Window) -> float:
+    """Type-j prompts that enter an iteration on average: with every resident in every batch, the prompts per stage."""
+    entered = run.admitted[run.arrivals.types == j]
+    first, last = np.searchsorted(timeline.start, [window.start, window.end])
+    if last == first:
+        return math.nan
+    return float(np.count_nonzero((entered >= window.start) & (entered < window.end)) / (last - first))
+
+
+def resident(run: Run, timeline: Timeline, j: int, window: Window) -> float:
     """Mean over time of the type-j prompts in each stage after the first, in the batch or paused.
 
     Their time from the end of stage 0 to completion that falls in the window, over S - 1 stages and the length of the

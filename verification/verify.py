@@ -5,11 +5,11 @@ in the interval of the measurement, widened by that accuracy. The intervals of t
 each is taken at level 1 - 0.01/k (Bonferroni), so a correct model is called wrong in at most one of a hundred reports.
 A bound agrees when the measured interval does not lie wholly on its wrong side.
 
-    every policy   throughput = sum_j lambda_j R_j
-                   iteration time when busy >= Delta*                       (work is conserved and the server is one)
-    WAIT           KV peak <= M^pi,   iteration time <= Delta(n) (= for one type),   inventory per stage = n_j
-                   latency, TTFT by `thresholds.predict`                    (exact for one type)
-    greedy         iteration time = Delta*, inventory per stage = lambda_j Delta*   (5%: a fluid limit)
+    every policy   throughput = sum_j lambda_j R_j,   KV peak <= C
+    WAIT           KV peak <= M^pi,   residents per stage = n_j over time,   latency, TTFT by `thresholds.predict`
+                   iteration time when busy = Delta(n) for one type; for several, between Delta* (work is conserved:
+                   E[tau] >= a_i + rho_i E[tau]) and Delta(n) (every type in every batch)
+    greedy         iteration time when busy = Delta*,   prompts per stage of a batch = lambda_j Delta*    (fluid: 5%)
 
 Source: model.md sections 2, 3, 9.
 """
@@ -125,6 +125,8 @@ def verify(policy: Policy, workload: Workload, replica: Replica, *, horizon: flo
 
 
 Measure = Callable[[Run, Window], float]
+Inventory = Callable[[Run, Timeline, int, Window], float]
+Claim = Callable[[float], Check]  # of the level of its interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,22 +152,20 @@ class _Study:
         level = 1 - FAMILY_ERROR / max(len(claims), 1)
         return (*(claim(level) for claim in claims), *self._certain())
 
-    def _everywhere(self) -> Iterator[Callable[[float], Check]]:
+    def _everywhere(self) -> Iterator[Claim]:
         yield partial(self._equal, "throughput", self.equilibrium.throughput, measures.throughput, 0.0)
-        if self.equilibrium.iteration_time is not None:
-            yield partial(self._at_least, "iteration_time at least", self.equilibrium.iteration_time, _iteration_time)
 
-    def _of_policy(self) -> Iterator[Callable[[float], Check]]:
+    def _of_policy(self) -> Iterator[Claim]:
         if self.equilibrium.iteration_time is None or self.equilibrium.inventory is None:
             return
         if isinstance(self.policy, WaitPolicy):
-            yield from self._of_wait(self.policy)
+            yield from self._of_wait(self.policy, self.equilibrium.iteration_time)
         else:
             yield partial(self._equal, "iteration_time", self.equilibrium.iteration_time, _iteration_time,
                           FLUID_ACCURACY)
-            yield from self._inventories(self.equilibrium.inventory, FLUID_ACCURACY)
+            yield from self._inventories(self.equilibrium.inventory, measures.entering, FLUID_ACCURACY)
 
-    def _of_wait(self, policy: WaitPolicy) -> Iterator[Callable[[float], Check]]:
+    def _of_wait(self, policy: WaitPolicy, shortest: float) -> Iterator[Claim]:
         workload, replica = self.equilibrium.workload, self.equilibrium.replica
         counts = np.array(policy.thresholds, dtype=np.float64)
         work = self.equilibrium.profile.time_work(replica.iteration_time) @ counts
@@ -173,20 +173,21 @@ class _Study:
         if len(workload) == 1:
             yield partial(self._equal, "iteration_time", longest, _iteration_time, 0.0)
         else:
+            yield partial(self._at_least, "iteration_time at least", shortest, _iteration_time)
             yield partial(self._at_most, "iteration_time at most", longest, _iteration_time)
-        yield from self._inventories(counts, 0.0)
+        yield from self._inventories(counts, measures.resident, 0.0)
         predicted = predict(policy, workload, replica)
         for name, value, accuracy in (("latency", predicted.latency, LATENCY_ACCURACY),
                                       ("ttft", predicted.ttft, TTFT_ACCURACY)):
             if math.isfinite(value):
                 yield partial(self._equal, name, value, partial(_delay, name), 0.0 if predicted.exact else accuracy)
 
-    def _inventories(self, predicted: np.ndarray, accuracy: float) -> Iterator[Callable[[float], Check]]:
+    def _inventories(self, predicted: np.ndarray, measure: Inventory, accuracy: float) -> Iterator[Claim]:
         names = self.equilibrium.workload.names
         for j in range(min(len(names), MOST_TYPES_CHECKED)):
             if self.equilibrium.profile.stages[j] > 1:
-                yield partial(self._equal, f"inventory {names[j]}", float(predicted[j]), partial(_inventory, j),
-                              accuracy)
+                yield partial(self._equal, f"inventory {names[j]}", float(predicted[j]),
+                              partial(_inventory, measure, j), accuracy)
 
     def _certain(self) -> Iterator[Check]:
         peak = max(run.kv_peak for run in self.runs)
@@ -224,5 +225,5 @@ def _delay(name: str, run: Run, window: Window) -> float:
     return float(getattr(measures.delays(run, window), name))
 
 
-def _inventory(j: int, run: Run, window: Window) -> float:
-    return measures.inventory(run, _timeline(run), j, window)
+def _inventory(measure: Inventory, j: int, run: Run, window: Window) -> float:
+    return measure(run, _timeline(run), j, window)

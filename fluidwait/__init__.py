@@ -1,0 +1,8 @@
+"""The command line of fluidwait: files in, reports, JSON and figures out."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("fluidwait")
+except PackageNotFoundError:  # run from a checkout that was never installed
+    __version__ = "0+unknown"

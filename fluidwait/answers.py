@@ -1,0 +1,107 @@
+"""What the commands answer, as JSON objects: finite numbers or null, seconds, tokens, requests/s.
+
+Every object says its schema, the program's version, the command and where the deployment came from.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from fluid import Equilibrium
+from fluidwait import __version__
+from fluidwait.deployment import Deployment
+from thresholds import WaitDesign, predict
+from verification import Check, Interval, Verification
+from verification.verdict import UNSTABLE
+
+SCHEMA = 1
+
+
+def provenance(command: str, deployment: Deployment) -> dict[str, Any]:
+    """The head of every object."""
+    return {"schema": SCHEMA, "fluidwait": __version__, "command": command, "source": deployment.source,
+            "sha256": deployment.digest}
+
+
+def solve_answer(equilibrium: Equilibrium) -> dict[str, Any]:
+    """The object of `fluidwait solve --json`."""
+    workload, profile = equilibrium.workload, equilibrium.profile
+    nothing = [None] * len(workload)
+    columns = zip(workload.names, workload.rates.tolist(), _list(equilibrium.inventory, nothing),
+                  _list(equilibrium.kv_tokens, nothing), profile.kv_work.tolist(), strict=True)
+    keys = ("name", "rate", "inventory", "kv_tokens", "kv_work")
+    return {"stable": equilibrium.stable, "reason": equilibrium.reason, "load": equilibrium.load,
+            "iteration_time": equilibrium.iteration_time, "kv_required": equilibrium.kv_required,
+            "kv_capacity": equilibrium.kv_capacity, "throughput": equilibrium.throughput,
+            "max_rate_scale": equilibrium.max_rate_scale,
+            "types": [dict(zip(keys, row, strict=True)) for row in columns]}
+
+
+def thresholds_answer(design: WaitDesign) -> dict[str, Any]:
+    """The object of `fluidwait thresholds --json` for WAIT."""
+    workload = design.equilibrium.workload
+    nothing = [None] * len(workload)
+    rows = zip(workload.names, design.thresholds or nothing, design.stable_thresholds or nothing,
+               _list(design.slack, nothing), strict=True)
+    predicted = predict(design, workload, design.equilibrium.replica) if design.thresholds else None
+    return {"policy": "wait", "feasible": design.feasible, "reason": design.reason, "kv_base": design.kv_required,
+            "kv_buffer": 0, "kv_required": design.kv_required, "kv_capacity": design.kv_capacity,
+            "iteration_time": design.iteration_time, "overflow_probability": 0.0 if design.feasible else None,
+            "max_rate_scale": design.max_rate_scale,
+            "predicted": {"latency": predicted.latency if predicted else None,
+                          "ttft": predicted.ttft if predicted else None},
+            "stable_kv_required": design.stable_kv_required,
+            "types": [{"name": name, "threshold": threshold, "stable_threshold": stable, "slack": slack}
+                      for name, threshold, stable, slack in rows]}
+
+
+def verify_answer(policy: str, found: Verification) -> dict[str, Any]:
+    """The object of `fluidwait verify --json`."""
+    intervals = ("throughput", "latency", "latency_p99", "ttft", "evictions", "iteration_time", "busy_share")
+    return {"policy": policy, "replications": found.replications, "horizon": found.horizon, "seed": found.seed,
+            "verdict": found.verdict.answer, "reason": found.verdict.reason, "agrees": found.agrees,
+            "checks": [_check(check) for check in found.checks],
+            **{name: _interval(getattr(found, name)) for name in intervals},
+            "kv_peak": found.kv_peak, "overflow_runs": found.overflow_runs, "unfinished": found.unfinished,
+            "rejected": found.rejected, "score": found.verdict.score, "warm_up": found.warm_up}
+
+
+def verdict_without_simulation(policy: str, reason: str, replications: int, horizon: float,
+                               seed: int) -> dict[str, Any]:
+    """The object of `verify` where the mathematics alone says unstable: nothing is measured."""
+    measured = ("throughput", "latency", "latency_p99", "ttft", "evictions", "iteration_time", "busy_share",
+                "kv_peak", "overflow_runs", "unfinished", "rejected", "score", "warm_up")
+    return {"policy": policy, "replications": replications, "horizon": horizon, "seed": seed, "verdict": UNSTABLE,
+            "reason": reason, "agrees": False, "checks": [], **dict.fromkeys(measured)}
+
+
+def to_text(answer: dict[str, Any]) -> str:
+    """The JSON text of an answer; infinite and undefined numbers become null."""
+    return json.dumps(_finite(answer), indent=2, allow_nan=False)
+
+
+def _check(check: Check) -> dict[str, Any]:
+    return {"name": check.name, "predicted": check.predicted, "measured": check.measured, "low": check.low,
+            "high": check.high, "agrees": check.agrees}
+
+
+def _interval(interval: Interval) -> dict[str, float]:
+    return {"mean": interval.mean, "low": interval.low, "high": interval.high}
+
+
+def _list(values: np.ndarray | None, otherwise: list[None]) -> list[Any]:
+    return otherwise if values is None else values.tolist()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,152 @@
+"""The commands: parse, call, print. Exit status 0: done, and the answer is yes; 1: the answer is no; 2: bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fluid import FluidwaitError, solve
+from fluid.errors import one_of
+from fluidwait import __version__, answers, report
+from fluidwait.deployment import Deployment, embedded, embedded_text, load
+from fluidwait.study import Comparison, compare, examine
+from thresholds import wait, write_policy
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
+                  help="How much traffic can this GPU carry, and how do I admit it?")
+
+LATER = ("paced", "nested", "sarathi", "mc-sf")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fluidwait {__version__}")
+        raise typer.Exit
+
+
+File = Annotated[Path | None, typer.Argument(help="Deployment file (TOML); without it the built-in A100 deployment.",
+                                             show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the report.")]
+Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True,
+                                       help="Print the version and exit.")]
+Horizon = Annotated[float | None, typer.Option(help="Seconds to simulate; by default target.horizon.",
+                                               show_default=False)]
+Replications = Annotated[int, typer.Option(help="Independent simulations.")]
+Seed = Annotated[int, typer.Option(help="Seed of the random streams.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for the figures, the policy and the report.",
+                                          show_default=False)]
+
+
+@app.callback()
+def _everything(version: Version = False) -> None:
+    """Fluid model, WAIT thresholds and simulation of LLM inference."""
+
+
+@app.command("run", epilog="Example: fluidwait run deployment.toml --out results")
+def run_command(file: File = None, horizon: Horizon = None, replications: Replications = 10, seed: Seed = 0,
+                out: Out = None, json: Json = False, version: Version = False) -> None:
+    """Solve, derive thresholds and verify them in one report."""
+    deployment = _deployment(file)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    found = compare(deployment, horizon, replications, seed)
+    answer = {**answers.provenance("run", deployment), "seed": seed, **found.answer()}
+    if out is not None:
+        _write(out, found, answer)
+    _print(answer, json, lambda: report.show_run(deployment, found, out))
+    _say(found.yes)
+
+
+@app.command("solve", epilog="Example: fluidwait solve deployment.toml --json")
+def solve_command(file: File = None, json: Json = False, version: Version = False) -> None:
+    """Solve the fluid equilibrium: batch, KV cache, iteration time, how far the mix can grow."""
+    deployment = _deployment(file)
+    equilibrium = solve(deployment.workload, deployment.replica)
+    answer = {**answers.provenance("solve", deployment), **answers.solve_answer(equilibrium)}
+    _print(answer, json, lambda: report.show_equilibrium(deployment, equilibrium))
+    _say(equilibrium.stable)
+
+
+@app.command("thresholds", epilog="Example: fluidwait thresholds deployment.toml --policy wait")
+def thresholds_command(file: File = None, policy: Annotated[str, typer.Option(help="auto or wait.")] = "auto",
+                       json: Json = False, version: Version = False) -> None:
+    """Derive admission thresholds and say what they guarantee."""
+    _known(policy, ("auto", "wait"))
+    deployment = _deployment(file)
+    design = wait(deployment.workload, deployment.replica)
+    answer = {**answers.provenance("thresholds", deployment), **answers.thresholds_answer(design)}
+    _print(answer, json, lambda: report.show_design(design))
+    _say(design.feasible)
+
+
+@app.command("verify", epilog="Example: fluidwait verify deployment.toml --policy greedy --horizon 600")
+def verify_command(file: File = None, policy: Annotated[str, typer.Option(help="auto, wait or greedy.")] = "auto",
+                   horizon: Horizon = None, replications: Replications = 10, seed: Seed = 0, json: Json = False,
+                   version: Version = False) -> None:
+    """Simulate a policy and hold the predictions of the fluid model against it."""
+    _known(policy, ("auto", "wait", "greedy"))
+    deployment = _deployment(file)
+    outcome = examine(deployment, "greedy" if policy == "greedy" else "wait", horizon, replications, seed)
+    answer = {**answers.provenance("verify", deployment), **outcome.answer()}
+    _print(answer, json, lambda: report.show_outcome(outcome))
+    _say(outcome.yes)
+
+
+@app.command("init", epilog="Example: fluidwait init my-deployment.toml")
+def init_command(file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("deployment.toml"),
+                 force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+                 json: Json = False, version: Version = False) -> None:
+    """Write a commented example deployment."""
+    if file.exists() and not force:
+        raise FluidwaitError(f"{file}: exists already; choose another name or say --force")
+    file.write_text(embedded_text(), encoding="utf-8")
+    answer = {**answers.provenance("init", embedded()), "file": str(file)}
+    _print(answer, json, lambda: typer.echo(f"wrote {file}; next: fluidwait run {file}"))
+
+
+def _later(name: str) -> None:
+    @app.command(name, epilog=f"Example: fluidwait {name}",
+                 context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+    def command(version: Version = False) -> None:
+        raise FluidwaitError(f"the command {name} comes with a later version")
+
+    command.__doc__ = "(comes with a later version)"
+
+
+for _name in ("sweep", "trace", "calibrate", "plan"):
+    _later(_name)
+
+
+def _known(policy: str, known: tuple[str, ...]) -> None:
+    if policy in LATER:
+        raise FluidwaitError(f'--policy "{policy}" comes with a later version; today: {", ".join(known)}')
+    one_of("--policy", policy, known)
+
+
+def _deployment(file: Path | None) -> Deployment:
+    return embedded() if file is None else load(file)
+
+
+def _write(folder: Path, found: Comparison, answer: dict[str, Any]) -> None:
+    from fluidwait import figures  # matplotlib takes a second to load
+
+    (folder / "report.json").write_text(answers.to_text(answer) + "\n", encoding="utf-8")
+    if found.design.thresholds:
+        write_policy(found.design, folder / "policy.json")
+    figures.draw(found, folder)
+
+
+def _print(answer: dict[str, Any], json: bool, show: Any) -> None:
+    if json:
+        typer.echo(answers.to_text(answer))
+    else:
+        show()
+
+
+def _say(yes: bool) -> None:
+    if not yes:
+        raise typer.Exit(1)
+
+

@@ -1,0 +1,115 @@
+"""Two figures of a run: the batch against the equilibrium, and KV tokens over time against C.
+
+Colours are Okabe and Ito's, told apart by colour-blind readers; policies also differ in line style, for print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fluidwait.study import Comparison
+from verification import Run
+
+BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
+STYLES = {"wait": (BLUE, "-"), "greedy": (ORANGE, "--")}
+MOST_TYPES = 4
+LIVES_SHOWN = 12  # the figures show the first lives of the longest type
+POINTS = 2000
+
+
+def draw(found: Comparison, folder: Path) -> None:
+    """Write batch and kv as PNG and SVG into the folder; nothing where no policy was simulated."""
+    runs = [(o.policy, o.found.runs[0]) for o in (found.wait, found.greedy) if o.found is not None]
+    if not runs:
+        return
+    end = _shown(found, runs[0][1])
+    for name, figure in (("batch", _batch(found, runs, end)), ("kv", _kv(found, runs, end))):
+        figure.savefig(folder / f"{name}.png", dpi=150)
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+
+
+def _shown(found: Comparison, run: Run) -> float:
+    iteration = found.design.iteration_time or found.equilibrium.iteration_time or 1.0
+    return float(min(run.end_time, LIVES_SHOWN * iteration * found.equilibrium.profile.stages.max()))
+
+
+def _batch(found: Comparison, runs: list[tuple[str, Run]], end: float) -> Figure:
+    equilibrium = found.equilibrium
+    weights = equilibrium.workload.rates * equilibrium.profile.kv_work
+    shown = np.argsort(-weights, kind="stable")[:MOST_TYPES]
+    figure = Figure(figsize=(7, 1.2 + 1.7 * len(shown)), layout="constrained")
+    panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+    for j, panel in zip(shown, panels, strict=True):
+        stages = int(equilibrium.profile.stages[j])
+        _lines(panel, runs, partial(_per_stage, int(j)), end)
+        _level(panel, equilibrium.inventory, j, "fluid equilibrium n*", BLACK)
+        _level(panel, np.array(found.design.thresholds) if found.design.thresholds else None, j, "threshold n", GREEN)
+        panel.set_ylabel("requests per stage")
+        panel.set_title(f"{equilibrium.workload.names[j]} ({stages} stages)", fontsize=10, loc="left")
+    figure.suptitle("Requests on the GPU, per stage", fontsize=12)
+    _finish(figure, panels[0], panels[-1])
+    return figure
+
+
+def _kv(found: Comparison, runs: list[tuple[str, Run]], end: float) -> Figure:
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    panel = figure.subplots()
+    _lines(panel, runs, _held, end)
+    panel.axhline(found.equilibrium.kv_capacity, color=BLACK, lw=1.5, label="capacity C")
+    if found.equilibrium.kv_required is not None:
+        panel.axhline(found.equilibrium.kv_required, color=BLACK, lw=1, ls=":", label="fluid equilibrium M*")
+    if found.design.kv_required is not None:
+        panel.axhline(found.design.kv_required, color=GREEN, lw=1, ls="-.", label="bound of the thresholds")
+    panel.set_ylabel("KV tokens")
+    panel.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    figure.suptitle("KV cache over time", fontsize=12)
+    _finish(figure, panel, panel)
+    return figure
+
+
+Series = Callable[[Run, np.ndarray], np.ndarray]
+
+
+def _lines(panel: Axes, runs: list[tuple[str, Run]], value: Series, end: float) -> None:
+    at = np.linspace(0.0, end, POINTS)
+    for policy, run in runs:
+        colour, style = STYLES[policy]
+        panel.plot(at, value(run, at), color=colour, ls=style, lw=1.1, label=policy)
+
+
+def _level(panel: Axes, values: np.ndarray | None, j: int, label: str, colour: str) -> None:
+    if values is not None:
+        panel.axhline(values[j], color=colour, lw=1, ls=":" if colour == BLACK else "-.", label=label)
+
+
+def _finish(figure: Figure, labelled: Axes, lowest: Axes) -> None:
+    for axes in figure.axes:
+        axes.set_ylim(bottom=0)
+        axes.margins(x=0)
+        axes.spines[["top", "right"]].set_visible(False)
+    lowest.set_xlabel("seconds from an empty replica")
+    figure.legend(*labelled.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+
+
+def _per_stage(j: int, run: Run, at: np.ndarray) -> np.ndarray:
+    """Requests of type j on the GPU at each moment, in the batch or paused, over its stages."""
+    mine = run.arrivals.types == j
+    entered, left = np.sort(run.admitted[mine]), np.sort(run.finished[mine])
+    present = np.searchsorted(entered, at, side="right") - np.searchsorted(left, at, side="right")
+    return np.asarray(present / run.profile.stages[j])
+
+
+def _held(run: Run, at: np.ndarray) -> np.ndarray:
+    """KV tokens all residents hold in the latest iteration before each moment."""
+    if run.timeline is None or not len(run.timeline.start):
+        return np.zeros(len(at))
+    latest = np.searchsorted(run.timeline.start, at, side="right") - 1
+    return np.where(latest >= 0, run.timeline.kv[np.maximum(latest, 0)], 0)
+
+

@@ -1,0 +1,39 @@
+"""Progress on standard error: a bar for long work, and a note when the simulator is compiled for the first time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from numba.core import event
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class _CompileNote(event.Listener):
+    """Says once that the simulator is being compiled; compiled code is kept on disk, so later runs say nothing."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.said, self.lock = console, False, threading.Lock()
+
+    def on_start(self, event: Any) -> None:
+        with self.lock:
+            if not self.said:
+                self.said = True
+                self.console.print("compiling the simulator, once on this machine (some ten seconds) ...")
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+@contextmanager
+def working(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on standard error while work goes on; call what is yielded with (done, all)."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(description, total=None)
+        with event.install_listener("numba:compile", _CompileNote(console)):
+            yield lambda done, total: progress.update(task, completed=done, total=total)
