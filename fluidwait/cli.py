@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fluid import FluidwaitError, solve
-from fluid.errors import one_of
+from fluid.errors import one_of, shown
 from fluidwait import __version__, answers, report
 from fluidwait.deployment import Deployment, embedded, embedded_text, load
 from fluidwait.study import Comparison, compare, examine
@@ -18,6 +18,20 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="
                   help="How much traffic can this GPU carry, and how do I admit it?")
 
 LATER = ("paced", "nested", "sarathi", "mc-sf")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"must be a number (got {shown(text)})") from None
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"must be a whole number (got {shown(text)})") from None
 
 
 def _show_version(wanted: bool) -> None:
@@ -31,10 +45,10 @@ File = Annotated[Path | None, typer.Argument(help="Deployment file (TOML); witho
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the report.")]
 Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True,
                                        help="Print the version and exit.")]
-Horizon = Annotated[float | None, typer.Option(help="Seconds to simulate; by default target.horizon.",
-                                               show_default=False)]
-Replications = Annotated[int, typer.Option(help="Independent simulations.")]
-Seed = Annotated[int, typer.Option(help="Seed of the random streams.")]
+Horizon = Annotated[float | None, typer.Option(parser=_number, metavar="SECONDS", show_default=False,
+                                               help="Time to simulate; by default target.horizon.")]
+Replications = Annotated[int, typer.Option(parser=_whole, metavar="NUMBER", help="Independent simulations.")]
+Seed = Annotated[int, typer.Option(parser=_whole, metavar="NUMBER", help="Seed of the random streams.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the figures, the policy and the report.",
                                           show_default=False)]
 

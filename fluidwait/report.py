@@ -132,8 +132,8 @@ def _greedy_advice(found: Comparison) -> str:
         return ""
     if greedy.evictions.mean == 0 and greedy.latency.mean < waiting.latency.mean:
         return (" At this load greedy admission evicted nothing and was faster "
-                f"({_seconds(greedy.latency.mean)} against {_seconds(waiting.latency.mean)}): WAIT buys its guarantee with "
-                "delay, and pays near the edge.")
+                f"({_seconds(greedy.latency.mean)} against {_seconds(waiting.latency.mean)}): WAIT buys its guarantee "
+                "with delay, and pays near the edge.")
     return f" Greedy admission evicted {greedy.evictions.mean:,.0f} requests a run; WAIT none."
 
 

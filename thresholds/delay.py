@@ -72,7 +72,7 @@ def predict(policy: WaitPolicy, workload: Workload, replica: Replica) -> Predict
     >>> from fluid import IterationTime, PromptType
     >>> replica = Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.013e-7))
     >>> workload = Workload([PromptType(512, 20, 20.0)])
-    >>> round(predict(WaitPolicy((1,)), workload, replica).latency, 3)
+    >>> round(predict(WaitPolicy((1,)), workload, replica).latency, 2)      # 20 more batches of one, 50 ms apart
     1.02
     """
     if len(policy.thresholds) != len(workload):

@@ -1,0 +1,246 @@
+"""The command: exit statuses, one JSON object, one line for bad input, files written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fluid import IterationTime, PromptType, Replica, Workload, solve
+from fluidwait import __version__
+from fluidwait.__main__ import status
+from thresholds import read_policy, wait
+
+COMMANDS = ("run", "solve", "thresholds", "verify", "init")
+QUICK = ["--horizon", "60", "--replications", "2"]
+SMALL = """
+[replica]
+kv_capacity = 137000
+[replica.iteration_time]
+overhead = 0.0106
+per_kv_token = 4.013e-7
+[[workload.type]]
+name = "chat"
+prompt_tokens = 512
+output_tokens = 20
+rate = {rate}
+"""
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Path:
+    """A file with one type, 512 + 20 tokens at 100 requests/s: inside the region, whose edge is near 190."""
+    return written(tmp_path, SMALL.format(rate=100.0))
+
+
+def written(folder: Path, text: str) -> Path:
+    """The text as a deployment file."""
+    path = folder / "mix.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any]]:
+    """Exit status and the JSON object of a command; standard output must hold nothing else."""
+    code = status([str(argument) for argument in arguments] + ["--json"])
+    return code, json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+
+
+def test_solve_says_what_the_library_says(deployment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`solve --json` carries the fields of the contract with the numbers of `fluid.solve`."""
+    code, found = answer(capsys, "solve", deployment)
+    replica = Replica(137_000, IterationTime(0.0106, 4.013e-7))
+    balance = solve(Workload([PromptType(512, 20, 100.0, "chat")]), replica)
+    assert code == 0
+    assert found["schema"] == 1
+    assert found["source"] == str(deployment)
+    for key in ("stable", "reason", "load", "iteration_time", "kv_required", "kv_capacity", "throughput",
+                "max_rate_scale"):
+        assert found[key] == getattr(balance, key), key
+    assert found["types"] == [{"name": "chat", "rate": 100.0, "inventory": balance.inventory[0],
+                               "kv_tokens": balance.kv_tokens[0], "kv_work": 21 * 522}]
+
+
+def test_thresholds_say_what_the_library_says(deployment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`thresholds --json` carries the design of `thresholds.wait`."""
+    code, found = answer(capsys, "thresholds", deployment, "--policy", "wait")
+    design = wait(Workload([PromptType(512, 20, 100.0)]), Replica(137_000, IterationTime(0.0106, 4.013e-7)))
+    assert (code, found["policy"], found["feasible"]) == (0, "wait", True)
+    assert found["kv_required"] == found["kv_base"] + found["kv_buffer"] == design.kv_required
+    assert found["types"][0]["threshold"] == design.thresholds[0]
+    assert found["types"][0]["slack"] == pytest.approx(design.thresholds[0] - 100.0 * found["iteration_time"])
+    assert found["predicted"]["latency"] > found["predicted"]["ttft"] > 0
+
+
+def test_verify_reports_intervals_and_checks(deployment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`verify --json` gives verdict, checks with their intervals, and measurements around their means."""
+    code, found = answer(capsys, "verify", deployment, "--policy", "greedy", "--horizon", 200, "--replications", 6)
+    assert (code, found["verdict"], found["agrees"], found["replications"]) == (0, "stable", True, 6)
+    for key in ("throughput", "latency", "latency_p99", "ttft", "evictions"):
+        assert found[key]["low"] <= found[key]["mean"] <= found[key]["high"], key
+    assert {"name", "predicted", "measured", "low", "high", "agrees"} == set(found["checks"][0])
+    assert found["overflow_runs"] == 0
+    assert 0 < found["kv_peak"] <= 137_000
+
+
+def test_one_replication_has_no_interval(deployment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With one replication the intervals of the measurements are null."""
+    _, found = answer(capsys, "verify", deployment, "--horizon", 200, "--replications", 1)
+    assert found["latency"]["low"] is None
+    assert found["latency"]["mean"] > 0
+
+
+def test_the_same_seed_prints_the_same_bytes(deployment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two runs of one command differ in nothing; another seed differs."""
+    texts = []
+    for seed in ("3", "3", "4"):
+        status(["verify", str(deployment), "--json", "--seed", seed, *QUICK])
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_run_writes_its_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`run --out` leaves the report, a policy that reads back, and two figures as PNG and SVG."""
+    out = tmp_path / "results"
+    code, found = answer(capsys, "run", "--out", out, "--horizon", 600)
+    assert (code, found["answer"], found["verify"]["verdict"]) == (0, True, "stable")
+    assert json.loads((out / "report.json").read_text()) == found
+    assert list(read_policy(out / "policy.json").thresholds) == [t["threshold"] for t in found["thresholds"]["types"]]
+    assert sorted(path.name for path in out.iterdir()) == ["batch.png", "batch.svg", "kv.png", "kv.svg", "policy.json",
+                                                           "report.json"]
+    assert all(path.stat().st_size > 50 for path in out.iterdir())
+
+
+def test_run_without_a_file_reports_the_built_in_deployment(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first thing a new user tries: exit status 0 and a report that ends in an answer."""
+    assert status(["run", "--horizon", "600"]) == 0
+    shown = capsys.readouterr().out
+    for part in ("Fluid equilibrium", "WAIT thresholds", "Simulation of wait", "Simulation of greedy", "Answer: yes"):
+        assert part in shown
+
+
+@pytest.mark.parametrize("command", ["run", "solve", "thresholds", "verify"])
+def test_overload_is_an_answer(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """At 1e300 requests/s every command says no, exit status 1, in finite numbers."""
+    file = written(tmp_path, SMALL.format(rate=1e300))
+    code, found = answer(capsys, command, file, *(QUICK if command in ("run", "verify") else []))
+    assert code == 1
+    part = found["solve"] if command == "run" else found
+    if command in ("run", "solve"):
+        assert part["stable"] is False
+        assert part["iteration_time"] is None
+        assert math.isfinite(part["load"])
+        assert "overloaded" in part["reason"]
+    if command == "verify":
+        assert found["verdict"] == "unstable"
+    assert status([command, str(file), *(QUICK if command in ("run", "verify") else [])]) == 1
+    assert "overloaded" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_load_that_fits_while_whole_thresholds_do_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """512 + 1000 tokens at 1 request/s: stable, but w = 1001 x 1012 = 1,013,012 tokens exceed C = 137,000: no."""
+    file = written(tmp_path, SMALL.format(rate=1.0).replace("output_tokens = 20", "output_tokens = 1000"))
+    assert answer(capsys, "solve", file)[0] == 0
+    code, found = answer(capsys, "thresholds", file)
+    assert (code, found["feasible"], found["kv_required"]) == (1, False, 1_013_012)
+    assert "876,012" in found["reason"]  # 1,013,012 - 137,000
+
+
+BAD_INPUT = [
+    (["solve", "nowhere.toml"], "nowhere.toml"),
+    (["solve", "."], "."),
+    (["verify", "--policy", "lifo"], "lifo"),
+    (["verify", "--policy", "mc-sf"], "mc-sf"),
+    (["verify", "--horizon", "-1"], "horizon"),
+    (["verify", "--horizon", "nan"], "horizon"),
+    (["verify", "--horizon", "soon"], "soon"),
+    (["verify", "--horizon", "1e15"], "horizon"),
+    (["verify", "--replications", "0"], "replications"),
+    (["verify", "--seed", "-1"], "seed"),
+    (["plan"], "plan"),
+    (["sweep", "--rates", "1:2:1"], "sweep"),
+    (["solve", "--frobnicate"], "frobnicate"),
+    (["frobnicate"], "frobnicate"),
+]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(("arguments", "named"), BAD_INPUT, ids=[" ".join(a) for a, _ in BAD_INPUT])
+def test_bad_input_is_one_line(arguments: list[str], named: str, as_json: bool, tmp_path: Path,
+                               monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line on standard error that names the culprit, nothing on standard output, exit status 2."""
+    monkeypatch.chdir(tmp_path)
+    assert status(arguments + ["--json"] * as_json) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert named in captured.err
+
+
+FILES = {
+    "an unknown key": (SMALL.format(rate=1.0) + "colour = 3\n", "colour"),
+    "a negative rate": (SMALL.format(rate=-2.0), "-2.0"),
+    "a rate that is no number": (SMALL.format(rate="nan"), "nan"),
+    "no types": (SMALL.format(rate=1.0).split("[[workload")[0], "workload"),
+    "no output token": (SMALL.format(rate=1.0).replace("output_tokens = 20", "output_tokens = 0"), "output_tokens"),
+    "a binary file": ("\x00\x01\udcff", "mix.toml"),
+}
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("what", FILES)
+def test_a_bad_file_is_one_line(what: str, as_json: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The line names the file and the key or the value; nothing is printed or written."""
+    text, named = FILES[what]
+    path = tmp_path / "mix.toml"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert status(["run", str(path), "--out", str(tmp_path / "out"), *["--json"] * as_json]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "mix.toml" in captured.err
+    assert named in captured.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_result_folder_that_is_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--out` naming a file: one line, before anything long is started."""
+    (tmp_path / "taken").write_text("mine")
+    assert status(["run", "--out", str(tmp_path / "taken")]) == 2
+    assert "taken" in capsys.readouterr().err
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_init_writes_a_deployment_that_runs_and_replaces_nothing(tmp_path: Path,
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    """The example solves to a yes; a second `init` refuses to overwrite it unless told to."""
+    file = tmp_path / "mine.toml"
+    assert status(["init", str(file)]) == 0
+    assert status(["solve", str(file)]) == 0
+    file.write_text(file.read_text() + "# mine\n")
+    assert status(["init", str(file)]) == 2
+    assert "# mine" in file.read_text()
+    assert status(["init", str(file), "--force"]) == 0
+    assert "# mine" not in file.read_text()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example_and_a_version(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` shows an example, `--version` the version."""
+    assert status([command, "--help"]) == 0
+    assert f"Example: fluidwait {command}" in " ".join(capsys.readouterr().out.split())
+    assert status([command, "--version"]) == 0
+    assert capsys.readouterr().out == f"fluidwait {__version__}\n"
+
+
+def test_the_installed_command_starts() -> None:
+    """`python -m fluidwait` is the command, and bad usage leaves no traceback."""
+    ran = subprocess.run([sys.executable, "-m", "fluidwait", "solve", "nowhere.toml"], capture_output=True, text=True,
+                         check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)

@@ -1,0 +1,93 @@
+"""The compiled simulator and its literal twin agree bit by bit on random paths."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import iteration_times
+
+from fluid import Replica, Workload
+from thresholds import WaitPolicy
+from verification import Arrivals, Greedy, Run, simulate
+from verification.reference import simulate_literally
+from verification.simulate import Policy
+
+TIMES = ("admitted", "first_token", "finished")
+COUNTS = ("iterations", "evictions", "overflows", "rejected", "kv_peak", "busy_time", "end_time", "completed")
+agreed = settings(max_examples=250, deadline=None, derandomize=True, database=None)
+
+
+class Path(NamedTuple):
+    """A small system under pressure: a few dozen requests on a few hundred tokens."""
+
+    workload: Workload
+    replica: Replica
+    arrivals: Arrivals
+
+
+@st.composite
+def paths(draw: Any) -> Path:
+    """Requests in bunches (equal times too), on a cache of a few prompts; some types may never fit."""
+    types = draw(st.integers(1, 3))
+    lengths = [draw(st.lists(st.integers(*span), min_size=types, max_size=types)) for span in ((1, 30), (2, 20))]
+    replica = Replica(draw(st.integers(10, 200)), draw(iteration_times()),
+                      draw(st.one_of(st.sampled_from(["whole", "decode-only"]), st.integers(1, 12))),
+                      draw(st.integers(1, 8)), draw(st.sampled_from(["decode", "prefill"])))
+    count = draw(st.integers(0, 40))
+    scale = replica.iteration_time.overheads.max() * draw(st.sampled_from([0.1, 1.0, 10.0]))
+    steps = draw(st.lists(st.sampled_from([0.0, 0.0, 0.3, 1.0, 2.5]), min_size=count, max_size=count))
+    kinds = draw(st.lists(st.integers(0, types - 1), min_size=count, max_size=count))
+    arrivals = Arrivals(np.cumsum(np.array(steps, dtype=float)) * scale, np.array(kinds, dtype=np.int64))
+    return Path(Workload.from_arrays(*lengths, np.ones(types)), replica, arrivals)
+
+
+def wait_policies(path: Path) -> st.SearchStrategy[WaitPolicy]:
+    """Any thresholds, feasible or not."""
+    return st.lists(st.integers(1, 4), min_size=len(path.workload), max_size=len(path.workload)).map(
+        lambda n: WaitPolicy(tuple(n)))
+
+
+greedy_policies = st.builds(Greedy, st.sampled_from([0.0, 0.01, 0.3]), st.sampled_from(["front", "back"]))
+
+
+def assert_twins(policy: Policy, path: Path) -> None:
+    """Every time of every request and every count is the same, to the last bit."""
+    fast = simulate(policy, path.workload, path.replica, arrivals=path.arrivals)
+    assert_same(fast, simulate_literally(policy, path.workload, path.replica, path.arrivals))
+
+
+def assert_same(fast: Run, literal: Run) -> None:
+    """Two runs with the same times and counts."""
+    for name in TIMES:
+        np.testing.assert_array_equal(getattr(fast, name), getattr(literal, name), err_msg=name)
+    assert {name: getattr(fast, name) for name in COUNTS} == {name: getattr(literal, name) for name in COUNTS}
+
+
+@agreed
+@given(st.data())
+def test_wait_agrees_with_its_literal_twin(data: st.DataObject) -> None:
+    """WAIT with any thresholds: completion times, KV peak and overflows are identical."""
+    path = data.draw(paths())
+    assert_twins(data.draw(wait_policies(path)), path)
+
+
+@agreed
+@given(paths(), greedy_policies)
+def test_greedy_agrees_with_its_literal_twin(path: Path, policy: Greedy) -> None:
+    """Greedy with eviction, both ways of requeueing: completion times, evictions and KV peak are identical."""
+    assert_twins(policy, path)
+
+
+@agreed
+@given(st.data(), st.integers(0, 50), st.floats(0.1, 3.0))
+def test_the_twins_agree_up_to_a_horizon(data: st.DataObject, seed: int, crowding: float) -> None:
+    """On Poisson arrivals with a horizon (some 20 requests) the literal twin replays the compiled run."""
+    path = data.draw(paths())
+    policy = data.draw(st.one_of(wait_policies(path), greedy_policies))
+    workload = path.workload.scaled(crowding / path.replica.iteration_time.overheads.max())
+    horizon = 20 / workload.rate
+    fast = simulate(policy, workload, path.replica, horizon=horizon, seed=seed)
+    assert_same(fast, simulate_literally(policy, workload, path.replica, fast.arrivals, horizon))
