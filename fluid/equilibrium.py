@@ -23,7 +23,7 @@ import numpy as np
 from fluid.profile import StageProfile, stage_profile
 from fluid.region import Region, at_most, below_one, stability_region
 from fluid.replica import Replica
-from fluid.workload import Floats, Workload, finite_sum
+from fluid.workload import Floats, Workload, bounded, finite_sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +51,18 @@ class Equilibrium:
     @cached_property
     def inventory(self) -> Floats | None:
         """n_j* = lambda_j Delta*, prompts of each type in each stage."""
-        return None if self.iteration_time is None else self.workload.rates * self.iteration_time
+        if self.iteration_time is None:
+            return None
+        with np.errstate(over="ignore"):
+            return bounded(self.workload.rates * self.iteration_time)
 
     @cached_property
     def kv_tokens(self) -> Floats | None:
         """n_j* w_j, the KV tokens each type holds."""
-        return None if self.inventory is None else self.inventory * self.profile.kv_work
+        if self.inventory is None:
+            return None
+        with np.errstate(over="ignore"):
+            return bounded(self.inventory * self.profile.kv_work)
 
     @cached_property
     def kv_required(self) -> float | None:
@@ -95,10 +101,14 @@ class Equilibrium:
                 return (f"overloaded: the work alone takes {self.load:.4g} s per second (time); "
                         f"the mix is stable up to {edge}")
             case "memory":
-                return (f"overloaded: needs {self.kv_required:,.0f} KV tokens, the replica has "
+                return (f"overloaded: needs {_tokens(self.kv_required)} KV tokens, the replica has "
                         f"{self.kv_capacity:,} (memory); the mix is stable up to {edge}")
         return (f"stable: needs {self.kv_required:,.0f} of {self.kv_capacity:,} KV tokens; memory binds at "
                 f"{self.workload.rate * self.max_rate_scale:.4g} requests/s, {edge}")
+
+
+def _tokens(number: float | None) -> str:
+    return "-" if number is None else f"{number:,.0f}" if number < 1e15 else f"{number:.4g}"
 
 
 def solve(workload: Workload, replica: Replica) -> Equilibrium:

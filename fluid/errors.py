@@ -34,7 +34,10 @@ class InputError(FluidwaitError, ValueError):
 
 def shown(value: Any) -> str:
     """The value as an error message quotes it: one line, at most 80 characters."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python refuses to write out integers of thousands of digits
+        text = f"an integer of {value.bit_length()} bits"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

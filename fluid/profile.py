@@ -24,7 +24,7 @@ import numpy as np
 
 from fluid.errors import InputError
 from fluid.replica import DECODE_ONLY, WHOLE, IterationTime, Replica
-from fluid.workload import Floats, Ints, Workload
+from fluid.workload import Floats, Ints, Workload, bounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +71,8 @@ class StageProfile:
     def time_work(self, iteration_time: IterationTime) -> Floats:
         """c, the iteration time one prompt adds over its life, per piece: shape (pieces, J), seconds."""
         per_token = iteration_time.coefficients[:, 1:]
-        work: Floats = per_token @ np.stack([self.kv_read, self.prefilled, self.stages]).astype(np.float64)
-        return work
+        with np.errstate(over="ignore"):
+            return bounded(per_token @ np.stack([self.kv_read, self.prefilled, self.stages]).astype(np.float64))
 
     def stage_read(self, j: int) -> Ints:
         """KV tokens type j reads at each of its stages, unrounded: shape (S_j,)."""

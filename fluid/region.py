@@ -6,8 +6,9 @@ piece i of the iteration time:
     sum_j lambda_j h_ij <= 1,      h_ij = c_ij + a_i w_j / C
 
 because a_i W / (1 - rho_i) <= C is a_i W / C <= 1 - rho_i. So a mix can grow by the factor
-1 / max_i sum_j lambda_j h_ij. A type that never fits (its largest stage KV exceeds C) is outside at every positive
-rate. Source: model.md section 2.
+1 / max_i sum_j lambda_j h_ij. Where memory is next to nothing beside time the edge is that of rho < 1: h_ij is held at
+c_ij (1 + 3e-9), so that every point of the region has rho < 1 to the shared tolerance of 1e-9. A type that never fits
+(its largest stage KV exceeds C) is outside at every positive rate. Source: model.md section 2.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fluid.errors import InputError
 from fluid.profile import stage_profile
 from fluid.replica import Replica
-from fluid.workload import Floats, Ints, Workload
+from fluid.workload import Floats, Ints, Workload, bounded
 
 TOLERANCE = 1e-9
 
@@ -47,19 +49,28 @@ class Region:
 
     def edge_load(self, rates: ArrayLike) -> float:
         """Return max_i sum_j lambda_j h_ij for rates of shape (J,): 1 on the edge, above it outside."""
+        values = np.asarray(rates, dtype=np.float64)
+        if values.shape != self.half_spaces.shape[1:]:
+            raise InputError("rates", f"{self.half_spaces.shape[1]} numbers, one per prompt type", rates, "region")
         with np.errstate(over="ignore"):
-            loads = self.half_spaces @ np.asarray(rates, dtype=np.float64)
-        return float(min(loads.max(), sys.float_info.max))
+            return float(min((self.half_spaces @ values).max(), sys.float_info.max))
 
     def contains(self, rates: ArrayLike) -> bool:
         """Whether the rates are inside or on the edge."""
-        return self.max_rate_scale(rates) > 0 and at_most(self.edge_load(rates), 1.0)
+        return not self._meets_a_misfit(rates) and at_most(self.edge_load(rates), 1.0)
 
     def max_rate_scale(self, rates: ArrayLike) -> float:
-        """Return the largest factor on all rates that stays inside: 1 / max_i sum_j lambda_j h_ij, 0 if none."""
-        if np.any(np.asarray(rates)[self.never_fits] > 0):
+        """Return the largest factor on all rates that stays inside, 1 / max_i sum_j lambda_j h_ij.
+
+        It is 0 if none does, and at most the largest float.
+        """
+        load = self.edge_load(rates)
+        if self._meets_a_misfit(rates):
             return 0.0
-        return 1.0 / self.edge_load(rates)
+        return 1.0 / load if load > 1 / sys.float_info.max else sys.float_info.max
+
+    def _meets_a_misfit(self, rates: ArrayLike) -> bool:
+        return bool(np.any(np.asarray(rates)[self.never_fits] > 0))
 
 
 def stability_region(workload: Workload, replica: Replica) -> Region:
@@ -73,5 +84,8 @@ def stability_region(workload: Workload, replica: Replica) -> Region:
     """
     profile = stage_profile(workload, replica)
     overheads = replica.iteration_time.overheads[:, None]
-    half_spaces = profile.time_work(replica.iteration_time) + overheads * profile.kv_work / replica.kv_capacity
+    time_work = profile.time_work(replica.iteration_time)
+    with np.errstate(over="ignore"):
+        half_spaces = time_work + overheads * (profile.kv_work / replica.kv_capacity)
+        half_spaces = bounded(np.maximum(half_spaces, time_work * (1 + 3 * TOLERANCE)))
     return Region(half_spaces, np.flatnonzero(profile.peak > replica.kv_capacity))

@@ -35,7 +35,7 @@ class Line(NamedTuple):
 class IterationTime:
     """Seconds an iteration takes: d0 + d1 KV + d2 prefill + d3 size, or the largest of several such lines.
 
-    Raises InputError unless every coefficient is finite and at least 0, and some overhead is positive.
+    Raises InputError unless the overhead is positive and the other coefficients are at least 0, all finite.
 
     >>> tau = IterationTime(overhead=0.0106, per_kv_token=4.013e-7)
     >>> round(tau(kv=137_000), 4)
@@ -47,11 +47,9 @@ class IterationTime:
     def __init__(self, overhead: float, per_kv_token: float, per_prefill_token: float = 0.0,
                  per_sequence: float = 0.0) -> None:
         values = (overhead, per_kv_token, per_prefill_token, per_sequence)
-        line = Line(*(real(field, value, "iteration time", unit=unit, zero=True)
+        line = Line(*(real(field, value, "iteration time", unit=unit, zero=field != "overhead")
                       for field, value, unit in zip(Line._fields, values, _UNITS, strict=True)))
         object.__setattr__(self, "pieces", (line,))
-        if line.overhead == 0:
-            raise InputError("overhead", "a positive finite number of seconds", overhead, "iteration time")
 
     @classmethod
     def largest(cls, *lines: IterationTime) -> IterationTime:
@@ -117,8 +115,8 @@ class Replica:
         one_of("first_token", self.first_token, FIRST_TOKEN, "replica")
         if not isinstance(self.iteration_time, IterationTime):
             raise InputError("iteration_time", "an IterationTime", self.iteration_time, "replica")
-        if self.prefill in (WHOLE, DECODE_ONLY):
-            return
         if isinstance(self.prefill, str):
-            raise InputError("prefill", '"whole", "decode-only" or a chunk size in tokens', self.prefill, "replica")
+            if self.prefill not in (WHOLE, DECODE_ONLY):
+                raise InputError("prefill", '"whole", "decode-only" or a chunk size in tokens', self.prefill, "replica")
+            return
         keep("prefill", whole("prefill chunk", self.prefill, "replica", unit="tokens", most=MOST_TOKENS))

@@ -40,6 +40,8 @@ class PromptType:
     name: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise InputError("name", "text", self.name, "prompt type")
         where = f'prompt type "{self.name}"' if self.name else ""
         for field in ("prompt_tokens", "output_tokens"):
             value = whole(field, getattr(self, field), where, unit="tokens", most=MOST_TOKENS)
@@ -58,6 +60,8 @@ class Workload:
     """
 
     def __init__(self, types: Iterable[PromptType]) -> None:
+        if not isinstance(types, Iterable):
+            raise InputError("types", "a sequence of PromptType objects", types, "Workload")
         types = tuple(types)
         for each in types:
             if not isinstance(each, PromptType):
@@ -87,7 +91,7 @@ class Workload:
         if not self.prompt_tokens.shape == self.output_tokens.shape == self.rates.shape:
             shapes = (self.prompt_tokens.shape, self.output_tokens.shape, self.rates.shape)
             raise InputError("prompt_tokens, output_tokens and rates", "of one shape", shapes, "Workload")
-        if names and len(names) != self.rates.size:
+        if len(names) and len(names) != self.rates.size:
             raise InputError("names", f"{self.rates.size} names, one per type", len(names), "Workload")
         self._names = tuple(names)
         for array in (self.prompt_tokens, self.output_tokens, self.rates):
@@ -130,7 +134,14 @@ class Workload:
     def scaled(self, factor: float) -> Workload:
         """Return the same mix with every rate multiplied by `factor` > 0."""
         factor = real("factor", factor)
-        return Workload.from_arrays(self.prompt_tokens, self.output_tokens, self.rates * factor, self._names)
+        with np.errstate(over="ignore"):
+            rates = self.rates * factor
+        return Workload.from_arrays(self.prompt_tokens, self.output_tokens, rates, self._names)
+
+
+def bounded(values: Floats) -> Floats:
+    """The values, held at the largest float where they overflowed."""
+    return np.minimum(values, np.finfo(np.float64).max)
 
 
 def finite_sum(values: Floats) -> float:
@@ -140,21 +151,30 @@ def finite_sum(values: Floats) -> float:
 
 
 def _lengths(field: str, values: ArrayLike) -> Ints:
-    array = np.atleast_1d(np.asarray(values))
-    _refuse(field, array, f"whole numbers of tokens from 1 to {MOST_TOKENS}",
+    array = _array(field, values)
+    _refuse(field, array, f"a whole number of tokens from 1 to {MOST_TOKENS}",
             lambda x: (x != np.floor(x)) | (x < 1) | (x > MOST_TOKENS))
     return array.astype(np.int64)
 
 
 def _rates(values: ArrayLike) -> Floats:
-    array = np.atleast_1d(np.asarray(values))
-    _refuse("rates", array, "positive finite numbers of requests/s", lambda x: ~np.isfinite(x) | (x <= 0))
+    array = _array("rates", values)
+    if array.dtype.kind == "f":
+        array = array.astype(np.float64)
+    _refuse("rates", array, "a positive finite number of requests/s", lambda x: ~np.isfinite(x) | (x <= 0))
     return array.astype(np.float64)
+
+
+def _array(field: str, values: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.atleast_1d(np.asarray(values))
+    except ValueError:
+        raise InputError(field, "numbers in one dimension", values, "Workload") from None
 
 
 def _refuse(field: str, array: NDArray[Any], requirement: str, bad: Any) -> None:
     if array.ndim != 1 or array.dtype.kind not in "iuf":
-        raise InputError(field, requirement + " in one dimension", array.tolist(), "Workload")
+        raise InputError(field, f"numbers in one dimension, each {requirement}", array.tolist(), "Workload")
     wrong = np.flatnonzero(bad(array))
     if wrong.size:
         raise InputError(f"{field}[{wrong[0]}]", requirement, array[wrong[0]].item(), "Workload")
