@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 
 from fluid.profile import StageProfile, stage_profile
-from fluid.region import Region, at_most, below_one, stability_region
+from fluid.region import Region, at_most, below_one, region_of
 from fluid.replica import Replica
 from fluid.workload import Floats, Workload, bounded, finite_sum
 
@@ -129,5 +129,5 @@ def solve(workload: Workload, replica: Replica) -> Equilibrium:
     iteration_time = None
     if below_one(loads.max()):
         iteration_time = float(np.max(replica.iteration_time.overheads / (1.0 - loads)))
-    return Equilibrium(workload, replica, profile, stability_region(workload, replica),
+    return Equilibrium(workload, replica, profile, region_of(profile, replica),
                        finite_sum(loads.max()), iteration_time, throughput)

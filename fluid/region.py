@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fluid.errors import InputError
-from fluid.profile import stage_profile
+from fluid.profile import StageProfile, stage_profile
 from fluid.replica import Replica
 from fluid.workload import Floats, Ints, Workload, bounded
 
@@ -82,7 +82,11 @@ def stability_region(workload: Workload, replica: Replica) -> Region:
     >>> round(region.edge_load([1.0, 1.0]), 12)
     1.0
     """
-    profile = stage_profile(workload, replica)
+    return region_of(stage_profile(workload, replica), replica)
+
+
+def region_of(profile: StageProfile, replica: Replica) -> Region:
+    """Return the stability region of types whose stages are known already."""
     overheads = replica.iteration_time.overheads[:, None]
     time_work = profile.time_work(replica.iteration_time)
     with np.errstate(over="ignore"):
