@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,22 +34,77 @@ class WaitPolicy:
         object.__setattr__(self, "thresholds", _counts("thresholds", self.thresholds, "prompts", "WaitPolicy"))
 
 
-_KINDS = {"wait": WaitPolicy}
+@dataclass(frozen=True)
+class PacedPolicy:
+    """Paced WAIT: in any g_j consecutive iterations at most N_j prompts of type j enter; residents never pause.
+
+    `entries` N_j and `iterations` g_j are whole numbers of at least 1, one pair per prompt type or one pair for the
+    whole mix, first come first served. With `gate` a type enters only as a full cohort: N_j at once, when N_j wait and
+    none entered in the last g_j - 1 iterations. Iterations are counted while something is resident; when nothing is,
+    the count starts anew. Raises InputError otherwise.
+
+    >>> PacedPolicy(entries=(2,), iterations=(15,))
+    PacedPolicy(entries=(2,), iterations=(15,), gate=False)
+    """
+
+    entries: tuple[int, ...]
+    iterations: tuple[int, ...]
+    gate: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "entries", _counts("entries", self.entries, "prompts", "PacedPolicy"))
+        object.__setattr__(self, "iterations", _counts("iterations", self.iterations, "iterations", "PacedPolicy"))
+        if len(self.entries) != len(self.iterations):
+            raise InputError("iterations", f"{len(self.entries)} numbers, as many as entries", self.iterations,
+                             "PacedPolicy")
+        if not isinstance(self.gate, bool):
+            raise InputError("gate", "true or false", self.gate, "PacedPolicy")
 
 
-def to_json(policy: WaitPolicy) -> dict[str, Any]:
-    """Return the installable part of a policy as a JSON object: schema, kind, thresholds.
+@dataclass(frozen=True)
+class NestedWaitPolicy:
+    """Nested WAIT [A, Algorithm 2]: decode progress cut at `boundaries` r_1 < ... < r_L, one threshold per segment.
+
+    Segment k holds the stages r_{k-1} + 1..r_k (the first also stage 0); it is served when every segment up to it has
+    n_k prompts at its entry, n_k of them in every stage. Output lengths are never looked at. Raises InputError unless
+    the boundaries increase and there is one threshold of at least 1 for each.
+
+    >>> NestedWaitPolicy(boundaries=(20, 60, 120), thresholds=(5, 4, 2)).boundaries
+    (20, 60, 120)
+    """
+
+    boundaries: tuple[int, ...]
+    thresholds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boundaries", _counts("boundaries", self.boundaries, "stages", "NestedWaitPolicy"))
+        object.__setattr__(self, "thresholds", _counts("thresholds", self.thresholds, "prompts", "NestedWaitPolicy"))
+        if len(self.boundaries) != len(self.thresholds):
+            raise InputError("thresholds", f"{len(self.boundaries)} numbers, as many as boundaries", self.thresholds,
+                             "NestedWaitPolicy")
+        if any(low >= high for low, high in pairwise(self.boundaries)):
+            raise InputError("boundaries", "increasing stages", self.boundaries, "NestedWaitPolicy")
+
+
+ThresholdPolicy = WaitPolicy | PacedPolicy | NestedWaitPolicy
+_KINDS: dict[str, type[ThresholdPolicy]] = {"wait": WaitPolicy, "paced": PacedPolicy, "nested": NestedWaitPolicy}
+
+
+def to_json(policy: ThresholdPolicy) -> dict[str, Any]:
+    """Return the installable part of a policy as a JSON object: schema, kind, and its numbers.
 
     >>> to_json(WaitPolicy((3, 1)))
     {'schema': 1, 'policy': 'wait', 'thresholds': [3, 1]}
     """
     for kind, policy_type in _KINDS.items():
         if isinstance(policy, policy_type):
-            return {"schema": SCHEMA, "policy": kind, "thresholds": list(policy.thresholds)}
+            values = {each.name: getattr(policy, each.name) for each in fields(policy_type)}
+            numbers = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+            return {"schema": SCHEMA, "policy": kind, **numbers}
     raise InputError("policy", "a threshold policy", policy, "to_json")
 
 
-def from_json(data: Any, where: str = "policy") -> WaitPolicy:
+def from_json(data: Any, where: str = "policy") -> ThresholdPolicy:
     """Return the policy that `to_json` wrote; raises InputError for anything else, naming `where`.
 
     >>> from_json({"schema": 1, "policy": "wait", "thresholds": [3, 1]})
@@ -59,18 +115,22 @@ def from_json(data: Any, where: str = "policy") -> WaitPolicy:
     kind = data.get("policy")
     if kind not in _KINDS:
         raise InputError("policy", " or ".join(f'"{name}"' for name in _KINDS), kind, where)
+    names = [each.name for each in fields(_KINDS[kind])]
+    unknown = sorted(set(data) - {"schema", "policy", *names})
+    if unknown:
+        raise InputError("policy key", " or ".join(names), unknown[0], where)
     try:
-        return _KINDS[kind](data.get("thresholds", ()))
+        return _KINDS[kind](**{name: data.get(name, ()) for name in names if name != "gate" or name in data})
     except InputError as error:
         raise InputError(error.field, error.requirement, error.value, where) from None
 
 
-def write_policy(policy: WaitPolicy, path: str | Path) -> None:
+def write_policy(policy: ThresholdPolicy, path: str | Path) -> None:
     """Write a policy to a JSON file."""
     Path(path).write_text(json.dumps(to_json(policy), indent=2) + "\n", encoding="utf-8")
 
 
-def read_policy(path: str | Path) -> WaitPolicy:
+def read_policy(path: str | Path) -> ThresholdPolicy:
     """Read a policy from a JSON file; raises InputError naming the file where it holds none."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
