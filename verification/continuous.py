@@ -10,7 +10,7 @@ For that `Residents` keeps
 
 and the KV tokens held and read as running sums. A request is either waiting or resident, so one array of links serves
 the queue and the calendar. Between two calls of `advance` a rule may `admit` the head of the queue and `evict` the
-newest resident; `advance` runs one iteration of all residents.
+newest resident; `advance` runs one iteration of all residents. Requests queue in lanes: one, or one for each type.
 """
 
 from __future__ import annotations
@@ -38,12 +38,19 @@ from verification.engine import (
 )
 
 # places in Residents.tally
-HEAD, TAIL, KV, READ, PREFILL, SIZE, GROWING, STACKED, YOUNG, TALLIES = range(10)
+KV, READ, PREFILL, SIZE, GROWING, STACKED, YOUNG, TALLIES = range(8)
 
 
 class Residents(NamedTuple):
-    """The queue and the batch: `entered` is the iteration a resident was admitted in, NOBODY for all others."""
+    """The queues and the batch: `entered` is the iteration a resident was admitted in, NOBODY for all others.
 
+    `lane` is the queue of each type; `head`, `tail` and `waiting` describe each queue.
+    """
+
+    lane: Ints
+    head: Ints
+    tail: Ints
+    waiting: Ints
     entered: Ints
     link: Ints
     calendar: Ints
@@ -53,14 +60,14 @@ class Residents(NamedTuple):
     tally: Ints
 
 
-def make_residents(problem: Problem) -> Residents:
-    """Return the empty queue and the empty batch."""
-    n = len(problem.times)
-    tally = np.zeros(TALLIES, dtype=np.int64)
-    tally[[HEAD, TAIL]] = NOBODY
-    return Residents(np.full(n, NOBODY), np.full(n, NOBODY), np.full(problem.stages.max(), NOBODY),
+def make_residents(problem: Problem, lanes: int = 1) -> Residents:
+    """Return empty queues, one for all types or one for each, and the empty batch."""
+    n, types = len(problem.times), len(problem.stages)
+    lane = np.arange(types) if lanes > 1 else np.zeros(types, dtype=np.int64)
+    return Residents(lane, np.full(lanes, NOBODY), np.full(lanes, NOBODY), np.zeros(lanes, dtype=np.int64),
+                     np.full(n, NOBODY), np.full(n, NOBODY), np.full(problem.stages.max(), NOBODY),
                      np.empty(2 * n + 64, dtype=np.int64), np.empty(n, dtype=np.int64),
-                     np.zeros(problem.block, dtype=np.int64), tally)
+                     np.zeros(problem.block, dtype=np.int64), np.zeros(TALLIES, dtype=np.int64))
 
 
 @compiled
@@ -68,38 +75,39 @@ def take_arrivals(problem: Problem, state: State, residents: Residents) -> None:
     """Queue every request that has arrived by now."""
     r = next_arrival(problem, state)
     while r != NOBODY:
-        push_back(residents, r)
+        push_back(residents, residents.lane[problem.types[r]], r)
         r = next_arrival(problem, state)
 
 
 @compiled
-def push_back(residents: Residents, r: int) -> None:
-    """Put a request at the end of the queue."""
-    tally = residents.tally
+def push_back(residents: Residents, lane: int, r: int) -> None:
+    """Put a request at the end of a queue."""
     residents.link[r] = NOBODY
-    if tally[HEAD] == NOBODY:
-        tally[HEAD] = r
+    if residents.head[lane] == NOBODY:
+        residents.head[lane] = r
     else:
-        residents.link[tally[TAIL]] = r
-    tally[TAIL] = r
+        residents.link[residents.tail[lane]] = r
+    residents.tail[lane] = r
+    residents.waiting[lane] += 1
 
 
 @compiled
-def push_front(residents: Residents, r: int) -> None:
-    """Put a request at the front of the queue."""
-    tally = residents.tally
-    residents.link[r] = tally[HEAD]
-    if tally[HEAD] == NOBODY:
-        tally[TAIL] = r
-    tally[HEAD] = r
+def push_front(residents: Residents, lane: int, r: int) -> None:
+    """Put a request at the front of a queue."""
+    residents.link[r] = residents.head[lane]
+    if residents.head[lane] == NOBODY:
+        residents.tail[lane] = r
+    residents.head[lane] = r
+    residents.waiting[lane] += 1
 
 
 @compiled
-def admit(problem: Problem, state: State, residents: Residents) -> None:
-    """Move the head of the queue into the batch, at its first stage."""
-    tally, r, t = residents.tally, residents.tally[HEAD], state.counts[ITERATION]
+def admit(problem: Problem, state: State, residents: Residents, lane: int) -> None:
+    """Move the head of a queue into the batch, at its first stage."""
+    tally, r, t = residents.tally, residents.head[lane], state.counts[ITERATION]
     j = problem.types[r]
-    tally[HEAD] = residents.link[r]
+    residents.head[lane] = residents.link[r]
+    residents.waiting[lane] -= 1
     slot = (t + problem.stages[j] - 1) % len(residents.calendar)
     residents.link[r] = residents.calendar[slot]
     residents.calendar[slot] = r

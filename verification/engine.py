@@ -56,6 +56,9 @@ class State(NamedTuple):
     timeline: Floats
 
 
+Kernel = Callable[[State, int], None]  # runs a rule on a state until its budget of iterations is spent
+
+
 def make_problem(arrivals: Arrivals, profile: StageProfile, replica: Replica, horizon: float) -> Problem:
     """Gather what a kernel reads."""
     return Problem(arrivals.times, arrivals.types, profile.prompt, profile.chunk, profile.prefill_stages,

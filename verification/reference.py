@@ -1,4 +1,4 @@
-"""The literal simulator: the rules of model.md sections 3 and 6 word for word, request by request, slow, no numba.
+"""The literal simulator: the rules of model.md sections 3 to 6 word for word, request by request, slow, no numba.
 
 It shares with the fast simulator only the stage profile of each type and the iteration-time formula. Everything else
 is said again in the plainest way: a list of waiting requests, residents with their stage, KV summed anew at each
@@ -8,15 +8,18 @@ iteration. The two must agree path by path.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from fluid import Replica, StageProfile, Workload, stage_profile
-from thresholds import WaitPolicy
+from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
 from verification.arrivals import Arrivals
 from verification.rules.greedy import Greedy
 from verification.run import Run
+from verification.simulate import Policy
 
 
 @dataclass
@@ -49,6 +52,7 @@ class _System:
     overflows: int = 0
     rejected: int = 0
     kv_peak: int = 0
+    entries: list[tuple[int, int]] = field(default_factory=list)  # (iteration, lane), under paced WAIT
 
     def __post_init__(self) -> None:
         kinds = range(len(self.profile.stages))
@@ -109,7 +113,7 @@ class _System:
         return np.array([getattr(r, name) for r in self.requests], dtype=np.float64)
 
 
-def simulate_literally(policy: WaitPolicy | Greedy, workload: Workload, replica: Replica, arrivals: Arrivals,
+def simulate_literally(policy: Policy, workload: Workload, replica: Replica, arrivals: Arrivals,
                        horizon: float = math.inf) -> Run:
     """Simulate a policy literally on explicit arrivals, up to a horizon if there is one.
 
@@ -120,9 +124,10 @@ def simulate_literally(policy: WaitPolicy | Greedy, workload: Workload, replica:
     [nan, nan]
     """
     system = _System(arrivals, stage_profile(workload, replica), replica, horizon)
+    rule = next(rule for policy_type, rule in RULES.items() if isinstance(policy, policy_type))
     while system.now < horizon:
         system.take_arrivals()
-        batch = _greedy_batch(policy, system) if isinstance(policy, Greedy) else _wait_batch(policy, system)
+        batch = rule(policy, system)
         if batch:
             system.serve(batch)
         elif system.arrived < len(system.requests):
@@ -162,6 +167,44 @@ def _wait_batch(policy: WaitPolicy, system: _System) -> list[_Request]:
         if r in system.waiting:
             system.enter(r)
     return batch
+
+
+def _paced_batch(policy: PacedPolicy, system: _System) -> list[_Request]:
+    if not system.residents:
+        system.entries.clear()
+    lanes = len(policy.entries)
+    for lane, (entries, iterations) in enumerate(zip(policy.entries, policy.iterations, strict=True)):
+        waiting = [r for r in system.waiting if lanes == 1 or r.type == lane]
+        within = [t for t, entered in system.entries if entered == lane and t > system.iterations - iterations]
+        room = entries - len(within)
+        if policy.gate and (within or len(waiting) < entries):
+            room = 0
+        for r in waiting[:room]:
+            system.enter(r)
+            system.entries.append((system.iterations, lane))
+    return list(system.residents)
+
+
+def _nested_batch(policy: NestedWaitPolicy, system: _System) -> list[_Request]:
+    prefill = int(system.profile.prefill_stages[0])
+    first = [0, *(r + prefill for r in policy.boundaries)]
+    batch: list[_Request] = []
+    for k, threshold in enumerate(policy.thresholds):
+        entering = system.waiting if k == 0 else [r for r in system.residents if r.stage == first[k]]
+        if len(entering) < threshold:
+            break
+        batch.extend(entering[:threshold])
+        for stage in range(first[k] + 1, first[k + 1]):
+            batch.extend([r for r in system.residents if r.stage == stage][:threshold])
+    for r in batch:
+        if r in system.waiting:
+            system.enter(r)
+    return batch
+
+
+RULES: dict[type, Callable[[Any, _System], list[_Request]]] = {
+    WaitPolicy: _wait_batch, PacedPolicy: _paced_batch, NestedWaitPolicy: _nested_batch, Greedy: _greedy_batch,
+}
 
 
 def _run(system: _System) -> Run:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from fluid import Replica, Workload, stage_profile
 from fluid.errors import InputError, real, whole
-from thresholds import WaitPolicy
+from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
 from verification.arrivals import Arrivals, poisson_arrivals, stream
-from verification.continuous import make_residents
 from verification.engine import (
     BUSY,
     DONE,
@@ -27,17 +27,20 @@ from verification.engine import (
     OVERFLOWS,
     RECORDED,
     REJECTED,
+    Kernel,
     Problem,
     State,
     make_problem,
     make_state,
 )
-from verification.rules import greedy, wait
+from verification.rules import greedy, nested, paced, wait
 from verification.rules.greedy import Greedy
 from verification.run import Run, Timeline
 
-Policy = WaitPolicy | Greedy
-Kernel = Callable[[State, int], None]
+Policy = WaitPolicy | PacedPolicy | NestedWaitPolicy | Greedy
+RULES: dict[type, Callable[[Any, Problem], Kernel]] = {
+    WaitPolicy: wait.kernel, PacedPolicy: paced.kernel, NestedWaitPolicy: nested.kernel, Greedy: greedy.kernel,
+}
 
 SLICE = 1 << 20  # iterations between two moments at which a run can be interrupted
 ROWS = 1 << 16  # timeline rows handed over at a time
@@ -77,17 +80,10 @@ def simulate(policy: Policy, workload: Workload, replica: Replica, *, horizon: f
 
 
 def _kernel(policy: Policy, problem: Problem) -> Kernel:
-    if isinstance(policy, Greedy):
-        residents = make_residents(problem)
-        limit, to_front = policy.admission_limit(problem.capacity), policy.requeue == "front"
-        return lambda state, budget: greedy.run(problem, state, residents, limit, to_front, budget)
-    if isinstance(policy, WaitPolicy):
-        if len(policy.thresholds) != len(problem.stages):
-            requirement = f"{len(problem.stages)} numbers, one per prompt type"
-            raise InputError("thresholds", requirement, policy.thresholds, "policy")
-        cohorts = wait.make_cohorts(problem, policy)
-        return lambda state, budget: wait.run(problem, state, cohorts, budget)
-    raise InputError("policy", "a WaitPolicy or Greedy", policy, "simulate")
+    for policy_type, rule in RULES.items():
+        if isinstance(policy, policy_type):
+            return rule(policy, problem)
+    raise InputError("policy", " or ".join(each.__name__ for each in RULES), policy, "simulate")
 
 
 def _play(kernel: Kernel, state: State) -> Iterator[np.ndarray]:

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 
 from fluid.errors import InputError, one_of, real
 from verification.continuous import (
-    HEAD,
     KV,
     SIZE,
     Residents,
     admit,
     advance,
     evict,
+    make_residents,
     push_back,
     push_front,
     take_arrivals,
 )
 from verification.engine import (
-    NOBODY,
+    Kernel,
     Problem,
     State,
     compiled,
@@ -59,6 +59,13 @@ class Greedy:
         return math.floor((1 - self.watermark) * kv_capacity * (1 + 1e-12))
 
 
+def kernel(policy: Greedy, problem: Problem) -> Kernel:
+    """Return the rule, ready to run."""
+    residents = make_residents(problem)
+    limit, to_front = policy.admission_limit(problem.capacity), policy.requeue == "front"
+    return lambda state, budget: run(problem, state, residents, limit, to_front, budget)
+
+
 @compiled
 def run(problem: Problem, state: State, residents: Residents, limit: int, to_front: bool, budget: int) -> None:
     """Run the rule until the budget of iterations is spent."""
@@ -78,9 +85,9 @@ def _evict_overflow(problem: Problem, state: State, residents: Residents, to_fro
     while residents.tally[KV] > problem.capacity:
         r = evict(problem, state, residents)
         if to_front:
-            push_front(residents, r)
+            push_front(residents, 0, r)
         else:
-            push_back(residents, r)
+            push_back(residents, 0, r)
         evicted = True
     return evicted
 
@@ -88,8 +95,8 @@ def _evict_overflow(problem: Problem, state: State, residents: Residents, to_fro
 @compiled
 def _admit_what_fits(problem: Problem, state: State, residents: Residents, limit: int) -> None:
     tally = residents.tally
-    while tally[HEAD] != NOBODY:
-        first = in_blocks(problem, stage_read(problem, problem.types[tally[HEAD]], 0))
+    while residents.waiting[0] > 0:
+        first = in_blocks(problem, stage_read(problem, problem.types[residents.head[0]], 0))
         if tally[KV] + first > limit and tally[SIZE] > 0:
             break
-        admit(problem, state, residents)
+        admit(problem, state, residents, 0)

@@ -16,11 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fluid.errors import InputError
 from fluid.workload import Ints
 from thresholds import WaitPolicy
 from verification.engine import (
     NOBODY,
     NOW,
+    Kernel,
     Problem,
     State,
     compiled,
@@ -52,6 +54,15 @@ class Cohorts(NamedTuple):
     per_prompt: Ints
     eligible: Ints
     tally: Ints
+
+
+def kernel(policy: WaitPolicy, problem: Problem) -> Kernel:
+    """Return the rule, ready to run; raises InputError unless there is one threshold per type."""
+    if len(policy.thresholds) != len(problem.stages):
+        requirement = f"{len(problem.stages)} numbers, one per prompt type"
+        raise InputError("thresholds", requirement, policy.thresholds, "policy")
+    cohorts = make_cohorts(problem, policy)
+    return lambda state, budget: run(problem, state, cohorts, budget)
 
 
 def make_cohorts(problem: Problem, policy: WaitPolicy) -> Cohorts:
