@@ -1,0 +1,114 @@
+r"""Entry windows: at most N prompts in any g consecutive iterations, and the KV cache that can follow.
+
+Residents never pause, so a prompt that entered a iterations ago holds kv_a, its KV at stage a. Cut the ages 0..S-1 into
+consecutive blocks of g iterations, the oldest ending at age S - 1: at most N residents have an age in each block.
+
+**One type.** kv does not decrease with age, so each block holds at most N times its oldest age:
+
+    KV <= N sum_{b >= 0} kv_{S-1-b g}               whole prefill: N sum_{b=0}^{floor(o/g)} (l + o - b g)
+
+attained by N entries together every g iterations. Windows of different types are independent and can be aligned at one
+iteration, so for several types the sum of these bounds is attained too: it is the exact maximum over all phases.
+
+**A mix behind one window.** With m_a the largest KV that any type holds at age a (0 where none lives so long), for every
+offset of the blocks
+
+    KV <= N sum_blocks max_{a in block} m_a
+
+**Excess over the fluid.** At rate N/g the fluid holds (N/g) w = (N/g) sum_a kv_a. Each block's oldest age exceeds its
+mean by at most the growth over the block, so for whole prefill the bound exceeds the fluid by N o/2 to
+N (2 l + o)/2: small N wastes least, and with N = 1 or 2 a rational N/g near the target rate decides g.
+Source: model.md section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from fluid import StageProfile
+from fluid.region import TOLERANCE
+from fluid.workload import Floats, Ints
+
+MOST_TRIED = 24  # numerators and denominators tried for the rational N/g
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """What a window protects: `held` is the KV of a prompt by age, shape (S,), tokens; `work` their sum.
+
+    For a mix `held` is the envelope m_a, and `work` the mean KV work of a prompt.
+    """
+
+    held: Ints
+    work: float
+    monotone: bool
+
+    @classmethod
+    def of_type(cls, profile: StageProfile, j: int) -> Window:
+        """The window of one prompt type."""
+        return cls(profile.stage_kv(j), float(profile.kv_work[j]), True)
+
+    @classmethod
+    def of_mix(cls, profile: StageProfile, rates: Floats) -> Window:
+        """One window for the whole mix, types in proportion to their rates."""
+        return cls(_envelope(profile), float(profile.kv_work @ (rates / rates.sum())), False)
+
+    def kv_bound(self, entries: int, iterations: int) -> int:
+        """The most KV tokens residents can hold with at most N entries in any g iterations."""
+        if self.monotone:
+            return entries * int(self.held[::-1][::iterations].sum())
+        return entries * min(self._blocks(iterations, offset) for offset in self._offsets(iterations))
+
+    def least(self, rate: float) -> tuple[int, int]:
+        """The pair (N, g) of least KV bound that admits at least `rate` prompts per iteration."""
+        return min(set(_pairs(rate, len(self.held))), key=lambda pair: (self.kv_bound(*pair), pair))
+
+    def _offsets(self, iterations: int) -> range:
+        step = max(1, min(iterations, len(self.held)) // MOST_TRIED)
+        return range(0, min(iterations, len(self.held)), step)
+
+    def _blocks(self, iterations: int, offset: int) -> int:
+        starts = np.arange(offset, len(self.held), iterations)
+        starts = np.union1d([0], starts)
+        return int(np.maximum.reduceat(self.held, starts).sum())
+
+    @cached_property
+    def largest(self) -> int:
+        """The most KV one prompt ever holds, tokens."""
+        return int(self.held.max())
+
+
+def _pairs(rate: float, stages: int) -> Iterator[tuple[int, int]]:
+    """Rationals N/g >= rate with a small numerator or a small denominator."""
+    for entries in range(1, MOST_TRIED + 1):
+        iterations = int(min(np.floor(entries / rate * (1 + TOLERANCE)), 4 * stages * entries))
+        if iterations >= 1:
+            yield entries, iterations
+    for iterations in range(1, MOST_TRIED + 1):
+        exact = iterations * rate
+        if exact < 2**40:
+            yield max(1, int(np.ceil(exact - TOLERANCE * max(1.0, exact)))), iterations
+
+
+def _envelope(profile: StageProfile) -> Ints:
+    """m_a: the largest KV any type holds at age a."""
+    stages = profile.stages
+    held = np.zeros(stages.max(), dtype=np.int64)
+    order = np.argsort(stages)
+    for j in order[_undominated(profile, order)]:
+        kv = profile.stage_kv(int(j))
+        np.maximum(held[: len(kv)], kv, out=held[: len(kv)])
+    return held
+
+
+def _undominated(profile: StageProfile, order: Ints) -> Ints:
+    """Places in `order` of types that no type with a longer prompt lives longer than."""
+    prompt, stages = profile.prompt[order], profile.stages[order]
+    longest_after = np.maximum.accumulate(prompt[::-1])[::-1]
+    after = np.concatenate([longest_after[1:], np.zeros(1, dtype=np.int64)])
+    last_of_kind = np.concatenate([stages[1:] != stages[:-1], np.ones(1, dtype=bool)])
+    return np.flatnonzero((prompt > after) | (last_of_kind & (prompt >= after)))
