@@ -1,27 +1,33 @@
-r"""Delay of threshold policies: exact for one type under WAIT, an approximation for several.
+r"""Delay of threshold policies: exact for one type under WAIT, approximations for the rest.
 
-**The bulk queue.** Batches of n leave every Delta seconds if n wait; a = lambda Delta prompts arrive meanwhile. With Q
-the prompts left behind, Q' = (Q + Poisson(a) - n)^+ and, for a < n, z_k the roots of z^n = exp(a (z - 1)) inside the
-unit disc, u_k = 1 - z_k,
+**WAIT, one type** (exact: while the type waits its residents stand still, so decode advances once per batch). With
+E[Q](n, a) of `thresholds.bulk` and S stages,
 
-    E[Q] = n / (2 (n - a)) - (1 + a)/2 + sum_{k=1}^{n-1} Re[1/u_k - 1/2]          1 - u_k = e^{2 pi i k/n - (a/n) u_k}
+    W = (n - 1)/(2 lambda) + E[Q](n, lambda Delta(n))/lambda         until the batch is full and starts
+    latency = W + (S - 1) n/lambda + Delta(n)
+    TTFT    = W + s n/lambda + Delta(n)                              the first token is made at stage s
 
-The sum cancels the other terms where E[Q] is small; there Spitzer's identity has only positive terms and converges
-fast:
-
-    E[Q] = sum_{m >= 1} E[(Poisson(m a) - m n)^+] / m
-
-**WAIT, one type** (exact: while the type waits its residents stand still, so decode advances once per batch):
-
-    W = (n - 1)/(2 lambda) + E[Q]/lambda                    until the batch is full and starts
-    latency = W + (S - 1) n/lambda + Delta(n)               S stages
-    TTFT    = W + s n/lambda + Delta(n)                     the first token is made at stage s
-
-**WAIT, several types** (approximation: latency good to a few percent, TTFT to 40%):
+**WAIT, several types** (latency good to a few percent, TTFT to 40%):
 
     W_j = (n_j - 1)/(2 lambda_j) + E[Q](n_j, lambda_j Delta*)/lambda_j + Delta*/2,  then as above with Delta*
 
-Source: model.md section 3 (derived for this project); the batch wait is that of E_n/D/1.
+**Continuous batching** (paced WAIT, greedy admission below its boundary). Residents never stand still: iterations, not
+batches of the type, set the pace. With x_j the time of a type's first prefill stage and r = sum_j lambda_j x_j, an
+iteration follows the last as tau' = const + sum of x over Poisson(lambda tau) entries, so that
+
+    V = Var(tau)/Delta*^2 = sum_j lambda_j x_j^2 / (Delta* (1 - r^2)),      deviations decay like r^k
+
+A prompt waits for the rest of the iteration in progress (longer ones are met more often), then for its window,
+
+    W_j = Delta* (1 + V)/2 + E[Q](N_j, lambda_j g_j Delta*)/lambda_j  (+ (N_j - 1)/(2 lambda_j) with a gate)
+
+(greedy: no window). It then meets iterations of Delta* on average, the first ones longer because they follow a long
+one, and all of them longer by its own work, which fills later batches too, by a factor 1/(1 - rho) in all:
+
+    latency_j = W_j + S_j Delta* + V Delta* r (1 - r^S)/(1 - r) + c_j/(1 - rho)
+    TTFT_j    = W_j + (s + 1) Delta* + (V Delta* r + x_j)(1 - r^{s+1})/(1 - r) + (rest of its work in stages 0..s)
+
+Source: model.md sections 3 and 4; the continuous law is derived here, `benchmarks/delay_accuracy.py` measures it.
 """
 
 from __future__ import annotations
@@ -31,17 +37,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import gammaln, lambertw
 
-from fluid import Equilibrium, Replica, Workload, solve
-from fluid.errors import InputError, real, whole
+from fluid import Equilibrium, IterationTime, Replica, Workload, solve
+from fluid.errors import InputError
+from fluid.replica import Line
 from fluid.workload import Floats, Ints
-from thresholds.policy import WaitPolicy
-
-MOST_BATCH = 10_000
-
-Complexes = NDArray[np.complex128]
+from thresholds.bulk import bulk_queue_mean
+from thresholds.policy import PacedPolicy, WaitPolicy
 
 
 class TypeDelay(NamedTuple):
@@ -64,10 +66,10 @@ class Prediction:
     exact: bool
 
 
-def predict(policy: WaitPolicy, workload: Workload, replica: Replica) -> Prediction:
-    """Return the mean latency and TTFT of WAIT in steady state; the module's docstring has the formulas.
+def predict(policy: WaitPolicy | PacedPolicy, workload: Workload, replica: Replica) -> Prediction:
+    """Return the mean latency and TTFT of WAIT or paced WAIT in steady state; the module has the formulas.
 
-    Raises InputError unless there is one threshold per type.
+    Raises InputError unless there is one threshold per type (paced: or one window for the mix).
 
     >>> from fluid import IterationTime, PromptType
     >>> replica = Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.013e-7))
@@ -75,14 +77,46 @@ def predict(policy: WaitPolicy, workload: Workload, replica: Replica) -> Predict
     >>> round(predict(WaitPolicy((1,)), workload, replica).latency, 2)      # 20 more batches of one, 50 ms apart
     1.02
     """
-    if len(policy.thresholds) != len(workload):
-        raise InputError("thresholds", f"{len(workload)} numbers, one per prompt type", policy.thresholds, "policy")
     equilibrium = solve(workload, replica)
-    counts = np.array(policy.thresholds, dtype=np.float64)
-    by_type = _wait_delays(equilibrium, counts)
-    share = workload.rates / workload.rate
-    latency, ttft = (float(share @ np.array(column)) for column in zip(*by_type, strict=True))
-    return Prediction(latency, ttft, by_type, exact=len(workload) == 1)
+    if isinstance(policy, WaitPolicy):
+        _one_per_type("thresholds", policy.thresholds, len(workload))
+        return _over_mix(equilibrium, _wait_delays(equilibrium, np.array(policy.thresholds, dtype=np.float64)),
+                         exact=len(workload) == 1)
+    if isinstance(policy, PacedPolicy):
+        if len(policy.entries) > 1:
+            _one_per_type("entries", policy.entries, len(workload))
+        return predict_continuous(equilibrium, _window_waits(policy, equilibrium))
+    raise InputError("policy", "a WaitPolicy or PacedPolicy", policy, "predict")
+
+
+def predict_continuous(equilibrium: Equilibrium, waits: Floats | None = None) -> Prediction:
+    """Return the delays of continuous batching whose prompts wait `waits` (s, shape (J,)) beyond the running iteration.
+
+    Without `waits` every prompt enters the next iteration: greedy admission below its boundary.
+    """
+    if equilibrium.iteration_time is None:
+        return _over_mix(equilibrium, (TypeDelay(math.inf, math.inf),) * len(equilibrium.workload), exact=False)
+    profile, iteration = equilibrium.profile, equilibrium.iteration_time
+    line = _binding_line(equilibrium)
+    prefill = line.per_prefill_token * np.minimum(profile.chunk, profile.prefilled)
+    memory = float(equilibrium.workload.rates @ prefill)
+    excess = float(equilibrium.workload.rates @ prefill**2) / (1 - memory**2)  # V Delta*
+    wait = (iteration + excess) / 2 + (0.0 if waits is None else waits)
+    latency = (wait + profile.stages * iteration + excess * memory * _echo(memory, profile.stages)
+               + profile.time_work(IterationTime(*line))[0] / (1 - equilibrium.load))
+    first = profile.first_token_stage + 1
+    own = line.per_prefill_token * profile.prefilled - prefill + (line.per_kv_token * profile.prompt
+                                                                  + line.per_sequence) * first
+    ttft = wait + first * iteration + (excess * memory + prefill) * _echo(memory, first) + own
+    ttft = np.where(first > 0, ttft, 0.0)
+    return _over_mix(equilibrium, tuple(TypeDelay(*row) for row in zip(latency.tolist(), ttft.tolist(), strict=True)),
+                     exact=False)
+
+
+def _over_mix(equilibrium: Equilibrium, by_type: tuple[TypeDelay, ...], exact: bool) -> Prediction:
+    rates = equilibrium.workload.rates
+    latency, ttft = (float(rates / rates.sum() @ np.array(column)) for column in zip(*by_type, strict=True))
+    return Prediction(latency, ttft, by_type, exact)
 
 
 def _wait_delays(equilibrium: Equilibrium, counts: Floats) -> tuple[TypeDelay, ...]:
@@ -102,67 +136,32 @@ def _wait_delays(equilibrium: Equilibrium, counts: Floats) -> tuple[TypeDelay, .
     return tuple(delays)
 
 
-def bulk_queue_mean(batch: int, arrivals: float) -> float:
-    """Return E[Q], Q' = (Q + Poisson(a) - n)^+, for batches of n = `batch` and a = `arrivals` per service.
-
-    Infinite for a >= n. Raises InputError for a batch below 1 or above 10,000, or arrivals not positive and finite.
-
-    >>> round(bulk_queue_mean(1, 0.5), 12)       # M/D/1: a^2 / (2 (1 - a))
-    0.25
-    """
-    n = whole("batch", batch, unit="prompts", most=MOST_BATCH)
-    a = real("arrivals", arrivals, unit="prompts per service")
-    if a >= n:
-        return math.inf
-    by_roots = _by_roots(n, a)
-    return by_roots if by_roots > 1.0 else _by_spitzer(n, a)
+def _window_waits(policy: PacedPolicy, equilibrium: Equilibrium) -> Floats:
+    """Seconds each type waits for its window; infinite where the window is narrower than the arrivals."""
+    rates = equilibrium.workload.rates
+    if equilibrium.iteration_time is None:
+        return np.full(len(rates), math.inf)
+    lanes = rates if len(policy.entries) > 1 else np.array([rates.sum()])
+    waits = []
+    for n, g, rate in zip(policy.entries, policy.iterations, lanes.tolist(), strict=True):
+        gathered = (n - 1) / 2 if policy.gate else 0.0
+        waits.append((gathered + bulk_queue_mean(n, rate * g * equilibrium.iteration_time)) / rate)
+    return np.array(waits) if len(waits) > 1 else np.full(len(rates), waits[0])
 
 
-def _by_roots(n: int, a: float) -> float:
-    """The sum over the roots; conjugate pairs count twice."""
-    total = n / (2 * (n - a)) - (1 + a) / 2
-    if n == 1:
-        return total
-    k = np.arange(1, n // 2 + 1)
-    pairs = np.where(2 * k == n, 1.0, 2.0)
-    return float(total + pairs @ (np.real(1 / _roots(n, a)[: len(k)]) - 0.5))
+def _binding_line(equilibrium: Equilibrium) -> Line:
+    """The piece of the iteration time that sets Delta*."""
+    iteration_time = equilibrium.replica.iteration_time
+    loads = equilibrium.profile.time_work(iteration_time) @ equilibrium.workload.rates
+    return iteration_time.pieces[int(np.argmax(iteration_time.overheads / (1 - loads)))]
 
 
-def _roots(n: int, a: float) -> Complexes:
-    """u_k of 1 - u = exp(i theta_k - rho u) for k = 1..n/2: Lambert's W, polished by Newton where u is small."""
-    rho, angle = a / n, 2j * np.pi * np.arange(1, n // 2 + 1) / n
-    u = 1 + lambertw(-rho * np.exp(angle - rho)) / rho
-    for _ in range(4):
-        step = np.expm1(angle - rho * u)
-        u -= (u + step) / (1 - rho * (1 + step))
-    roots: Complexes = u
-    return roots
+def _echo(memory: float, iterations: Ints) -> Floats:
+    """1 + r + ... + r^{k-1}: what a deviation adds to k iterations."""
+    echo: Floats = (1 - memory ** iterations.astype(np.float64)) / (1 - memory)
+    return echo
 
 
-def _by_spitzer(n: int, a: float) -> float:
-    """Spitzer's sum: the terms fall like e^{-m I}, I = a - n - n ln(a/n)."""
-    decay = a - n - n * math.log(a / n)
-    m = np.arange(1, math.ceil(45 / decay) + 2)
-    return math.fsum(_excess(m * n, (m * a).astype(np.float64)) / m)
-
-
-def _excess(c: Ints, mean: Floats) -> Floats:
-    """E[(X - c)^+] of X Poisson: sum_{i >= 1} i P(X = c + i), ratio by ratio, for mean < c."""
-    term = _poisson_pmf(c + 1, mean)
-    total, i = term.copy(), 1
-    while np.any((i + 1) * term > 1e-18 * total):
-        term = term * (mean / (c + 1 + i))
-        i += 1
-        total += i * term
-    return total
-
-
-def _poisson_pmf(k: Ints, mean: Floats) -> Floats:
-    """P(X = k) in Loader's saddle-point form, which keeps its relative accuracy for large k."""
-    x = (mean - k) / k
-    deviance = k * (x - np.where(x > -0.5, np.log1p(np.maximum(x, -0.5)), np.log(mean / k)))
-    stirling = 1 / (12 * k) - 1 / (360.0 * k**3) + 1 / (1260.0 * k**5) - 1 / (1680.0 * k**7)
-    small = gammaln(k + 1.0) - (k + 0.5) * np.log(k) + k - 0.5 * math.log(2 * math.pi)
-    correction = np.where(k < 16, small, stirling)
-    pmf: Floats = np.exp(-deviance - correction) / np.sqrt(2 * math.pi * k)
-    return pmf
+def _one_per_type(field: str, numbers: tuple[int, ...], types: int) -> None:
+    if len(numbers) != types:
+        raise InputError(field, f"{types} numbers, one per prompt type", numbers, "policy")

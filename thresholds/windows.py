@@ -10,8 +10,8 @@ consecutive blocks of g iterations, the oldest ending at age S - 1: at most N re
 attained by N entries together every g iterations. Windows of different types are independent and can be aligned at one
 iteration, so for several types the sum of these bounds is attained too: it is the exact maximum over all phases.
 
-**A mix behind one window.** With m_a the largest KV that any type holds at age a (0 where none lives so long), for every
-offset of the blocks
+**A mix behind one window.** With m_a the largest KV that any type holds at age a (0 where none lives so long), for
+every offset of the blocks
 
     KV <= N sum_blocks max_{a in block} m_a
 

@@ -1,0 +1,121 @@
+r"""The bulk queue behind every threshold: batches of n leave, a = lambda Delta prompts arrive meanwhile.
+
+With Q the prompts left behind, Q' = (Q + Poisson(a) - n)^+ and, for a < n, z_k the roots of z^n = exp(a (z - 1)) inside
+the unit disc, u_k = 1 - z_k,
+
+    E[Q] = n / (2 (n - a)) - (1 + a)/2 + sum_{k=1}^{n-1} Re[1/u_k - 1/2]          1 - u_k = e^{2 pi i k/n - (a/n) u_k}
+
+The sum cancels the other terms where E[Q] is small; there Spitzer's identity has only positive terms and converges
+fast:
+
+    E[Q] = sum_{m >= 1} E[(Poisson(m a) - m n)^+] / m
+
+Two approximations stand beside it. Kingman's bound a / (2 (n - a)) exceeds E[Q] for every
+n; in heavy traffic, a -> n, E[Q] = n/(2 (n - a)) - 0.5826 sqrt(n) + O(1) (0.5826 = -zeta(1/2)/sqrt(2 pi), the mean
+overshoot of a Gaussian walk). Source: model.md section 3; the batch wait is that of E_n/D/1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln, lambertw
+
+from fluid.errors import real, whole
+from fluid.workload import Floats, Ints
+
+MOST_BATCH = 10_000
+
+Complexes = NDArray[np.complex128]
+
+
+def kingman_bound(batch: int, arrivals: float) -> float:
+    """Return a / (2 (n - a)), an upper bound of E[Q]; infinite for a >= n.
+
+    >>> kingman_bound(2, 1.0)
+    0.5
+    """
+    n, a = _checked(batch, arrivals)
+    return a / (2 * (n - a)) if a < n else math.inf
+
+
+def heavy_traffic_mean(batch: int, arrivals: float) -> float:
+    """Return n/(2 (n - a)) - 0.5826 sqrt(n), the limit of E[Q] as a -> n (at least 0); infinite for a >= n.
+
+    >>> round(heavy_traffic_mean(1, 0.99), 1)
+    49.4
+    """
+    n, a = _checked(batch, arrivals)
+    return max(0.0, n / (2 * (n - a)) - 0.5825971579390107 * math.sqrt(n)) if a < n else math.inf
+
+
+def bulk_queue_mean(batch: int, arrivals: float) -> float:
+    """Return E[Q], Q' = (Q + Poisson(a) - n)^+, for batches of n = `batch` and a = `arrivals` per service.
+
+    Infinite for a >= n. Raises InputError for a batch below 1 or above 10,000, or arrivals not positive and finite.
+
+    >>> round(bulk_queue_mean(1, 0.5), 12)       # M/D/1: a^2 / (2 (1 - a))
+    0.25
+    """
+    n, a = _checked(batch, arrivals)
+    if a >= n:
+        return math.inf
+    by_roots = _by_roots(n, a)
+    return by_roots if by_roots > 1.0 else _by_spitzer(n, a)
+
+
+def _checked(batch: int, arrivals: float) -> tuple[int, float]:
+    return (whole("batch", batch, unit="prompts", most=MOST_BATCH),
+            real("arrivals", arrivals, unit="prompts per service"))
+
+
+def _by_roots(n: int, a: float) -> float:
+    """The sum over the roots; conjugate pairs count twice."""
+    total = n / (2 * (n - a)) - (1 + a) / 2
+    if n == 1:
+        return total
+    k = np.arange(1, n // 2 + 1)
+    pairs = np.where(2 * k == n, 1.0, 2.0)
+    return float(total + pairs @ (np.real(1 / _roots(n, a)[: len(k)]) - 0.5))
+
+
+def _roots(n: int, a: float) -> Complexes:
+    """u_k of 1 - u = exp(i theta_k - rho u) for k = 1..n/2: Lambert's W, polished by Newton where u is small."""
+    rho, angle = a / n, 2j * np.pi * np.arange(1, n // 2 + 1) / n
+    u = 1 + lambertw(-rho * np.exp(angle - rho)) / rho
+    for _ in range(4):
+        step = np.expm1(angle - rho * u)
+        u -= (u + step) / (1 - rho * (1 + step))
+    roots: Complexes = u
+    return roots
+
+
+def _by_spitzer(n: int, a: float) -> float:
+    """Spitzer's sum: the terms fall like e^{-m I}, I = a - n - n ln(a/n)."""
+    decay = a - n - n * math.log(a / n)
+    m = np.arange(1, math.ceil(45 / decay) + 2)
+    return math.fsum(_excess(m * n, (m * a).astype(np.float64)) / m)
+
+
+def _excess(c: Ints, mean: Floats) -> Floats:
+    """E[(X - c)^+] of X Poisson: sum_{i >= 1} i P(X = c + i), ratio by ratio, for mean < c."""
+    term = _poisson_pmf(c + 1, mean)
+    total, i = term.copy(), 1
+    while np.any((i + 1) * term > 1e-18 * total):
+        term = term * (mean / (c + 1 + i))
+        i += 1
+        total += i * term
+    return total
+
+
+def _poisson_pmf(k: Ints, mean: Floats) -> Floats:
+    """P(X = k) in Loader's saddle-point form, which keeps its relative accuracy for large k."""
+    x = (mean - k) / k
+    deviance = k * (x - np.where(x > -0.5, np.log1p(np.maximum(x, -0.5)), np.log(mean / k)))
+    stirling = 1 / (12 * k) - 1 / (360.0 * k**3) + 1 / (1260.0 * k**5) - 1 / (1680.0 * k**7)
+    small = gammaln(k + 1.0) - (k + 0.5) * np.log(k) + k - 0.5 * math.log(2 * math.pi)
+    correction = np.where(k < 16, small, stirling)
+    pmf: Floats = np.exp(-deviance - correction) / np.sqrt(2 * math.pi * k)
+    return pmf

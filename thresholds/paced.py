@@ -1,0 +1,205 @@
+r"""Paced WAIT: rational thresholds N_j/g_j for a real GPU, residents never paused.
+
+With x_j = N_j/g_j entries per iteration at most, Delta(x) = max_i [ a_i + sum_j x_j c_ij ], ask
+
+    balance   lambda_j Delta(x) <= x_j   for every j            the windows carry the offered load
+    memory    sum_j kv_bound_j(N_j, g_j) <= C                   exact over all phases: `thresholds.windows`
+
+For one type balance is x >= n*; the window then serves more than arrives. For several the real solutions of balance
+have n* as their least point.
+
+**Design.** Given a target t for the rates take, type by type, the rational of least KV bound that is at least t_j; if
+balance fails, raise the targets to lambda Delta(x) and try again. Start at t = s n* with s = 1, which decides
+feasibility, then take the largest s whose bound still fits C: a wider window never makes a prompt wait longer, and the
+memory is there. A mix of more than a few dozen types (a trace) gets one window, since a window of its own costs each
+type at least its largest KV, whatever its rate.
+
+**Gates.** Without a gate a prompt enters as soon as its window allows: no delay at low load. With a gate a type enters
+only as a full cohort of N: batches change N prompts at a time, which costs (N - 1)/(2 lambda) of waiting and is right
+only where whole cohorts are wanted (lockstep batches, prefix sharing inside a cohort). Source: model.md section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from fluid import Equilibrium, Replica, Workload, solve
+from fluid.region import at_most
+from fluid.workload import Floats, finite_sum
+from thresholds.policy import PacedPolicy
+from thresholds.windows import Window
+
+MOST_WINDOWS = 24
+ROUNDS = 60
+
+
+@dataclass(frozen=True)
+class PacedDesign(PacedPolicy):
+    """Windows of known lengths and what they guarantee; made by `paced`.
+
+    `entries` and `iterations` (empty where rho >= 1) hold one pair per type, or one for the whole mix. If feasible,
+    resident KV never exceeds `kv_required` and nothing is evicted, on every path of arrivals.
+    """
+
+    equilibrium: Equilibrium = field(repr=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.entries:
+            super().__post_init__()
+
+    @property
+    def kv_capacity(self) -> int:
+        """C, tokens."""
+        return self.equilibrium.kv_capacity
+
+    @cached_property
+    def rates(self) -> Floats:
+        """N_j/g_j, prompts of each type that may enter per iteration (of the mix, in proportion to the rates)."""
+        share = np.array(self.entries, dtype=np.float64) / np.array(self.iterations, dtype=np.float64)
+        rates = self.equilibrium.workload.rates
+        return share * (rates / rates.sum()) if len(share) == 1 else share
+
+    @cached_property
+    def kv_base(self) -> float | None:
+        """sum_j (N_j/g_j) w_j, the KV tokens of windows that are always full, on average."""
+        return finite_sum(self.rates * self.equilibrium.profile.kv_work) if self.entries else None
+
+    @cached_property
+    def kv_required(self) -> int | None:
+        """The most KV tokens residents can hold, over all phases of the windows."""
+        if not self.entries:
+            return None
+        pairs = zip(_windows(self.equilibrium, len(self.entries)), self.entries, self.iterations, strict=True)
+        return sum(window.kv_bound(n, g) for window, n, g in pairs)
+
+    @property
+    def kv_buffer(self) -> float | None:
+        """kv_required - kv_base: what the phases of the windows can add."""
+        return None if self.kv_required is None or self.kv_base is None else self.kv_required - self.kv_base
+
+    @cached_property
+    def iteration_time(self) -> float | None:
+        """Delta(N/g), seconds: an iteration of always full windows."""
+        return _time(self.equilibrium, self.rates) if self.entries else None
+
+    @property
+    def balanced(self) -> bool:
+        """Whether the windows carry the offered load: lambda_j Delta(N/g) <= N_j/g_j."""
+        return bool(self.entries) and _carries(self.equilibrium, self.rates)
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the windows carry the offered load inside C."""
+        return self.kv_required is not None and self.equilibrium.limit is None and self.balanced and at_most(
+            self.kv_required, self.kv_capacity)
+
+    @property
+    def overflow_probability(self) -> float | None:
+        """0 where feasible: the bound holds on every path."""
+        return 0.0 if self.feasible else None
+
+    @cached_property
+    def max_rate_scale(self) -> float:
+        """The largest factor on all rates at which windows, designed anew, are feasible; 0 if none."""
+        low, high = 0.0, self.equilibrium.max_rate_scale
+        for _ in range(ROUNDS):
+            if high - low <= 1e-9 * self.equilibrium.max_rate_scale:
+                break
+            middle = 0.5 * (low + high)
+            if _designed(_scaled(self.equilibrium, middle), 1.0, self.gate).feasible:
+                low = middle
+            else:
+                high = middle
+        return low
+
+    @property
+    def fluid_share(self) -> float:
+        """The part of the stability region's edge that windows can carry."""
+        edge = self.equilibrium.max_rate_scale
+        return self.max_rate_scale / edge if edge else 0.0
+
+    @property
+    def reason(self) -> str:
+        """One sentence: the guarantee, or what is missing."""
+        if self.kv_required is None or not self.equilibrium.stable:
+            return self.equilibrium.reason
+        if self.feasible:
+            return (f"feasible: residents never hold more than {self.kv_required:,} of {self.kv_capacity:,} KV tokens, "
+                    f"nothing is evicted; feasible up to {self.max_rate_scale:.4g} of these rates, "
+                    f"{self.fluid_share:.1%} of the fluid limit")
+        return (f"infeasible: windows that carry this load need {self.kv_required:,} KV tokens, "
+                f"{self.kv_required - self.kv_capacity:,} more than the replica has; feasible up to "
+                f"{self.max_rate_scale:.4g} of these rates")
+
+
+def design_known(workload: Workload, replica: Replica, gate: bool = False) -> PacedDesign:
+    """Return the widest windows that fit C and carry the load of types whose output lengths are known.
+
+    Infeasible is an answer (`feasible`, `reason`), not an error. Source: model.md section 4.
+
+    >>> from fluid import IterationTime, PromptType
+    >>> replica = Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.01e-7))
+    >>> design = design_known(Workload([PromptType(512, 1000, 2.0)]), replica)
+    >>> design.feasible, design.kv_required <= 137_000
+    (True, True)
+    """
+    equilibrium = solve(workload, replica)
+    least = _designed(equilibrium, 1.0, gate)
+    return _widest(least) if least.feasible else least
+
+
+def _widest(least: PacedDesign) -> PacedDesign:
+    """The design of the largest s n* that fits: bisection on s, keeping the best that does."""
+    best, low, high = least, 1.0, 2.0
+    while high < 2**20 and (wider := _designed(least.equilibrium, high, least.gate)).feasible:
+        best, low, high = wider, high, 2 * high
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        wider = _designed(least.equilibrium, middle, least.gate)
+        if wider.feasible:
+            best, low = wider, middle
+        else:
+            high = middle
+    return best
+
+
+def _designed(equilibrium: Equilibrium, widening: float, gate: bool) -> PacedDesign:
+    """The windows of least KV bound whose rates are at least `widening` n* and balanced."""
+    if equilibrium.inventory is None:
+        return PacedDesign((), (), gate, equilibrium=equilibrium)
+    lanes = len(equilibrium.workload) if len(equilibrium.workload) <= MOST_WINDOWS else 1
+    windows = _windows(equilibrium, lanes)
+    design, target = None, widening * equilibrium.inventory
+    for _ in range(ROUNDS):
+        goals = target if lanes > 1 else [float(target.sum())]
+        pairs = [window.least(goal) for window, goal in zip(windows, goals, strict=True)]
+        design = PacedDesign(tuple(n for n, _ in pairs), tuple(g for _, g in pairs), gate, equilibrium=equilibrium)
+        if design.balanced:
+            return design
+        target = np.maximum(target, equilibrium.workload.rates * _time(equilibrium, design.rates))
+    return design if design is not None else PacedDesign((), (), gate, equilibrium=equilibrium)
+
+
+def _windows(equilibrium: Equilibrium, lanes: int) -> Sequence[Window]:
+    if lanes == 1 and len(equilibrium.workload) > 1:
+        return [Window.of_mix(equilibrium.profile, equilibrium.workload.rates)]
+    return [Window.of_type(equilibrium.profile, j) for j in range(lanes)]
+
+
+def _time(equilibrium: Equilibrium, entries: Floats) -> float:
+    """Delta(x) of x_j entries of type j per iteration."""
+    iteration_time = equilibrium.replica.iteration_time
+    return float(np.max(iteration_time.overheads + equilibrium.profile.time_work(iteration_time) @ entries))
+
+
+def _carries(equilibrium: Equilibrium, entries: Floats) -> bool:
+    needed = equilibrium.workload.rates * _time(equilibrium, entries)
+    return all(at_most(need, have) for need, have in zip(needed.tolist(), entries.tolist(), strict=True))
+
+
+def _scaled(equilibrium: Equilibrium, factor: float) -> Equilibrium:
+    return solve(equilibrium.workload.scaled(factor), equilibrium.replica)
