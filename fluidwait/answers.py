@@ -14,7 +14,8 @@ import numpy as np
 from fluid import Equilibrium
 from fluidwait import __version__
 from fluidwait.deployment import Deployment
-from thresholds import WaitDesign, predict
+from fluidwait.explain import Design, name_of, predicted
+from thresholds import NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign
 from verification import Check, Interval, Verification
 from verification.verdict import UNSTABLE
 
@@ -41,22 +42,44 @@ def solve_answer(equilibrium: Equilibrium) -> dict[str, Any]:
             "types": [dict(zip(keys, row, strict=True)) for row in columns]}
 
 
-def thresholds_answer(design: WaitDesign) -> dict[str, Any]:
-    """The object of `fluidwait thresholds --json` for WAIT."""
+def thresholds_answer(design: Design) -> dict[str, Any]:
+    """The object of `fluidwait thresholds --json`."""
+    delay = predicted(design)
+    return {"policy": name_of(design), "feasible": design.feasible, "reason": design.reason,
+            "kv_base": design.kv_base, "kv_buffer": design.kv_buffer, "kv_required": design.kv_required,
+            "kv_capacity": design.kv_capacity, "iteration_time": design.iteration_time,
+            "overflow_probability": design.overflow_probability, "max_rate_scale": design.max_rate_scale,
+            "predicted": {"latency": delay.latency if delay else None, "ttft": delay.ttft if delay else None},
+            **_details(design)}
+
+
+def _details(design: Design) -> dict[str, Any]:
+    match design:
+        case WaitDesign():
+            return {"stable_kv_required": design.stable_kv_required, "types": _wait_types(design)}
+        case NestedDesign():
+            keys = ("start", "end", "threshold", "continuation", "theta", "buffer_tokens")
+            return {"segments": [{key: getattr(segment, key) for key in keys} for segment in design.segments]}
+        case _:
+            return {"fluid_share": design.fluid_share, "types": _paced_types(design)}
+
+
+def _wait_types(design: WaitDesign) -> list[dict[str, Any]]:
     workload = design.equilibrium.workload
     nothing = [None] * len(workload)
     rows = zip(workload.names, design.thresholds or nothing, design.stable_thresholds or nothing,
                _list(design.slack, nothing), strict=True)
-    predicted = predict(design, workload, design.equilibrium.replica) if design.thresholds else None
-    return {"policy": "wait", "feasible": design.feasible, "reason": design.reason, "kv_base": design.kv_required,
-            "kv_buffer": 0, "kv_required": design.kv_required, "kv_capacity": design.kv_capacity,
-            "iteration_time": design.iteration_time, "overflow_probability": 0.0 if design.feasible else None,
-            "max_rate_scale": design.max_rate_scale,
-            "predicted": {"latency": predicted.latency if predicted else None,
-                          "ttft": predicted.ttft if predicted else None},
-            "stable_kv_required": design.stable_kv_required,
-            "types": [{"name": name, "threshold": threshold, "stable_threshold": stable, "slack": slack}
-                      for name, threshold, stable, slack in rows]}
+    return [{"name": name, "threshold": threshold, "stable_threshold": stable, "slack": slack}
+            for name, threshold, stable, slack in rows]
+
+
+def _paced_types(design: PacedDesign | UnknownPacedDesign) -> list[dict[str, Any]]:
+    names = design.equilibrium.workload.names if len(design.entries) > 1 else ("all",)
+    if len(design.equilibrium.workload) == 1:
+        names = design.equilibrium.workload.names
+    rows = zip(names, design.entries, design.iterations, strict=False)
+    return [{"name": name, "entries": entries, "iterations": iterations, "gate": design.gate}
+            for name, entries, iterations in rows]
 
 
 def verify_answer(policy: str, found: Verification) -> dict[str, Any]:

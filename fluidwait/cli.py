@@ -11,13 +11,15 @@ from fluid import FluidwaitError, solve
 from fluid.errors import one_of, shown
 from fluidwait import __version__, answers, report
 from fluidwait.deployment import Deployment, embedded, embedded_text, load
-from fluidwait.study import Comparison, compare, examine
-from thresholds import wait, write_policy
+from fluidwait.explain import exists
+from fluidwait.study import Comparison, Plan, choose, compare, examine_design, examine_greedy
+from thresholds import write_policy
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
                   help="How much traffic can this GPU carry, and how do I admit it?")
 
-LATER = ("paced", "nested", "sarathi", "mc-sf")
+POLICIES = ("auto", "wait", "paced", "nested", "greedy")
+LATER = ("sarathi", "mc-sf")
 
 
 def _number(text: str) -> float:
@@ -63,9 +65,10 @@ def run_command(file: File = None, horizon: Horizon = None, replications: Replic
                 out: Out = None, json: Json = False, version: Version = False) -> None:
     """Solve, derive thresholds and verify them in one report."""
     deployment = _deployment(file)
+    plan = Plan.checked(deployment, horizon, replications, seed)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    found = compare(deployment, horizon, replications, seed)
+    found = compare(deployment, plan)
     answer = {**answers.provenance("run", deployment), "seed": seed, **found.answer()}
     if out is not None:
         _write(out, found, answer)
@@ -83,26 +86,33 @@ def solve_command(file: File = None, json: Json = False, version: Version = Fals
     _say(equilibrium.stable)
 
 
-@app.command("thresholds", epilog="Example: fluidwait thresholds deployment.toml --policy wait")
-def thresholds_command(file: File = None, policy: Annotated[str, typer.Option(help="auto or wait.")] = "auto",
+@app.command("thresholds", epilog="Example: fluidwait thresholds deployment.toml --policy paced")
+def thresholds_command(file: File = None,
+                       policy: Annotated[str, typer.Option(help="auto, wait, paced or nested.")] = "auto",
                        json: Json = False, version: Version = False) -> None:
-    """Derive admission thresholds and say what they guarantee."""
-    _known(policy, ("auto", "wait"))
+    """Derive admission thresholds, say what they guarantee and how to install them."""
+    _known(policy, POLICIES[:-1])
     deployment = _deployment(file)
-    design = wait(deployment.workload, deployment.replica)
-    answer = {**answers.provenance("thresholds", deployment), **answers.thresholds_answer(design)}
-    _print(answer, json, lambda: report.show_design(design))
-    _say(design.feasible)
+    choice = choose(deployment, policy)
+    answer = {**answers.provenance("thresholds", deployment), "why": choice.why,
+              **answers.thresholds_answer(choice.design)}
+    _print(answer, json, lambda: report.show_design(choice, install=True))
+    _say(choice.design.feasible)
 
 
 @app.command("verify", epilog="Example: fluidwait verify deployment.toml --policy greedy --horizon 600")
-def verify_command(file: File = None, policy: Annotated[str, typer.Option(help="auto, wait or greedy.")] = "auto",
+def verify_command(file: File = None,
+                   policy: Annotated[str, typer.Option(help="auto, wait, paced, nested or greedy.")] = "auto",
                    horizon: Horizon = None, replications: Replications = 10, seed: Seed = 0, json: Json = False,
                    version: Version = False) -> None:
     """Simulate a policy and hold the predictions of the fluid model against it."""
-    _known(policy, ("auto", "wait", "greedy"))
+    _known(policy, POLICIES)
     deployment = _deployment(file)
-    outcome = examine(deployment, "greedy" if policy == "greedy" else "wait", horizon, replications, seed)
+    plan = Plan.checked(deployment, horizon, replications, seed)
+    if policy == "greedy":
+        outcome = examine_greedy(deployment, plan)
+    else:
+        outcome = examine_design(deployment, choose(deployment, policy).design, plan)
     answer = {**answers.provenance("verify", deployment), **outcome.answer()}
     _print(answer, json, lambda: report.show_outcome(outcome))
     _say(outcome.yes)
@@ -147,7 +157,7 @@ def _write(folder: Path, found: Comparison, answer: dict[str, Any]) -> None:
     from fluidwait import figures  # matplotlib takes a second to load
 
     (folder / "report.json").write_text(answers.to_text(answer) + "\n", encoding="utf-8")
-    if found.design.thresholds:
+    if exists(found.design):
         write_policy(found.design, folder / "policy.json")
     figures.draw(found, folder)
 

@@ -13,11 +13,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fluidwait.explain import Design
 from fluidwait.study import Comparison
+from thresholds import PacedDesign, WaitDesign
 from verification import Run
 
-BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
-STYLES = {"wait": (BLUE, "-"), "greedy": (ORANGE, "--")}
+BLUE, ORANGE, GREEN, BLACK, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9"
+STYLES = {"wait": (BLUE, "-"), "paced": (SKY, "-"), "nested": (PINK, "-"), "greedy": (ORANGE, "--")}
 MOST_TYPES = 4
 LIVES_SHOWN = 12  # the figures show the first lives of the longest type
 POINTS = 2000
@@ -25,7 +27,7 @@ POINTS = 2000
 
 def draw(found: Comparison, folder: Path) -> None:
     """Write batch and kv as PNG and SVG into the folder; nothing where no policy was simulated."""
-    runs = [(o.policy, o.found.runs[0]) for o in (found.wait, found.greedy) if o.found is not None]
+    runs = [(each.policy, each.found.runs[0]) for each in found.outcomes if each.found is not None]
     if not runs:
         return
     end = _shown(found, runs[0][1])
@@ -49,7 +51,7 @@ def _batch(found: Comparison, runs: list[tuple[str, Run]], end: float) -> Figure
         stages = int(equilibrium.profile.stages[j])
         _lines(panel, runs, partial(_per_stage, int(j)), end)
         _level(panel, equilibrium.inventory, j, "fluid equilibrium n*", BLACK)
-        _level(panel, np.array(found.design.thresholds) if found.design.thresholds else None, j, "threshold n", GREEN)
+        _level(panel, _thresholds(found.design), j, "threshold", GREEN)
         panel.set_ylabel("requests per stage")
         panel.set_title(f"{equilibrium.workload.names[j]} ({stages} stages)", fontsize=10, loc="left")
     figure.suptitle("Requests on the GPU, per stage", fontsize=12)
@@ -74,6 +76,13 @@ def _kv(found: Comparison, runs: list[tuple[str, Run]], end: float) -> Figure:
 
 
 Series = Callable[[Run, np.ndarray], np.ndarray]
+
+
+def _thresholds(design: Design) -> np.ndarray | None:
+    """Prompts per stage that the design holds at most: n_j, or N_j/g_j; None where it is not by type."""
+    if isinstance(design, WaitDesign) and design.thresholds:
+        return np.array(design.thresholds)
+    return design.rates if isinstance(design, PacedDesign) and design.entries else None
 
 
 def _lines(panel: Axes, runs: list[tuple[str, Run]], value: Series, end: float) -> None:

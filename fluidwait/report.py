@@ -12,8 +12,10 @@ from rich.table import Table
 
 from fluid import Equilibrium
 from fluidwait.deployment import Deployment
+from fluidwait.explain import Design, exists, growth, memory, predicted
+from fluidwait.install import advice
 from fluidwait.study import Comparison, Outcome
-from thresholds import WaitDesign, predict
+from thresholds import Choice, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign
 from verification import Check, Interval, Verification
 from verification.estimators import LEVEL
 from verification.verdict import STABLE
@@ -26,8 +28,8 @@ def show_run(deployment: Deployment, found: Comparison, out: Path | None) -> Non
     """The whole report of `fluidwait run`."""
     show_equilibrium(deployment, found.equilibrium)
     console.print()
-    show_design(found.design)
-    for outcome in (found.wait, found.greedy):
+    show_design(found.choice)
+    for outcome in found.outcomes:
         console.print()
         show_outcome(outcome)
     _show_beside(found)
@@ -51,18 +53,33 @@ def show_equilibrium(deployment: Deployment, equilibrium: Equilibrium) -> None:
     _print_table(table, len(workload))
 
 
-def show_design(design: WaitDesign) -> None:
-    """The report of `fluidwait thresholds`."""
-    _title("WAIT thresholds", "prompts of a type that must wait before it is served, and that are served per stage")
+def show_design(choice: Choice, install: bool = False) -> None:
+    """The report of `fluidwait thresholds`: which policy, what to set, its memory, its delay, growth, installation."""
+    design = choice.design
+    _title("Thresholds", choice.why)
     _say(design.feasible, design.reason)
-    if not design.thresholds:
+    if not exists(design):
         return
+    console.print(escape(memory(design)))
+    delay = predicted(design)
+    if delay is not None:
+        console.print(f"expected latency {_seconds(delay.latency)}, TTFT {_seconds(delay.ttft)}"
+                      + ("" if delay.exact else " (approximations)"))
+    console.print(escape(growth(design)))
+    match design:
+        case WaitDesign():
+            _show_wait(design)
+        case NestedDesign():
+            _show_nested(design)
+        case _:
+            _show_paced(design)
+    if install and design.feasible:
+        _show_installation(design)
+
+
+def _show_wait(design: WaitDesign) -> None:
     workload = design.equilibrium.workload
-    predicted = predict(design, workload, design.equilibrium.replica)
-    console.print(f"an iteration of every type takes {_seconds(design.iteration_time)}; "
-                  f"expected latency {_seconds(predicted.latency)}, TTFT {_seconds(predicted.ttft)}"
-                  + ("" if predicted.exact else " (approximations: a few percent, 40%)"))
-    table = _table("type", "threshold n", "slack", "least stable", "KV tokens")
+    table = _table("serve when so many wait", "threshold n", "slack", "least stable", "KV tokens")
     for j in _largest(np.array(design.thresholds) * design.equilibrium.profile.kv_work):
         table.add_row(escape(workload.names[j]), str(design.thresholds[j]), _number(design.slack, j),
                       str(design.stable_thresholds[j]),
@@ -72,10 +89,39 @@ def show_design(design: WaitDesign) -> None:
                   "tokens): stable, slower.")
 
 
+def _show_paced(design: PacedDesign | UnknownPacedDesign) -> None:
+    names = design.equilibrium.workload.names if len(design.entries) == len(design.equilibrium.workload) else ("all",)
+    table = _table("admit at most", "entries N", "in iterations g", "per iteration", "")
+    for name, entries, iterations in zip(names, design.entries, design.iterations, strict=True):
+        table.add_row(escape(name), str(entries), str(iterations), f"{entries / iterations:.4g}",
+                      "as full cohorts" if design.gate else "")
+    console.print(table)
+
+
+def _show_nested(design: NestedDesign) -> None:
+    table = _table("segment", "stages", "threshold n", "continue", "theta", "buffer tokens")
+    for k, segment in enumerate(design.segments, 1):
+        table.add_row(str(k), f"{segment.start}..{segment.end}", str(segment.threshold),
+                      f"{segment.continuation:.4g}", f"{segment.theta:.4g}", f"{segment.buffer_tokens:,.0f}")
+    console.print(table)
+
+
+def _show_installation(design: Design) -> None:
+    if isinstance(design, NestedDesign):
+        console.print("Installation: nested WAIT pauses residents between iterations; no engine setting comes near it.")
+        return
+    text = advice(design.equilibrium, design)
+    console.print(f"[bold]Installation[/bold]\nvLLM: {escape(text['vllm'])}\nSGLang: {escape(text['sglang'])}")
+    if "gateway" in text:
+        console.print("A gateway that counts entries loses nothing:\n")
+        console.print(text["gateway"], markup=False)
+
+
 def show_outcome(outcome: Outcome) -> None:
     """The report of `fluidwait verify`."""
-    _title(f"Simulation of {outcome.policy}", f"{outcome.replications} replications of {outcome.horizon:g} s, "
-           f"seed {outcome.seed}")
+    plan = outcome.plan
+    _title(f"Simulation of {outcome.policy}",
+           f"{plan.replications} replications of {plan.horizon:g} s, seed {plan.seed}")
     if outcome.found is None:
         _say(False, f"not simulated: {outcome.reason}")
         return
@@ -99,42 +145,42 @@ def _show_measured(found: Verification) -> None:
 
 
 def _show_beside(found: Comparison) -> None:
-    """WAIT and greedy in one table."""
-    if found.wait.found is None or found.greedy.found is None:
-        return
+    """The policies in one table."""
     table = _table("policy", "tokens/s", "latency s", "p99 s", "TTFT s", "KV peak", "evictions")
-    for outcome in (found.wait, found.greedy):
+    for outcome in found.outcomes:
         measured = outcome.found
         if measured is not None:
             table.add_row(outcome.policy, _with_interval(measured.throughput), _with_interval(measured.latency),
                           f"{measured.latency_p99.mean:.4g}", _with_interval(measured.ttft), f"{measured.kv_peak:,}",
                           f"{measured.evictions.mean:,.0f}")
+    if not table.rows:
+        return
     console.print()
     _title("Side by side", f"the same arrivals; ± is the half-width of a {LEVEL:.0%} interval over replications")
     console.print(table)
 
 
 def _advice(found: Comparison) -> str:
-    if not found.equilibrium.stable:
-        return escape(found.equilibrium.reason)
-    if not found.design.feasible:
-        return "The load fits, but whole thresholds do not: shorten outputs, split the mix or take more KV cache."
-    if not found.wait.yes:
+    if not found.equilibrium.stable or not found.design.feasible:
+        return escape(found.design.reason)
+    if not found.chosen.yes:
         return "A prediction differs from what was simulated: see the table."
-    return (f"The replica carries this mix with WAIT, up to {found.design.max_rate_scale:.3g} of these rates "
-            f"(fluid limit {found.equilibrium.max_rate_scale:.3g}).{_greedy_advice(found)}")
+    return (f"The replica carries this mix with {found.chosen.policy} WAIT, up to {found.design.max_rate_scale:.3g} of "
+            f"these rates (fluid limit {found.equilibrium.max_rate_scale:.3g}).{_greedy_advice(found)}")
 
 
 def _greedy_advice(found: Comparison) -> str:
-    """WAIT costs delay: say so where greedy did as well without it."""
-    waiting, greedy = found.wait.found, found.greedy.found
-    if waiting is None or greedy is None or greedy.verdict.answer != STABLE:
+    """What greedy admission, which needs no thresholds, did on the same arrivals."""
+    ours, greedy = found.chosen.found, found.greedy.found
+    if ours is None or greedy is None:
         return ""
-    if greedy.evictions.mean == 0 and greedy.latency.mean < waiting.latency.mean:
-        return (" At this load greedy admission evicted nothing and was faster "
-                f"({_seconds(greedy.latency.mean)} against {_seconds(waiting.latency.mean)}): WAIT buys its guarantee "
-                "with delay, and pays near the edge.")
-    return f" Greedy admission evicted {greedy.evictions.mean:,.0f} requests a run; WAIT none."
+    lost = 1 - greedy.throughput.mean / ours.throughput.mean
+    if greedy.verdict.answer != STABLE and lost > 0.005:
+        return f" Greedy admission is {greedy.verdict.answer} and loses {lost:.0%} of the throughput to evictions."
+    if greedy.evictions.mean == 0:
+        delays = f"{_seconds(greedy.latency.mean)} against {_seconds(ours.latency.mean)}"
+        return f" At this load greedy admission evicted nothing either (latency {delays}): thresholds pay near the edge."
+    return f" Greedy admission evicted {greedy.evictions.mean:,.0f} requests a run."
 
 
 def _title(text: str, remark: str) -> None:

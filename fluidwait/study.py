@@ -1,20 +1,37 @@
-"""One deployment examined: its design, its policies simulated, the answer yes or no."""
+"""One deployment examined: its design, its policies simulated on the same arrivals, the answer yes or no."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from fluid import Equilibrium
+from fluid import Equilibrium, solve
 from fluid.errors import real, whole
 from fluidwait import answers
 from fluidwait.deployment import Deployment
+from fluidwait.explain import Design, exists, name_of
 from fluidwait.progress import working
-from thresholds import WaitDesign, wait
+from thresholds import Choice, auto, nested, paced, wait
 from verification import Greedy, Verification, verify
 from verification.simulate import Policy
 
 MOST_REQUESTS = 2e7  # per replication: beyond it an overloaded replica is not simulated, the answer is known
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to simulate: seconds, independent runs, seed."""
+
+    horizon: float
+    replications: int
+    seed: int
+
+    @classmethod
+    def checked(cls, deployment: Deployment, horizon: float | None, replications: int, seed: int) -> Plan:
+        """The plan of a command, its numbers checked; raises InputError naming the flag."""
+        return cls(real("--horizon", deployment.horizon if horizon is None else horizon, unit="seconds"),
+                   whole("--replications", replications, unit="replications", most=1_000_000),
+                   whole("--seed", seed, unit="seeds", least=0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,9 +39,7 @@ class Outcome:
     """A policy simulated, or, where the mathematics alone says unstable, the reason why not."""
 
     policy: str
-    horizon: float
-    replications: int
-    seed: int
+    plan: Plan
     found: Verification | None
     reason: str
 
@@ -36,18 +51,22 @@ class Outcome:
     def answer(self) -> dict[str, Any]:
         """The object of `verify --json`."""
         if self.found is None:
-            return answers.verdict_without_simulation(self.policy, self.reason, self.replications, self.horizon,
-                                                      self.seed)
+            return answers.verdict_without_simulation(self.policy, self.reason, self.plan.replications,
+                                                      self.plan.horizon, self.plan.seed)
         return answers.verify_answer(self.policy, self.found)
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The whole report: equilibrium and WAIT design, WAIT verified, greedy on the same arrivals."""
+    """The whole report: the design to use, and it, its rivals and greedy simulated on the same arrivals."""
 
-    design: WaitDesign
-    wait: Outcome
-    greedy: Outcome
+    choice: Choice
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def design(self) -> Design:
+        """The design to use."""
+        return self.choice.design
 
     @property
     def equilibrium(self) -> Equilibrium:
@@ -55,34 +74,67 @@ class Comparison:
         return self.design.equilibrium
 
     @property
+    def chosen(self) -> Outcome:
+        """The design to use, simulated."""
+        return self.outcomes[0]
+
+    @property
+    def greedy(self) -> Outcome:
+        """Greedy admission on the same arrivals."""
+        return self.outcomes[-1]
+
+    @property
     def yes(self) -> bool:
         """Stable, feasible and verified."""
-        return self.equilibrium.stable and self.design.feasible and self.wait.yes
+        return self.equilibrium.stable and self.design.feasible and self.chosen.yes
 
     def answer(self) -> dict[str, Any]:
         """The body of `run --json`."""
-        return {"answer": self.yes, "solve": answers.solve_answer(self.equilibrium),
-                "thresholds": answers.thresholds_answer(self.design), "verify": self.wait.answer(),
-                "greedy": self.greedy.answer()}
+        return {"answer": self.yes, "why": self.choice.why, "solve": answers.solve_answer(self.equilibrium),
+                "thresholds": answers.thresholds_answer(self.design), "verify": self.chosen.answer(),
+                "rivals": [outcome.answer() for outcome in self.outcomes[1:]]}
 
 
-def compare(deployment: Deployment, horizon: float | None, replications: int, seed: int) -> Comparison:
-    """Design WAIT for a deployment and simulate it beside greedy, on the same arrivals."""
-    outcomes = [examine(deployment, policy, horizon, replications, seed) for policy in ("wait", "greedy")]
-    return Comparison(wait(deployment.workload, deployment.replica), *outcomes)
+def choose(deployment: Deployment, policy: str) -> Choice:
+    """Design the policy of a name, or the best one for "auto"."""
+    workload, replica = deployment.workload, deployment.replica
+    target = {"horizon": deployment.horizon, "overflow_probability": deployment.overflow_probability}
+    match policy:
+        case "auto":
+            return auto(workload, replica, lengths=deployment.lengths, **target)
+        case "wait":
+            design: Design = wait(workload, replica)
+        case "paced":
+            design = paced(workload, replica, lengths=deployment.lengths, **target)
+        case _:
+            with working("designing nested WAIT") as progress:
+                design = nested(workload, replica, progress=progress, **target)
+    return Choice(design, f"{policy}, as asked for", (design,))
 
 
-def examine(deployment: Deployment, policy: str, horizon: float | None, replications: int, seed: int) -> Outcome:
-    """Simulate "wait" (as designed for the deployment) or "greedy"."""
-    horizon = real("--horizon", deployment.horizon if horizon is None else horizon, unit="seconds")
-    replications = whole("--replications", replications, unit="replications", most=1_000_000)
-    seed = whole("--seed", seed, unit="seeds", least=0)
-    design = wait(deployment.workload, deployment.replica)
-    hopeless = not design.equilibrium.stable and deployment.workload.rate * horizon > MOST_REQUESTS
+def compare(deployment: Deployment, plan: Plan) -> Comparison:
+    """Choose a policy and simulate it beside the other feasible candidates and greedy admission."""
+    choice = choose(deployment, "auto")
+    rivals = [design for design in choice.candidates if design is not choice.design and design.feasible]
+    outcomes = [examine_design(deployment, design, plan) for design in (choice.design, *rivals)]
+    return Comparison(choice, (*outcomes, examine_greedy(deployment, plan)))
+
+
+def examine_design(deployment: Deployment, design: Design, plan: Plan) -> Outcome:
+    """Simulate a design; where it has no thresholds there is nothing to simulate."""
+    return _examine(deployment, design if exists(design) else None, name_of(design), design.equilibrium, plan)
+
+
+def examine_greedy(deployment: Deployment, plan: Plan) -> Outcome:
+    """Simulate greedy admission."""
+    return _examine(deployment, Greedy(), "greedy", solve(deployment.workload, deployment.replica), plan)
+
+
+def _examine(deployment: Deployment, rule: Policy | None, name: str, equilibrium: Equilibrium, plan: Plan) -> Outcome:
+    hopeless = not equilibrium.stable and deployment.workload.rate * plan.horizon > MOST_REQUESTS
     found = None
-    if not hopeless and (policy == "greedy" or design.thresholds):
-        rule: Policy = Greedy() if policy == "greedy" else design
-        with working(f"simulating {policy}") as progress:
-            found = verify(rule, deployment.workload, deployment.replica, horizon=horizon,
-                           replications=replications, seed=seed, progress=progress)
-    return Outcome(policy, horizon, replications, seed, found, design.equilibrium.reason)
+    if rule is not None and not hopeless:
+        with working(f"simulating {name}") as progress:
+            found = verify(rule, deployment.workload, deployment.replica, horizon=plan.horizon,
+                           replications=plan.replications, seed=plan.seed, progress=progress)
+    return Outcome(name, plan, found, equilibrium.reason)

@@ -30,7 +30,7 @@ import numpy as np
 from fluid import Equilibrium, Replica, Workload, solve
 from fluid.region import at_most
 from fluid.workload import Floats, finite_sum
-from thresholds.policy import PacedPolicy
+from thresholds.policy import PacedPolicy, WaitPolicy
 from thresholds.windows import Window
 
 MOST_WINDOWS = 24
@@ -134,6 +134,20 @@ class PacedDesign(PacedPolicy):
         return (f"infeasible: windows that carry this load need {self.kv_required:,} KV tokens, "
                 f"{self.kv_required - self.kv_capacity:,} more than the replica has; feasible up to "
                 f"{self.max_rate_scale:.4g} of these rates")
+
+
+def kv_bound(policy: object, equilibrium: Equilibrium) -> float | None:
+    """Return the KV tokens residents can hold under a policy on any path; None for policies without such a bound.
+
+    WAIT: M^pi = sum_j n_j w_j. Paced: the bound of its windows. (Nested WAIT bounds its queues only in probability.)
+    """
+    if isinstance(policy, WaitPolicy):
+        return float(np.array(policy.thresholds, dtype=np.float64) @ equilibrium.profile.kv_work)
+    if isinstance(policy, PacedPolicy):
+        windows = _windows(equilibrium, len(policy.entries))
+        pairs = zip(windows, policy.entries, policy.iterations, strict=True)
+        return float(sum(window.kv_bound(n, g) for window, n, g in pairs))
+    return None
 
 
 def design_known(workload: Workload, replica: Replica, gate: bool = False) -> PacedDesign:

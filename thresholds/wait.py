@@ -77,6 +77,21 @@ class WaitDesign(WaitPolicy):
         """M^pi = sum_j n_j w_j, tokens: the most KV that residents ever hold."""
         return int(self._counts @ self.equilibrium.profile.kv_work) if self.thresholds else None
 
+    @property
+    def kv_base(self) -> int | None:
+        """M^pi, tokens: all of it is base, nothing is left to chance."""
+        return self.kv_required
+
+    @property
+    def kv_buffer(self) -> int:
+        """0 tokens."""
+        return 0
+
+    @property
+    def overflow_probability(self) -> float | None:
+        """0 where feasible: the bound holds on every path."""
+        return 0.0 if self.feasible else None
+
     @cached_property
     def iteration_time(self) -> float | None:
         """Delta(n), seconds: an iteration that serves every type."""

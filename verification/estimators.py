@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtrit
+from scipy.special import betaincinv, stdtrit
 
 LEVEL = 0.95
 WARM_UP_SHARE = 0.1
@@ -51,6 +51,15 @@ def t_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
         return Interval(mean, math.nan, math.nan)
     half = float(stdtrit(size - 1, 0.5 + level / 2) * np.std(sample, ddof=1) / math.sqrt(size))
     return Interval(mean, mean - half, mean + half)
+
+
+def least_probability(events: int, trials: int, level: float = LEVEL) -> float:
+    """Return the Clopper-Pearson lower bound of a probability: below it, so many events have a chance under 1 - level.
+
+    >>> least_probability(0, 10)
+    0.0
+    """
+    return float(betaincinv(events, trials - events + 1, 1 - level)) if events else 0.0
 
 
 def mser5(path: ArrayLike) -> int:

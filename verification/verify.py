@@ -9,7 +9,10 @@ A bound agrees when the measured interval does not lie wholly on its wrong side.
     WAIT           KV peak <= M^pi,   residents per stage = n_j over time,   latency, TTFT by `thresholds.predict`
                    iteration time when busy = Delta(n) for one type; for several, between Delta* (work is conserved:
                    E[tau] >= a_i + rho_i E[tau]) and Delta(n) (every type in every batch)
-    greedy         iteration time when busy = Delta*,   prompts per stage of a batch = lambda_j Delta*    (fluid: 5%)
+    paced, greedy  iteration time when busy = Delta*,   prompts per stage of a batch = lambda_j Delta*    (fluid: 5%)
+    paced          KV peak <= the bound of the windows,   latency by `thresholds.predict`       (approximation: 10%)
+    nested         iteration time when busy >= Delta*
+    designs with a probability of overflow delta   share of runs that overflow <= delta    (binomial, Clopper-Pearson)
 
 Source: model.md sections 2, 3, 9.
 """
@@ -24,9 +27,9 @@ from functools import partial
 import numpy as np
 
 from fluid import Equilibrium, Replica, Workload, solve
-from thresholds import WaitPolicy, predict
+from thresholds import NestedWaitPolicy, PacedPolicy, Prediction, WaitPolicy, kv_bound, predict
 from verification import measures
-from verification.estimators import Interval, t_interval, warm_up
+from verification.estimators import Interval, least_probability, t_interval, warm_up
 from verification.measures import Window
 from verification.replicate import Progress, replicate
 from verification.run import Run, Timeline
@@ -36,7 +39,7 @@ from verification.verdict import STABLE, Verdict, judge
 FAMILY_ERROR = 0.01
 ROUNDING = 1e-9
 FLUID_ACCURACY = 0.05
-LATENCY_ACCURACY, TTFT_ACCURACY = 0.1, 0.4  # of the approximation for several types
+LATENCY_ACCURACY, TTFT_ACCURACY = 0.1, 0.4  # of the approximations: several types, paced WAIT
 BATCHES = 10
 MOST_TYPES_CHECKED = 20
 
@@ -158,12 +161,17 @@ class _Study:
     def _of_policy(self) -> Iterator[Claim]:
         if self.equilibrium.iteration_time is None or self.equilibrium.inventory is None:
             return
+        shortest = self.equilibrium.iteration_time
         if isinstance(self.policy, WaitPolicy):
-            yield from self._of_wait(self.policy, self.equilibrium.iteration_time)
+            yield from self._of_wait(self.policy, shortest)
+        elif isinstance(self.policy, NestedWaitPolicy):
+            yield partial(self._at_least, "iteration_time at least", shortest, _iteration_time)
         else:
-            yield partial(self._equal, "iteration_time", self.equilibrium.iteration_time, _iteration_time,
-                          FLUID_ACCURACY)
+            yield partial(self._equal, "iteration_time", shortest, _iteration_time, FLUID_ACCURACY)
             yield from self._inventories(self.equilibrium.inventory, measures.entering, FLUID_ACCURACY)
+            if isinstance(self.policy, PacedPolicy):
+                predicted = predict(self.policy, self.equilibrium.workload, self.equilibrium.replica)
+                yield from self._delays(predicted, {"latency": LATENCY_ACCURACY})
 
     def _of_wait(self, policy: WaitPolicy, shortest: float) -> Iterator[Claim]:
         workload, replica = self.equilibrium.workload, self.equilibrium.replica
@@ -176,9 +184,12 @@ class _Study:
             yield partial(self._at_least, "iteration_time at least", shortest, _iteration_time)
             yield partial(self._at_most, "iteration_time at most", longest, _iteration_time)
         yield from self._inventories(counts, measures.resident, 0.0)
-        predicted = predict(policy, workload, replica)
-        for name, value, accuracy in (("latency", predicted.latency, LATENCY_ACCURACY),
-                                      ("ttft", predicted.ttft, TTFT_ACCURACY)):
+        yield from self._delays(predict(policy, workload, replica),
+                                {"latency": LATENCY_ACCURACY, "ttft": TTFT_ACCURACY})
+
+    def _delays(self, predicted: Prediction, accuracies: dict[str, float]) -> Iterator[Claim]:
+        for name, accuracy in accuracies.items():
+            value = float(getattr(predicted, name))
             if math.isfinite(value):
                 yield partial(self._equal, name, value, partial(_delay, name), 0.0 if predicted.exact else accuracy)
 
@@ -191,11 +202,16 @@ class _Study:
 
     def _certain(self) -> Iterator[Check]:
         peak = max(run.kv_peak for run in self.runs)
-        if isinstance(self.policy, WaitPolicy):
-            counts = np.array(self.policy.thresholds, dtype=np.float64)
-            required = float(counts @ self.equilibrium.profile.kv_work)
-            yield Check("kv_peak at most", required, peak, peak, None)
-        yield Check("kv_capacity at least", self.equilibrium.kv_capacity, peak, peak, None)
+        bound = kv_bound(self.policy, self.equilibrium)
+        if bound is not None:
+            yield Check("kv_peak at most", bound, peak, peak, None)
+        chance = getattr(self.policy, "overflow_probability", None)
+        if chance:
+            overflows = sum(run.overflows > 0 for run in self.runs)
+            yield Check("overflow probability at most", chance, overflows / len(self.runs),
+                        least_probability(overflows, len(self.runs), 1 - FAMILY_ERROR), None)
+        else:
+            yield Check("kv_capacity at least", self.equilibrium.kv_capacity, peak, peak, None)
 
     def _equal(self, name: str, predicted: float, measure: Measure, accuracy: float, level: float) -> Check:
         found = self.interval(measure, level)

@@ -1,0 +1,77 @@
+"""A design in words: its name, what it promises, what happens when traffic grows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fluid import solve
+from thresholds import (
+    NestedDesign,
+    PacedDesign,
+    PacedPolicy,
+    Prediction,
+    UnknownPacedDesign,
+    WaitDesign,
+    WaitPolicy,
+    predict,
+)
+
+Design = WaitDesign | PacedDesign | UnknownPacedDesign | NestedDesign
+GROWTH = 1.1
+
+
+def name_of(design: Design) -> str:
+    """The policy's name on the command line."""
+    if isinstance(design, WaitDesign):
+        return "wait"
+    return "nested" if isinstance(design, NestedDesign) else "paced"
+
+
+def predicted(design: Design) -> Prediction | None:
+    """The predicted delays of a design; None where it has no thresholds, or there is no formula (nested)."""
+    workload, replica = design.equilibrium.workload, design.equilibrium.replica
+    if isinstance(design, WaitPolicy):
+        return predict(design, workload, replica) if design.thresholds else None
+    if isinstance(design, PacedPolicy):
+        return predict(design, workload, replica) if design.entries else None
+    return None
+
+
+def exists(design: Design) -> bool:
+    """Whether there are thresholds at all, feasible or not."""
+    return bool(design.entries if isinstance(design, PacedPolicy) else design.thresholds)
+
+
+def memory(design: Design) -> str:
+    """One sentence: base, buffer and what they guarantee."""
+    if design.kv_required is None or design.kv_base is None:
+        return "no thresholds carry this load"
+    buffer = design.kv_required - design.kv_base
+    chance = design.overflow_probability
+    promise = "on every path of arrivals" if not chance else f"except with probability {chance:.2g} over the horizon"
+    return (f"memory: {design.kv_base:,.0f} KV tokens base + {buffer:,.0f} buffer = {design.kv_required:,.0f} of "
+            f"{design.kv_capacity:,}, kept {promise if design.feasible else 'by nothing: it does not fit'}")
+
+
+def growth(design: Design) -> str:
+    """One sentence: what happens if the traffic grows by 10%."""
+    scale = design.max_rate_scale
+    if not design.feasible:
+        return f"it would fit at {scale:.4g} of these rates"
+    if scale < GROWTH:
+        return f"traffic 10% higher does not fit: this kind of policy stops at {scale:.4g} of these rates"
+    kept = "these thresholds still carry it" if _carries(design, GROWTH) else "thresholds must be derived anew"
+    return f"traffic 10% higher fits; {kept}; the limit is {scale:.4g} of these rates"
+
+
+def _carries(design: Design, factor: float) -> bool:
+    """Whether the installed thresholds are above the equilibrium at `factor` times the rates."""
+    inventory = solve(design.equilibrium.workload.scaled(factor), design.equilibrium.replica).inventory
+    if inventory is None:
+        return False
+    if isinstance(design, PacedPolicy):
+        admitted = np.array(design.entries) / np.array(design.iterations)
+        return bool(np.all(admitted > (inventory if len(admitted) == len(inventory) else inventory.sum())))
+    if isinstance(design, WaitPolicy):
+        return bool(np.all(np.array(design.thresholds) > inventory))
+    return False
