@@ -179,7 +179,7 @@ def _greedy_advice(found: Comparison) -> str:
         return f" Greedy admission is {greedy.verdict.answer} and loses {lost:.0%} of the throughput to evictions."
     if greedy.evictions.mean == 0:
         delays = f"{_seconds(greedy.latency.mean)} against {_seconds(ours.latency.mean)}"
-        return f" At this load greedy admission evicted nothing either (latency {delays}): thresholds pay near the edge."
+        return f" Greedy admission evicted nothing either (latency {delays}): thresholds pay near the edge."
     return f" Greedy admission evicted {greedy.evictions.mean:,.0f} requests a run."
 
 

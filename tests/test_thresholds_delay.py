@@ -48,9 +48,6 @@ def by_roots(n: int, a: float) -> mpmath.mpf:
         return total
 
 
-OVERFLOW = pytest.mark.xfail(strict=True, reason="known defect: k**7 overflows int64 in the Poisson probabilities")
-
-
 @pytest.mark.parametrize("utilisation", UTILISATIONS)
 @pytest.mark.parametrize("n", BATCHES)
 def test_the_bulk_queue_agrees_with_its_roots_at_high_precision(n: int, utilisation: float) -> None:
@@ -65,7 +62,6 @@ def test_the_bulk_queue_agrees_with_its_roots_at_high_precision(n: int, utilisat
         assert abs(found / by_roots(n, a) - 1) < 1e-12 * n / (n - a)
 
 
-@OVERFLOW
 @pytest.mark.parametrize(("n", "a"), [(3, 2.2), (1023, 900.0), (2047, 1900.0)])
 def test_the_bulk_queue_agrees_with_its_roots_where_the_sum_reaches_powers_of_two(n: int, a: float) -> None:
     """Spitzer's sum asks for P(X = m n + 1): 3 * 341 + 1 = 1023 + 1 = 2^10, 2047 + 1 = 2^11."""
@@ -79,7 +75,6 @@ def test_batches_of_one_follow_the_closed_form_of_a_deterministic_server(a: floa
     assert bulk_queue_mean(1, a) == pytest.approx(a * a / (2 * (1 - a)), rel=1e-12 / (1 - a))
 
 
-@OVERFLOW
 @sampled
 @given(st.integers(1, 400), st.floats(1e-3, 0.9999))
 @example(31, 0.75)  # 31 * 33 + 1 = 1024 = 2^10
@@ -125,7 +120,7 @@ def test_arrivals_that_fill_every_batch_leave_infinitely_many_behind(n: int, a: 
 
 
 @pytest.mark.parametrize(("n", "a", "field"), [
-    (0, 0.5, "batch"), (10_001, 0.5, "batch"), (1.5, 0.5, "batch"), ("2", 0.5, "batch"), (True, 0.5, "batch"),
+    (0, 0.5, "batch"), (1_000_001, 0.5, "batch"), (1.5, 0.5, "batch"), ("2", 0.5, "batch"), (True, 0.5, "batch"),
     (2, 0.0, "arrivals"), (2, -1.0, "arrivals"), (2, math.inf, "arrivals"), (2, math.nan, "arrivals"),
     (2, None, "arrivals"),
 ])
@@ -221,14 +216,12 @@ def test_the_mean_over_the_mix_weights_each_type_by_its_rate() -> None:
         assert mean == pytest.approx(0.75 * one + 0.25 * two, rel=1e-14)
 
 
-@pytest.mark.xfail(strict=True, raises=InputError, reason="known defect: predict refuses thresholds above 10,000")
 def test_the_delay_of_a_large_threshold_that_wait_designs_is_predicted() -> None:
     """Rate 20,000 with Delta = 1: n0 = 20,000."""
     mix = Workload([PromptType(1, 1, 20_000.0)])
     assert predict(wait(mix, UNIT_REPLICA), mix, UNIT_REPLICA).latency > 0
 
 
-@pytest.mark.xfail(strict=True, reason="known defect: a type that is rejected on arrival gets a finite latency")
 def test_a_type_that_never_fits_has_no_finite_latency() -> None:
     """10 + 6 tokens end at 16 > 15 = C: no request is ever served, the latency of none is the mean of nothing."""
     assert not math.isfinite(delays((1,), (10, 6, 0.1), replica=Replica(15, IterationTime(1.0, 0.0))).latency)

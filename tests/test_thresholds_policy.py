@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,9 @@ GOOD = {"schema": 1, "policy": "wait", "thresholds": [3, 1]}
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    (b"\xff\xfe\x00\x81", r"^policy file must be JSON text \(.*\) \(got 'bad\.json'\)$"),
-    (b"thresholds = [3, 1]", r"^policy file must be JSON text \(.*\) \(got 'bad\.json'\)$"),
-    (b"", r"^policy file must be JSON text \(.*\) \(got 'bad\.json'\)$"),
+    (b"\xff\xfe\x00\x81", r"^policy file bad\.json must be JSON \(got .*\)$"),
+    (b"thresholds = [3, 1]", r"^policy file bad\.json must be JSON \(got .*\)$"),
+    (b"", r"^policy file bad\.json must be JSON \(got .*\)$"),
     (b"[3, 1]", r"^schema must be 1 \(got \[3, 1\]\) in bad\.json$"),
     (GOOD | {"schema": 2}, r"^schema must be 1 \(got 2\) in bad\.json$"),
     ({"thresholds": [3, 1]}, r"^schema must be 1 \(got None\) in bad\.json$"),
@@ -99,26 +100,22 @@ def test_a_file_without_a_policy_is_refused_in_one_line_that_names_it(
 def test_a_file_that_cannot_be_read_is_refused_in_one_line_that_names_it(
         name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"^policy file must be readable \(.*\) \(got '") as found:
+    with pytest.raises(InputError, match=rf"^policy file {re.escape(name)} must be a readable file \(got '") as found:
         read_policy(name)
-    assert f"'{name}'" in str(found.value)
     assert "\n" not in str(found.value)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="known defect: a list is looked up in a dictionary")
 def test_a_kind_that_is_not_a_name_is_refused_like_any_other() -> None:
     with pytest.raises(InputError, match=r"^policy must be"):
         from_json(GOOD | {"policy": ["wait"]})
 
 
-@pytest.mark.xfail(strict=True, reason="known defect: a long path is cut before the file's name")
 def test_a_file_deep_in_folders_is_named_all_the_same(tmp_path: Path) -> None:
     path = tmp_path / ("folder" * 12) / "missing.json"
     with pytest.raises(InputError, match=r"missing\.json"):
         read_policy(path)
 
 
-@pytest.mark.xfail(strict=True, reason="known defect: a design without thresholds writes a file that no one can read")
 def test_thresholds_that_do_not_exist_are_not_written(tmp_path: Path) -> None:
     """Rate 10 with 1 s of work each: rho = 10, no thresholds; a file with [] could never be read back."""
     design = wait(Workload([PromptType(1, 1, 10.0)]), Replica(100, IterationTime(1.0, 0.0, 0.0, 0.5)))

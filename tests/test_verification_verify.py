@@ -154,7 +154,6 @@ def test_thresholds_for_another_workload_are_refused() -> None:
         verified(WaitPolicy((1,)), THREE)
 
 
-@pytest.mark.xfail(strict=True, reason="known defect: a horizon of two latencies is held against steady state")
 def test_a_horizon_too_short_for_steady_state_is_not_called_a_wrong_prediction() -> None:
     """185 iterations wait for 185 arrivals at 7.27/s: 25 s of a latency that 60 s cannot show to be steady."""
     mix = Workload([PromptType(412, 185, 7.274628916720675)])

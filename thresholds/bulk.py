@@ -26,7 +26,7 @@ from scipy.special import gammaln, lambertw
 from fluid.errors import real, whole
 from fluid.workload import Floats, Ints
 
-MOST_BATCH = 10_000
+MOST_BATCH = 1_000_000
 
 Complexes = NDArray[np.complex128]
 
@@ -54,7 +54,7 @@ def heavy_traffic_mean(batch: int, arrivals: float) -> float:
 def bulk_queue_mean(batch: int, arrivals: float) -> float:
     """Return E[Q], Q' = (Q + Poisson(a) - n)^+, for batches of n = `batch` and a = `arrivals` per service.
 
-    Infinite for a >= n. Raises InputError for a batch below 1 or above 10,000, or arrivals not positive and finite.
+    Infinite for a >= n. Raises InputError for a batch below 1 or above a million, or arrivals not positive and finite.
 
     >>> round(bulk_queue_mean(1, 0.5), 12)       # M/D/1: a^2 / (2 (1 - a))
     0.25
@@ -110,11 +110,12 @@ def _excess(c: Ints, mean: Floats) -> Floats:
     return total
 
 
-def _poisson_pmf(k: Ints, mean: Floats) -> Floats:
-    """P(X = k) in Loader's saddle-point form, which keeps its relative accuracy for large k."""
+def _poisson_pmf(count: Ints, mean: Floats) -> Floats:
+    """P(X = count) in Loader's saddle-point form, which keeps its relative accuracy for large counts."""
+    k = count.astype(np.float64)
     x = (mean - k) / k
     deviance = k * (x - np.where(x > -0.5, np.log1p(np.maximum(x, -0.5)), np.log(mean / k)))
-    stirling = 1 / (12 * k) - 1 / (360.0 * k**3) + 1 / (1260.0 * k**5) - 1 / (1680.0 * k**7)
+    stirling = 1 / (12 * k) - 1 / (360 * k**3) + 1 / (1260 * k**5) - 1 / (1680 * k**7)
     small = gammaln(k + 1.0) - (k + 0.5) * np.log(k) + k - 0.5 * math.log(2 * math.pi)
     correction = np.where(k < 16, small, stirling)
     pmf: Floats = np.exp(-deviance - correction) / np.sqrt(2 * math.pi * k)

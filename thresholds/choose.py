@@ -2,8 +2,8 @@
 
 Candidates where output lengths are known: WAIT and paced WAIT. Where they are unknown: paced WAIT with one window for
 the mix. Literal WAIT pauses its residents, so its latency grows like 1/lambda as the load falls, while continuous
-batching takes S iterations at Delta* (`thresholds.delay`): waiting pays only where whole thresholds happen to lie close to n*.
-Nested WAIT is designed when asked for by name: it needs 1.6 to 3 times M*, the paced Chernoff buffer about 1.3.
+batching takes S iterations at Delta* (`thresholds.delay`): waiting pays only where whole thresholds happen to lie close
+to n*. Nested WAIT is designed when asked for by name: it needs 1.6 to 3 times M*, the paced Chernoff buffer about 1.3.
 Source: model.md sections 3, 4, 5.
 """
 

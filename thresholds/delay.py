@@ -42,7 +42,7 @@ from fluid import Equilibrium, IterationTime, Replica, Workload, solve
 from fluid.errors import InputError
 from fluid.replica import Line
 from fluid.workload import Floats, Ints
-from thresholds.bulk import bulk_queue_mean
+from thresholds.bulk import MOST_BATCH, bulk_queue_mean, heavy_traffic_mean
 from thresholds.policy import PacedPolicy, WaitPolicy
 
 
@@ -115,6 +115,9 @@ def predict_continuous(equilibrium: Equilibrium, waits: Floats | None = None) ->
 
 def _over_mix(equilibrium: Equilibrium, by_type: tuple[TypeDelay, ...], exact: bool) -> Prediction:
     rates = equilibrium.workload.rates
+    never = TypeDelay(math.inf, math.inf)
+    misfits = set(equilibrium.region.never_fits.tolist())
+    by_type = tuple(never if j in misfits else delay for j, delay in enumerate(by_type))
     latency, ttft = (float(rates / rates.sum() @ np.array(column)) for column in zip(*by_type, strict=True))
     return Prediction(latency, ttft, by_type, exact)
 
@@ -129,7 +132,7 @@ def _wait_delays(equilibrium: Equilibrium, counts: Floats) -> tuple[TypeDelay, .
         iteration, in_progress = float(np.max(equilibrium.replica.iteration_time.overheads + work)), 0.0
     delays = []
     for n, rate, stages, first in zip(counts, rates, profile.stages, profile.first_token_stage, strict=True):
-        queue = bulk_queue_mean(int(n), rate * iteration)
+        queue = _queue(int(n), rate * iteration)
         wait = ((n - 1) / 2 + queue) / rate + in_progress
         ttft = wait + first * n / rate + iteration if first >= 0 else 0.0
         delays.append(TypeDelay(float(wait + (stages - 1) * n / rate + iteration), float(ttft)))
@@ -145,8 +148,12 @@ def _window_waits(policy: PacedPolicy, equilibrium: Equilibrium) -> Floats:
     waits = []
     for n, g, rate in zip(policy.entries, policy.iterations, lanes.tolist(), strict=True):
         gathered = (n - 1) / 2 if policy.gate else 0.0
-        waits.append((gathered + bulk_queue_mean(n, rate * g * equilibrium.iteration_time)) / rate)
+        waits.append((gathered + _queue(n, rate * g * equilibrium.iteration_time)) / rate)
     return np.array(waits) if len(waits) > 1 else np.full(len(rates), waits[0])
+
+
+def _queue(batch: int, arrivals: float) -> float:
+    return bulk_queue_mean(batch, arrivals) if batch <= MOST_BATCH else heavy_traffic_mean(batch, arrivals)
 
 
 def _binding_line(equilibrium: Equilibrium) -> Line:

@@ -98,6 +98,8 @@ def to_json(policy: ThresholdPolicy) -> dict[str, Any]:
     """
     for kind, policy_type in _KINDS.items():
         if isinstance(policy, policy_type):
+            if not getattr(policy, fields(policy_type)[0].name):
+                raise InputError("policy", "one with thresholds, to be written", (), "to_json")
             values = {each.name: getattr(policy, each.name) for each in fields(policy_type)}
             numbers = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
             return {"schema": SCHEMA, "policy": kind, **numbers}
@@ -110,10 +112,10 @@ def from_json(data: Any, where: str = "policy") -> ThresholdPolicy:
     >>> from_json({"schema": 1, "policy": "wait", "thresholds": [3, 1]})
     WaitPolicy(thresholds=(3, 1))
     """
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+    if not isinstance(data, dict) or data.get("schema") is True or data.get("schema") != SCHEMA:
         raise InputError("schema", str(SCHEMA), data.get("schema") if isinstance(data, dict) else data, where)
     kind = data.get("policy")
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise InputError("policy", " or ".join(f'"{name}"' for name in _KINDS), kind, where)
     names = [each.name for each in fields(_KINDS[kind])]
     unknown = sorted(set(data) - {"schema", "policy", *names})
@@ -135,14 +137,14 @@ def read_policy(path: str | Path) -> ThresholdPolicy:
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError("policy file", f"readable ({error.strerror})", str(path)) from None
+        raise InputError(f"policy file {path}", "a readable file", error.strerror) from None
     except ValueError as error:
-        raise InputError("policy file", f"JSON text ({error})", str(path)) from None
+        raise InputError(f"policy file {path}", "JSON", str(error)) from None
     return from_json(data, str(path))
 
 
 def _counts(field: str, values: Any, unit: str, where: str) -> tuple[int, ...]:
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    if isinstance(values, str | set | frozenset | dict) or not isinstance(values, Iterable):
         raise InputError(field, f"a sequence of whole numbers of {unit}", values, where)
     values = tuple(values)
     if not values:

@@ -39,6 +39,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from numba import njit
 
 from fluid import Equilibrium, Replica, Workload, solve
 from fluid.region import TOLERANCE, at_most
@@ -194,27 +195,47 @@ class _Balance:
         """Delta(n)."""
         return float(np.max(self.overheads + self.time_work @ counts))
 
-    def least(self, start: Floats) -> Floats:
-        """Climb from a lower bound of n0 to n0."""
-        k = _ceil(start)
-        while True:
-            better = np.maximum(k, _ceil(self.rates * self.time_at_least(k)))
-            if np.array_equal(better, k):
-                return k
-            k = better
+    def least(self, start: Floats, work: Floats | None = None, capacity: float = np.inf) -> Floats:
+        """Climb from a lower bound of n0 to n0, or to any lower bound of it whose memory k . w exceeds `capacity`."""
+        weights = np.zeros(len(self.rates)) if work is None else work
+        return np.asarray(_climb(self.rates, self.overheads, self.time_work, _ceil(start), weights, capacity))
 
-    def time_at_least(self, k: Floats) -> float:
-        """The least t = max_i (a_i + sum_j c_ij max(k_j, lambda_j t)), by Newton from the left."""
-        t = self.time(k)
-        while True:
-            grows = self.rates * t > k
-            fixed = self.overheads + self.time_work @ np.where(grows, 0.0, k)
-            slope = self.time_work @ np.where(grows, self.rates, 0.0)
-            i = np.argmax(fixed + slope * t)
-            root = fixed[i] / (1.0 - slope[i])
-            if root <= t * (1 + 1e-15):
-                return t
-            t = float(root)
+
+@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _climb(rates: Floats, overheads: Floats, time_work: Floats, k: Floats, work: Floats, capacity: float) -> Floats:
+    """Jump and round until nothing moves; near saturation that takes some 1/(1 - rho) rounds, hence compiled."""
+    while np.sum(k * work) <= capacity:
+        t = _time_at_least(rates, overheads, time_work, k)
+        moved = False
+        for j in range(len(k)):
+            x = rates[j] * t
+            up = np.ceil(x - TOLERANCE * max(1.0, x))
+            if up > k[j]:
+                k[j] = up
+                moved = True
+        if not moved:
+            break
+    return k
+
+
+@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _time_at_least(rates: Floats, overheads: Floats, time_work: Floats, k: Floats) -> float:
+    """The least t = max_i (a_i + sum_j c_ij max(k_j, lambda_j t)), by Newton from the left."""
+    t = 0.0
+    while True:
+        value, root = -1.0, t
+        for i in range(len(overheads)):
+            fixed, slope = overheads[i], 0.0
+            for j in range(len(k)):
+                if rates[j] * t > k[j]:
+                    slope += time_work[i, j] * rates[j]
+                else:
+                    fixed += time_work[i, j] * k[j]
+            if fixed + slope * t > value:
+                value, root = fixed + slope * t, fixed / (1.0 - slope)
+        if root <= t * (1 + 1e-15):
+            return t
+        t = root
 
 
 def _largest_scale(equilibrium: Equilibrium) -> float:
@@ -222,16 +243,17 @@ def _largest_scale(equilibrium: Equilibrium) -> float:
 
     At a feasible f the same n0 serves up to min_j n_j / (lambda_j Delta(n)), which makes the lower end exact.
     """
-    work, capacity = equilibrium.profile.kv_work, equilibrium.kv_capacity
+    work, capacity = equilibrium.profile.kv_work.astype(np.float64), equilibrium.kv_capacity
     high = equilibrium.max_rate_scale
-    if high == 0 or not at_most(finite_sum(work.astype(np.float64)), capacity):
+    if high == 0 or not at_most(finite_sum(work), capacity):
         return 0.0
     low = _serves_up_to(equilibrium, np.ones(len(work)))
     while high - low > 1e-12 * high:
         middle = 0.5 * (low + high)
         balance = _Balance.of(equilibrium, middle)
         loads = balance.time_work @ balance.rates
-        counts = balance.least(balance.rates * np.max(balance.overheads / (1.0 - loads)))
+        start = balance.rates * np.max(balance.overheads / (1.0 - loads))
+        counts = balance.least(start, work, capacity * (1 + TOLERANCE))
         if at_most(float(counts @ work), capacity):
             low = max(middle, _serves_up_to(equilibrium, counts))
         else:

@@ -73,6 +73,7 @@ def mser5(path: ArrayLike) -> int:
     if m < 4:
         return int(len(points) * WARM_UP_SHARE)
     means = points[: 5 * m].reshape(m, 5).mean(axis=1)
+    means -= means.mean()
     tail = np.cumsum(means[::-1])[::-1]
     squares = np.cumsum((means**2)[::-1])[::-1]
     kept = m - np.arange(m)
