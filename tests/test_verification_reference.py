@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import iteration_times
 
 from fluid import Replica, Workload
-from thresholds import WaitPolicy
+from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
 from verification import Arrivals, Greedy, Run, simulate
 from verification.reference import simulate_literally
 from verification.simulate import Policy
@@ -50,6 +51,20 @@ def wait_policies(path: Path) -> st.SearchStrategy[WaitPolicy]:
         lambda n: WaitPolicy(tuple(n)))
 
 
+def paced_policies(path: Path) -> st.SearchStrategy[PacedPolicy]:
+    """Windows of each type or one for the mix, with and without a gate."""
+    def windows(lanes: int) -> st.SearchStrategy[PacedPolicy]:
+        numbers = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 8)), min_size=lanes, max_size=lanes)
+        return st.builds(lambda pairs, gate: PacedPolicy(*zip(*pairs, strict=True), gate), numbers, st.booleans())
+
+    return st.sampled_from([1, len(path.workload)]).flatmap(windows)
+
+
+nested_policies = st.lists(st.integers(1, 19), max_size=4, unique=True).flatmap(
+    lambda cuts: st.lists(st.integers(1, 4), min_size=len(cuts) + 1, max_size=len(cuts) + 1).map(
+        lambda n: NestedWaitPolicy((*sorted(cuts), 20), tuple(n))))  # 20: the longest output of `paths`
+
+
 greedy_policies = st.builds(Greedy, st.sampled_from([0.0, 0.01, 0.3]), st.sampled_from(["front", "back"]))
 
 
@@ -82,11 +97,28 @@ def test_greedy_agrees_with_its_literal_twin(path: Path, policy: Greedy) -> None
 
 
 @agreed
+@given(st.data())
+def test_paced_wait_agrees_with_its_literal_twin(data: st.DataObject) -> None:
+    """Windows per type or for the mix, gated or not: completion times, KV peak and overflows are identical."""
+    path = data.draw(paths())
+    assert_twins(data.draw(paced_policies(path)), path)
+
+
+@agreed
+@given(paths(), nested_policies)
+def test_nested_wait_agrees_with_its_literal_twin(path: Path, policy: NestedWaitPolicy) -> None:
+    """Boundary queues, pausing, survivors: completion times, KV peak and overflows are identical."""
+    if isinstance(path.replica.prefill, int):
+        path = path._replace(replica=replace(path.replica, prefill="whole"))
+    assert_twins(policy, path)
+
+
+@agreed
 @given(st.data(), st.integers(0, 50), st.floats(0.1, 3.0))
 def test_the_twins_agree_up_to_a_horizon(data: st.DataObject, seed: int, crowding: float) -> None:
     """On Poisson arrivals with a horizon (some 20 requests) the literal twin replays the compiled run."""
     path = data.draw(paths())
-    policy = data.draw(st.one_of(wait_policies(path), greedy_policies))
+    policy = data.draw(st.one_of(wait_policies(path), paced_policies(path), greedy_policies))
     workload = path.workload.scaled(crowding / path.replica.iteration_time.overheads.max())
     horizon = 20 / workload.rate
     fast = simulate(policy, workload, path.replica, horizon=horizon, seed=seed)
