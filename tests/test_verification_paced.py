@@ -141,7 +141,7 @@ def test_paced_wait_carries_98_percent_of_the_edge_where_greedy_collapses() -> N
         assert greedy.completed < 0.96 * run.completed
 
 
-@pytest.mark.parametrize("policy", [PacedPolicy((2,), (5,)), NestedWaitPolicy((10, 30), (2, 1))])
+@pytest.mark.parametrize("policy", [PacedPolicy((2,), (5,)), NestedWaitPolicy((10, 30), (2, 2))])
 def test_decisions_do_not_change_when_lengths_not_yet_revealed_do(policy: PacedPolicy | NestedWaitPolicy) -> None:
     """Two worlds with the same arrivals, where 50 requests in the middle have other lengths (both in the workload).
 
