@@ -1,8 +1,8 @@
 """How far predicted delays are from simulated ones: (predicted - simulated)/simulated over a grid of loads.
 
 Paced WAIT as `thresholds.paced` designs it, without and with its gate, and greedy admission, at loads that are shares
-of the largest rate the windows carry. Means over independent replications, the first and last tenth of the requests left
-out; the interval of the simulated latency is given beside its error.
+of the largest rate the windows carry. Means over independent replications, the first and last tenth of the requests
+left out; the interval of the simulated latency is given beside its error.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 One type, known lengths. For each g the largest N whose bound N sum_b kv_{S-1-bg} fits C gives the rate x = N/g, which
 carries lambda = x/(d0 + c x); its share of the edge is printed with the excess of the bound over the fluid KV x w.
-Rule for g: the share falls short of 1 by the unused memory, C - x w. N (2 l + o)/2 of it goes to the phases, so N = 1 or
-2 loses least, and among those the g that leaves the smallest remainder C - bound wins: the least feasible g of a
+Rule for g: the share falls short of 1 by the unused memory, C - x w. N (2 l + o)/2 of it goes to the phases, so N = 1
+or 2 loses least, and among those the g that leaves the smallest remainder C - bound wins: the least feasible g of a
 small N.
 """
 

@@ -14,8 +14,8 @@ import numpy as np
 from fluid import Equilibrium
 from fluidwait import __version__
 from fluidwait.deployment import Deployment
-from fluidwait.explain import Design, name_of, predicted
-from thresholds import NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign
+from fluidwait.explain import name_of, predicted
+from thresholds import Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign
 from verification import Check, Interval, Verification
 from verification.verdict import UNSTABLE
 
@@ -90,14 +90,15 @@ def verify_answer(policy: str, found: Verification) -> dict[str, Any]:
             "checks": [_check(check) for check in found.checks],
             **{name: _interval(getattr(found, name)) for name in intervals},
             "kv_peak": found.kv_peak, "overflow_runs": found.overflow_runs, "unfinished": found.unfinished,
-            "rejected": found.rejected, "score": found.verdict.score, "warm_up": found.warm_up}
+            "rejected": found.rejected, "score": found.verdict.score,
+            "verdict_horizon": found.verdict.horizon, "warm_up": found.warm_up}
 
 
 def verdict_without_simulation(policy: str, reason: str, replications: int, horizon: float,
                                seed: int) -> dict[str, Any]:
     """The object of `verify` where the mathematics alone says unstable: nothing is measured."""
     measured = ("throughput", "latency", "latency_p99", "ttft", "evictions", "iteration_time", "busy_share",
-                "kv_peak", "overflow_runs", "unfinished", "rejected", "score", "warm_up")
+                "kv_peak", "overflow_runs", "unfinished", "rejected", "score", "verdict_horizon", "warm_up")
     return {"policy": policy, "replications": replications, "horizon": horizon, "seed": seed, "verdict": UNSTABLE,
             "reason": reason, "agrees": False, "checks": [], **dict.fromkeys(measured)}
 

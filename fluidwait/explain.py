@@ -6,17 +6,15 @@ import numpy as np
 
 from fluid import solve
 from thresholds import (
+    Design,
     NestedDesign,
-    PacedDesign,
     PacedPolicy,
     Prediction,
-    UnknownPacedDesign,
     WaitDesign,
     WaitPolicy,
     predict,
 )
 
-Design = WaitDesign | PacedDesign | UnknownPacedDesign | NestedDesign
 GROWTH = 1.1
 
 

@@ -13,9 +13,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fluidwait.explain import Design
 from fluidwait.study import Comparison
-from thresholds import PacedDesign, WaitDesign
+from thresholds import Design, PacedDesign, WaitDesign
 from verification import Run
 
 BLUE, ORANGE, GREEN, BLACK, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9"

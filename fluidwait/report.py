@@ -12,10 +12,10 @@ from rich.table import Table
 
 from fluid import Equilibrium
 from fluidwait.deployment import Deployment
-from fluidwait.explain import Design, exists, growth, memory, predicted
+from fluidwait.explain import exists, growth, memory, predicted
 from fluidwait.install import advice
 from fluidwait.study import Comparison, Outcome
-from thresholds import Choice, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign
+from thresholds import Choice, Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign
 from verification import Check, Interval, Verification
 from verification.estimators import LEVEL
 from verification.verdict import STABLE
@@ -102,7 +102,7 @@ def _show_nested(design: NestedDesign) -> None:
     table = _table("segment", "stages", "threshold n", "continue", "theta", "buffer tokens")
     for k, segment in enumerate(design.segments, 1):
         table.add_row(str(k), f"{segment.start}..{segment.end}", str(segment.threshold),
-                      f"{segment.continuation:.4g}", f"{segment.theta:.4g}", f"{segment.buffer_tokens:,.0f}")
+                      *(_optional(value) for value in (segment.continuation, segment.theta, segment.buffer_tokens)))
     console.print(table)
 
 
@@ -114,7 +114,7 @@ def _show_installation(design: Design) -> None:
     console.print(f"[bold]Installation[/bold]\nvLLM: {escape(text['vllm'])}\nSGLang: {escape(text['sglang'])}")
     if "gateway" in text:
         console.print("A gateway that counts entries loses nothing:\n")
-        console.print(text["gateway"], markup=False)
+        console.print(text["gateway"], markup=False, soft_wrap=True)
 
 
 def show_outcome(outcome: Outcome) -> None:
@@ -129,7 +129,7 @@ def show_outcome(outcome: Outcome) -> None:
     _say(found.verdict.answer == STABLE, found.verdict.reason)
     table = _table("prediction", "predicted", "measured", "interval", "")
     for check in found.checks:
-        table.add_row(escape(check.name), f"{check.predicted:,.5g}", f"{check.measured:,.5g}", _range(check),
+        table.add_row(escape(check.name), f"{check.predicted:,.6g}", f"{check.measured:,.6g}", _range(check),
                       "[green]agrees[/green]" if check.agrees else "[red]differs[/red]")
     console.print(table)
     _show_measured(found)
@@ -163,6 +163,8 @@ def _show_beside(found: Comparison) -> None:
 def _advice(found: Comparison) -> str:
     if not found.equilibrium.stable or not found.design.feasible:
         return escape(found.design.reason)
+    if found.chosen.found is not None and found.chosen.found.verdict.answer != STABLE:
+        return escape(found.chosen.found.verdict.reason)
     if not found.chosen.yes:
         return "A prediction differs from what was simulated: see the table."
     return (f"The replica carries this mix with {found.chosen.policy} WAIT, up to {found.design.max_rate_scale:.3g} of "
@@ -214,6 +216,10 @@ def _number(values: np.ndarray | None, j: int) -> str:
     return "-" if values is None else f"{values[j]:,.4g}"
 
 
+def _optional(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.4g}"
+
+
 def _seconds(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "-"
@@ -226,6 +232,6 @@ def _with_interval(interval: Interval) -> str:
 
 
 def _range(check: Check) -> str:
-    low = "" if check.low is None else f"{check.low:,.5g}"
-    high = "" if check.high is None else f"{check.high:,.5g}"
+    low = "" if check.low is None else f"{check.low:,.6g}"
+    high = "" if check.high is None else f"{check.high:,.6g}"
     return f"{low} .. {high}"

@@ -9,9 +9,9 @@ from fluid import Equilibrium, solve
 from fluid.errors import real, whole
 from fluidwait import answers
 from fluidwait.deployment import Deployment
-from fluidwait.explain import Design, exists, name_of
+from fluidwait.explain import exists, name_of
 from fluidwait.progress import working
-from thresholds import Choice, auto, nested, paced, wait
+from thresholds import Choice, Design, auto, nested, paced, wait
 from verification import Greedy, Verification, verify
 from verification.simulate import Policy
 
@@ -98,17 +98,17 @@ class Comparison:
 def choose(deployment: Deployment, policy: str) -> Choice:
     """Design the policy of a name, or the best one for "auto"."""
     workload, replica = deployment.workload, deployment.replica
-    target = {"horizon": deployment.horizon, "overflow_probability": deployment.overflow_probability}
-    match policy:
-        case "auto":
-            return auto(workload, replica, lengths=deployment.lengths, **target)
-        case "wait":
-            design: Design = wait(workload, replica)
-        case "paced":
-            design = paced(workload, replica, lengths=deployment.lengths, **target)
-        case _:
-            with working("designing nested WAIT") as progress:
-                design = nested(workload, replica, progress=progress, **target)
+    horizon, chance = deployment.horizon, deployment.overflow_probability
+    if policy == "auto":
+        return auto(workload, replica, lengths=deployment.lengths, horizon=horizon, overflow_probability=chance)
+    design: Design
+    if policy == "wait":
+        design = wait(workload, replica)
+    elif policy == "paced":
+        design = paced(workload, replica, lengths=deployment.lengths, horizon=horizon, overflow_probability=chance)
+    else:
+        with working("designing nested WAIT") as progress:
+            design = nested(workload, replica, horizon=horizon, overflow_probability=chance, progress=progress)
     return Choice(design, f"{policy}, as asked for", (design,))
 
 

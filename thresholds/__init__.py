@@ -1,7 +1,7 @@
 """Admission thresholds for LLM inference: the policies, their design and the delay they predict."""
 
 from thresholds.bulk import bulk_queue_mean, heavy_traffic_mean, kingman_bound
-from thresholds.choose import Choice, auto, paced
+from thresholds.choose import Choice, Design, auto, paced
 from thresholds.delay import Prediction, TypeDelay, predict, predict_continuous
 from thresholds.nested import NestedDesign, nested
 from thresholds.paced import PacedDesign, kv_bound
@@ -12,6 +12,7 @@ from thresholds.wait import WaitDesign, wait
 
 __all__ = [
     "Choice",
+    "Design",
     "NestedDesign",
     "NestedWaitPolicy",
     "PacedDesign",

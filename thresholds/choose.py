@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from fluid import Equilibrium, Replica, Workload
 from fluid.errors import one_of
 from thresholds.delay import predict
+from thresholds.nested import NestedDesign
 from thresholds.paced import PacedDesign, design_known
 from thresholds.unknown import UnknownPacedDesign, paced_unknown
 from thresholds.wait import WaitDesign, wait
 
-Design = WaitDesign | PacedDesign | UnknownPacedDesign
+Continuous = PacedDesign | UnknownPacedDesign
+Design = WaitDesign | Continuous | NestedDesign
 NAMES = {WaitDesign: "wait", PacedDesign: "paced", UnknownPacedDesign: "paced"}
 
 
@@ -33,7 +35,7 @@ class Choice:
 
 
 def paced(workload: Workload, replica: Replica, *, lengths: str = "known", gate: bool = False, horizon: float = 3600.0,
-          overflow_probability: float = 1e-3) -> PacedDesign | UnknownPacedDesign:
+          overflow_probability: float = 1e-3) -> Continuous:
     """Return paced WAIT: windows per type for known lengths, one for the mix where they are unknown or the types many.
 
     With known lengths the bound on the KV cache holds on every path; where that bound leaves a mix behind one window
@@ -71,10 +73,10 @@ def auto(workload: Workload, replica: Replica, *, lengths: str = "known", horizo
     return _faster(windows, whole)
 
 
-def _faster(windows: PacedDesign | UnknownPacedDesign, whole: WaitDesign) -> Choice:
-    delays = {design: latency(design) for design in (windows, whole)}
-    best: Design = windows if windows.feasible and delays[windows] <= delays[whole] else whole
-    other = whole if best is windows else windows
+def _faster(windows: Continuous, whole: WaitDesign) -> Choice:
+    delays: dict[WaitDesign | Continuous, float] = {windows: latency(windows), whole: latency(whole)}
+    best: WaitDesign | Continuous = windows if windows.feasible and delays[windows] <= delays[whole] else whole
+    other: WaitDesign | Continuous = whole if best is windows else windows
     if not other.feasible:
         return Choice(best, f"{NAMES[type(best)]}, because {NAMES[type(other)]} WAIT does not fit", (best, other))
     why = (f"{NAMES[type(best)]}, because its predicted latency is {delays[best]:.3g} s against {delays[other]:.3g} s "
@@ -82,7 +84,7 @@ def _faster(windows: PacedDesign | UnknownPacedDesign, whole: WaitDesign) -> Cho
     return Choice(best, why, (best, other))
 
 
-def latency(design: Design) -> float:
+def latency(design: WaitDesign | Continuous) -> float:
     """The predicted mean latency of a design, seconds; infinite where there is none."""
     equilibrium: Equilibrium = design.equilibrium
     exists = bool(design.thresholds if isinstance(design, WaitDesign) else design.entries)

@@ -201,7 +201,7 @@ class _Balance:
         return np.asarray(_climb(self.rates, self.overheads, self.time_work, _ceil(start), weights, capacity))
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, error_model="numpy")
 def _climb(rates: Floats, overheads: Floats, time_work: Floats, k: Floats, work: Floats, capacity: float) -> Floats:
     """Jump and round until nothing moves; near saturation that takes some 1/(1 - rho) rounds, hence compiled."""
     while np.sum(k * work) <= capacity:
@@ -218,7 +218,7 @@ def _climb(rates: Floats, overheads: Floats, time_work: Floats, k: Floats, work:
     return k
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, error_model="numpy")
 def _time_at_least(rates: Floats, overheads: Floats, time_work: Floats, k: Floats) -> float:
     """The least t = max_i (a_i + sum_j c_ij max(k_j, lambda_j t)), by Newton from the left."""
     t = 0.0

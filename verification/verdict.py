@@ -5,14 +5,15 @@ Over a horizon T let U be the requests still waiting outside the GPU, V = sum_j 
     s = mean(U) / sqrt(V T)         s < 0.2 stable,   s > 1.4 unstable,   between: undecided
 
 A stable backlog stays bounded, so s falls like T^-1/2; an unstable one grows like T, so s grows like T^1/2; a critical
-one grows like sqrt(T) and keeps s near sqrt(2/pi): there, no horizon decides. Undecided means: try twice the horizon.
+one grows like sqrt(T) and keeps s near sqrt(2/pi): there, no horizon decides. Where s lies between, `settle` tries
+twice the horizon, three times over, before it says undecided.
 Source: model.md section 9 (wrong in none of 1,980 trials away from the boundary).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from verification.estimators import Interval, t_interval
@@ -20,37 +21,50 @@ from verification.run import Run
 
 STABLE, UNSTABLE, UNDECIDED = "stable", "unstable", "undecided"
 STABLE_BELOW, UNSTABLE_ABOVE = 0.2, 1.4
+DOUBLINGS = 3
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`answer` is "stable", "unstable" or "undecided"; `score` is s, `backlog` the waiting requests at the end."""
+    """`answer` is "stable", "unstable" or "undecided"; `score` is s, `backlog` the requests waiting at `horizon`."""
 
     answer: str
     score: float
     backlog: Interval
+    horizon: float
 
     @property
     def reason(self) -> str:
         """One sentence with the evidence."""
-        evidence = f"{self.backlog.mean:,.1f} requests wait at the end on average (score {self.score:.3g})"
+        evidence = (f"{self.backlog.mean:,.1f} requests wait after {self.horizon:g} s on average "
+                    f"(score {self.score:.3g})")
         if self.answer == UNDECIDED:
-            return f"undecided: {evidence}, between {STABLE_BELOW} and {UNSTABLE_ABOVE}; double the horizon"
+            return f"undecided: {evidence}, between {STABLE_BELOW} and {UNSTABLE_ABOVE}; take a longer horizon"
         return f"{self.answer}: {evidence}"
 
 
 def judge(runs: Sequence[Run], rate: float) -> Verdict:
     """Return the verdict of replications from empty over one horizon, at total arrival rate `rate` (requests/s)."""
     backlog = t_interval([run.unserved for run in runs])
-    return verdict_of(backlog, rate * runs[0].end_time)
+    return verdict_of(backlog, rate, runs[0].end_time)
 
 
-def verdict_of(backlog: Interval, expected_arrivals: float) -> Verdict:
-    """Return the verdict of a mean backlog after `expected_arrivals` = V T requests.
+def settle(first: Verdict, again: Callable[[float], Verdict]) -> Verdict:
+    """Return the first verdict that decides, asking `again` at twice the horizon as long as there is none."""
+    verdict = first
+    for _ in range(DOUBLINGS):
+        if verdict.answer != UNDECIDED:
+            break
+        verdict = again(2 * verdict.horizon)
+    return verdict
 
-    >>> verdict_of(Interval(3.0, 2.0, 4.0), 10_000.0).answer
+
+def verdict_of(backlog: Interval, rate: float, horizon: float) -> Verdict:
+    """Return the verdict of a mean backlog after `horizon` seconds of `rate` requests/s (V = rate).
+
+    >>> verdict_of(Interval(3.0, 2.0, 4.0), 10.0, 1000.0).answer
     'stable'
     """
-    score = backlog.mean / math.sqrt(expected_arrivals)
+    score = backlog.mean / math.sqrt(rate * horizon)
     answer = STABLE if score < STABLE_BELOW else UNSTABLE if score > UNSTABLE_ABOVE else UNDECIDED
-    return Verdict(answer, score, backlog)
+    return Verdict(answer, score, backlog, horizon)

@@ -34,7 +34,7 @@ from verification.measures import Window
 from verification.replicate import Progress, replicate
 from verification.run import Run, Timeline
 from verification.simulate import Policy
-from verification.verdict import STABLE, Verdict, judge
+from verification.verdict import STABLE, Verdict, judge, settle
 
 FAMILY_ERROR = 0.01
 ROUNDING = 1e-9
@@ -106,13 +106,18 @@ def verify(policy: Policy, workload: Workload, replica: Replica, *, horizon: flo
 
     `horizon` in seconds. Raises InputError as `simulate` does.
     """
-    runs = replicate(policy, workload, replica, horizon=horizon, replications=replications, seed=seed, workers=workers,
-                     progress=progress)
+    def replications_over(seconds: float) -> list[Run]:
+        return replicate(policy, workload, replica, horizon=seconds, replications=replications, seed=seed,
+                         workers=workers, progress=progress)
+
+    runs = replications_over(horizon)
     share = warm_up([measures.in_system(run) for run in runs])
     study = _Study(solve(workload, replica), policy, runs, [measures.window_after(run, share) for run in runs])
     delays = [measures.delays(run, window) for run, window in zip(runs, study.windows, strict=True)]
     return Verification(
-        policy, horizon, replications, seed, share, judge(runs, workload.rate), study.checks(),
+        policy, horizon, replications, seed, share,
+        settle(judge(runs, workload.rate), lambda seconds: judge(replications_over(seconds), workload.rate)),
+        study.checks(),
         throughput=study.over_runs(measures.throughput),
         latency=t_interval([d.latency for d in delays]),
         latency_p99=t_interval([d.latency_p99 for d in delays]),
