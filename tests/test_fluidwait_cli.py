@@ -14,7 +14,7 @@ import pytest
 from fluid import IterationTime, PromptType, Replica, Workload, solve
 from fluidwait import __version__
 from fluidwait.__main__ import status
-from thresholds import read_policy, wait
+from thresholds import PacedPolicy, read_policy, wait
 
 COMMANDS = ("run", "solve", "thresholds", "verify", "init")
 QUICK = ["--horizon", "60", "--replications", "2"]
@@ -110,7 +110,10 @@ def test_run_writes_its_results(tmp_path: Path, capsys: pytest.CaptureFixture[st
     code, found = answer(capsys, "run", "--out", out, "--horizon", 600)
     assert (code, found["answer"], found["verify"]["verdict"]) == (0, True, "stable")
     assert json.loads((out / "report.json").read_text()) == found
-    assert list(read_policy(out / "policy.json").thresholds) == [t["threshold"] for t in found["thresholds"]["types"]]
+    policy = read_policy(out / "policy.json")
+    assert isinstance(policy, PacedPolicy)
+    assert list(policy.entries) == [each["entries"] for each in found["thresholds"]["types"]]
+    assert list(policy.iterations) == [each["iterations"] for each in found["thresholds"]["types"]]
     assert sorted(path.name for path in out.iterdir()) == ["batch.png", "batch.svg", "kv.png", "kv.svg", "policy.json",
                                                            "report.json"]
     assert all(path.stat().st_size > 50 for path in out.iterdir())
@@ -120,7 +123,8 @@ def test_run_without_a_file_reports_the_built_in_deployment(capsys: pytest.Captu
     """The first thing a new user tries: exit status 0 and a report that ends in an answer."""
     assert status(["run", "--horizon", "600"]) == 0
     shown = capsys.readouterr().out
-    for part in ("Fluid equilibrium", "WAIT thresholds", "Simulation of wait", "Simulation of greedy", "Answer: yes"):
+    for part in ("Fluid equilibrium", "Thresholds", "Simulation of paced", "Simulation of wait", "Simulation of greedy",
+                 "Answer: yes"):
         assert part in shown
 
 
@@ -143,12 +147,39 @@ def test_overload_is_an_answer(command: str, tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_load_that_fits_while_whole_thresholds_do_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """512 + 1000 tokens at 1 request/s: stable, but w = 1001 x 1012 = 1,013,012 tokens exceed C = 137,000: no."""
+    """512 + 1000 tokens at 1 request/s: w = 1001 x 1012 = 1,013,012 tokens exceed C = 137,000: no WAIT, but paced."""
     file = written(tmp_path, SMALL.format(rate=1.0).replace("output_tokens = 20", "output_tokens = 1000"))
     assert answer(capsys, "solve", file)[0] == 0
-    code, found = answer(capsys, "thresholds", file)
+    code, found = answer(capsys, "thresholds", file, "--policy", "wait")
     assert (code, found["feasible"], found["kv_required"]) == (1, False, 1_013_012)
     assert "876,012" in found["reason"]  # 1,013,012 - 137,000
+    code, found = answer(capsys, "thresholds", file)
+    assert (code, found["policy"], found["feasible"], found["kv_required"]) == (0, "paced", True, 136_278)
+    assert found["types"] == [{"name": "chat", "entries": 2, "iterations": 15, "gate": False}]
+    assert "whole WAIT thresholds do not fit" in found["why"]
+
+
+def test_unknown_lengths_get_one_window_for_the_mix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`lengths = "unknown"`: one entry for all types; base and buffer add up; overflow is as rare as asked for."""
+    text = SMALL.format(rate=60.0).replace("[[workload.type]]", '[workload]\nlengths = "unknown"\n[[workload.type]]')
+    code, found = answer(capsys, "thresholds", written(tmp_path, text))
+    assert (code, found["policy"], len(found["types"])) == (0, "paced", 1)
+    assert found["kv_base"] + found["kv_buffer"] == pytest.approx(found["kv_required"])
+    assert 0 <= found["overflow_probability"] <= 1e-3
+
+
+@pytest.mark.parametrize("policy", ["paced", "nested"])
+def test_every_policy_is_designed_explained_and_verified(policy: str, deployment: Path,
+                                                         capsys: pytest.CaptureFixture[str]) -> None:
+    """One type at 100 requests/s, half the edge: the design fits, the report explains it, the simulation agrees."""
+    code, found = answer(capsys, "thresholds", deployment, "--policy", policy)
+    assert (code, found["policy"], found["feasible"]) == (0, policy, True)
+    assert status(["thresholds", str(deployment), "--policy", policy]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for part in ("base +", "traffic 10% higher", "Installation"):
+        assert part in shown
+    code, found = answer(capsys, "verify", deployment, "--policy", policy, "--horizon", 300, "--replications", 5)
+    assert (code, found["verdict"], found["agrees"], found["overflow_runs"]) == (0, "stable", True, 0)
 
 
 BAD_INPUT = [
