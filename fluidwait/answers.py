@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,10 @@ def _details(design: Design) -> dict[str, Any]:
         case NestedDesign():
             keys = ("start", "end", "threshold", "continuation", "theta", "buffer_tokens")
             return {"segments": [{key: getattr(segment, key) for key in keys} for segment in design.segments]}
+        case UnknownPacedDesign():
+            bounds = {"theorem": design.theorem, "tight": design.tight}
+            return {"fluid_share": design.fluid_share, "types": _paced_types(design),
+                    "bounds": {name: asdict(bound) for name, bound in bounds.items() if bound is not None}}
         case _:
             return {"fluid_share": design.fluid_share, "types": _paced_types(design)}
 

@@ -96,6 +96,9 @@ def _show_paced(design: PacedDesign | UnknownPacedDesign) -> None:
         table.add_row(escape(name), str(entries), str(iterations), f"{entries / iterations:.4g}",
                       "as full cohorts" if design.gate else "")
     console.print(table)
+    if isinstance(design, UnknownPacedDesign) and design.theorem is not None and design.tight is not None:
+        for label, bound in (("theorem", design.theorem), ("tight", design.tight)):
+            console.print(f"{label}: {bound.guarantee}; {bound.kv_required:,.0f} tokens would do")
 
 
 def _show_nested(design: NestedDesign) -> None:

@@ -13,7 +13,7 @@ import pytest
 from fluid import IterationTime, Replica, StageProfile, Workload, stage_profile
 from fluid.workload import Floats
 from thresholds.buffers import BlockChernoff, Convolution, LengthMix, block_sums
-from thresholds.unknown import OverflowProblem
+from thresholds.overflow import OverflowProblem
 
 SERVERS = list(product(["whole", "decode-only", 1, 3, 7], [1, 4], ["decode", "prefill"]))
 SEEDS = range(6)

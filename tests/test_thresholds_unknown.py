@@ -10,10 +10,12 @@ import pytest
 
 from fluid import InputError, IterationTime, Replica, Workload, solve
 from fluid.workload import Floats, Ints
+from thresholds.overflow import OverflowProblem, overflow_problem
 from thresholds.policy import PacedPolicy, from_json, to_json
-from thresholds.unknown import OverflowProblem, UnknownPacedDesign, overflow_problem, paced_unknown
+from thresholds.unknown import UnknownPacedDesign, paced_unknown
 
 A100 = Replica(kv_capacity=137_000, iteration_time=IterationTime(overhead=0.0106, per_kv_token=4.013e-7))
+BRIEF = Replica(10_000, A100.iteration_time)
 MILLION = 1e6 * 0.0106  # seconds: at most a million iterations and one
 
 
@@ -30,6 +32,12 @@ def chat(cut: str, pairs: int = 20_000, seed: int = 3) -> Workload:
 def mixed(prompt: Ints, output: Ints, rate: float = 1.0) -> Workload:
     """Every pair equally likely."""
     return Workload.from_arrays(prompt, output, np.full(len(prompt), rate / len(prompt)))
+
+
+def brief() -> Workload:
+    """200 pairs of up to 50 + 60 tokens."""
+    rng = np.random.default_rng(2)
+    return mixed(rng.integers(1, 51, 200), rng.integers(1, 61, 200))
 
 
 def small(seed: int, capacity: int = 400, delta: float = 1e-3, horizon: float = 1e3) -> OverflowProblem:
@@ -141,13 +149,13 @@ def test_iteration_time_is_that_of_the_mean_batch() -> None:
 
 def test_rates_decide_whether_the_window_carries_them_not_which_it_is() -> None:
     """Scaled to 0.999 of max_rate_scale the same window is feasible, to 1.001 it is not; N/g > n* says the same."""
-    workload = chat("rejection", 2_000)
-    design = paced_unknown(workload, A100)
+    workload = brief()
+    design = paced_unknown(workload, BRIEF)
     for factor in (0.1, 0.999, 1.001):
         scaled = workload.scaled(factor * design.max_rate_scale)
-        again = paced_unknown(scaled, A100)
+        again = paced_unknown(scaled, BRIEF)
         assert (again.entries, again.iterations) == (design.entries, design.iterations)
-        inventory = solve(scaled, A100).inventory
+        inventory = solve(scaled, BRIEF).inventory
         assert inventory is not None
         assert again.feasible == (factor < 1) == (again.entries[0] / again.iterations[0] > inventory.sum())
         assert again.max_rate_scale == pytest.approx(1 / factor)
@@ -156,9 +164,9 @@ def test_rates_decide_whether_the_window_carries_them_not_which_it_is() -> None:
 
 def test_overload_is_an_answer_that_says_how_much_fits() -> None:
     """Beyond the fluid limit, in memory or in time, the window stays and the sentence names the largest rates."""
-    workload = chat("rejection", 2_000)
-    for scale in (150.0, 1e4):
-        design = paced_unknown(workload.scaled(scale), A100)
+    workload = brief()
+    for scale in (600.0, 1e4):
+        design = paced_unknown(workload.scaled(scale), BRIEF)
         assert not design.feasible
         assert design.reason.startswith("infeasible: ")
         assert f"{design.max_rate_scale:.4g} of these rates" in design.reason
@@ -215,7 +223,7 @@ def test_unusable_targets_are_refused(field: str, value: float) -> None:
 
 def test_the_reason_names_both_bounds() -> None:
     """One sentence: the window, the bound that decides and the theorem beside it, the share that is kept."""
-    design = paced_unknown(chat("rejection", 2_000), A100)
+    design = paced_unknown(brief(), BRIEF)
     assert design.tight is not None
     for part in (f"{design.entries[0]} prompts in any {design.iterations[0]} iterations", design.tight.method,
                  "block Chernoff alone", "of the fluid limit"):

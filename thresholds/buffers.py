@@ -1,0 +1,254 @@
+r"""Safety buffers: how likely a paced window lets the KV cache overflow when output lengths are unknown.
+
+**Setting.** In any g consecutive iterations at most N prompts enter; residents are never paused, so a prompt's stage is
+its age, the iterations since it entered. A prompt that lasts S stages holds x(a) = kv(a) 1{S > a} tokens at age
+a = 0..A - 1, kv nondecreasing. Prompts are independent draws from one distribution; whether and when a prompt enters
+may depend on everything but its own length. Cut the ages into consecutive blocks of g, at any fixed offset.
+
+**Domination.** Let X_b be independent of everything with P(X_b > v) = max_{a in b} P(x(a) > v). At a fixed iteration
+
+    E f(KV) <= E f(sum_b sum_{i=1}^N X_{b,i})         for every nondecreasing f >= 0
+
+Proof. The prompts whose ages lie in block b entered within g consecutive iterations, so they are at most N: give b N
+slots. Take prompts in order of entry and put h(r, s) = E f(s + sum of X over the slots r still free). Given the past,
+the next prompt has a known age a, in a block b with a free slot, and its length is independent of the past, so
+E h(r - b, s + x(a)) <= E h(r - b, s + X_b) = h(r, s): a supermartingale. It starts at the right side; at the end
+dropping the free slots (X >= 0, f nondecreasing) leaves f(KV). With f = exp(theta .) only E exp(theta x(a)) <=
+max_{a in b} E exp(theta x(a)) is used, so there the smaller number may stand:
+
+    ln P(KV > C) <= -theta C + N sum_b max_{a in b} ln E exp(theta x(a))        every theta > 0        (Chernoff)
+
+As theta -> infinity this is the worst case: KV <= N sum_b max_{a in b} ess sup x(a), with certainty.
+
+**Windows.** While k iterations pass, a prompt of age a at the first holds at most y(a) = kv(a + k - 1)
+1{S > max(a, 0)}; ages -(k - 1)..-1 enter meanwhile. With y for x both bounds hold for P(KV > C anywhere in the window),
+and a union over a horizon has k times fewer terms: KV rises only by growth and entries between two looks.
+
+**Convolution.** Round X_b up to cells of h tokens, tilt its law by exp(theta h c), multiply the transforms of length
+L: q(s) is the law of the tilted sum modulo L, M the product of the moment generating functions. With c = floor(C/h) + 1
+
+    P(KV > C) <= M^N sum_{j=0}^{L-1} q((c + j) mod L) exp(-theta h (c + j))
+
+exact but for the sums < c or >= c + L that the modulus folds in; they get at least the weight they should, so it is a
+bound for every L, h and theta. The tilt makes rounding errors relative to Chernoff's bound: 1e-14 of that is added for
+each factor. For g = 1 and h = 1, X_b = x(a): the exact tail of N entries in every iteration. Source: model.md section 4
+for Chernoff's block bound; the rest is derived here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import irfft, rfft
+from scipy.ndimage import maximum_filter1d
+
+from fluid import StageProfile
+from fluid.workload import Floats, Ints
+
+LARGEST_EXPONENT = 600.0  # exp(600) = 1e260: sums of exponentials stay finite without scaling
+THETAS_PER_OCTAVE = 10
+WIDEST = 64  # iterations in a window
+MOST_CELLS = 2**16
+ROUNDING = 1e-14
+
+
+@dataclass(frozen=True, eq=False)
+class LengthMix:
+    """A random prompt: pairs (kind, S) with probabilities, sorted by S; a kind is a prompt length l.
+
+    Per kind: `base` l - K + 1 and `prefill_stages` K; per pair: `kind`, `stages` S and `probability`. At age a a prompt
+    holds q (a + 1) tokens if a < K - 1 and base + a from there on, rounded up to blocks of b.
+    """
+
+    base: Ints
+    prefill_stages: Ints
+    kind: Ints
+    stages: Ints
+    probability: Floats
+    chunk: int
+    block: int
+
+    @classmethod
+    def of(cls, profile: StageProfile, rates: Floats) -> LengthMix:
+        """The mix of a workload's types, each as likely as its rate; equal length pairs are put together."""
+        prompts, first, kind = np.unique(profile.prompt, return_index=True, return_inverse=True)
+        pairs, which = np.unique(profile.stages * prompts.size + kind, return_inverse=True)
+        share = np.bincount(which, rates / rates.max())
+        prefill = profile.prefill_stages[first]
+        return cls(prompts - prefill + 1, prefill, pairs % prompts.size, pairs // prompts.size, share / share.sum(),
+                   int(profile.chunk.max()), profile.block)
+
+    @property
+    def ages(self) -> int:
+        """A, the most stages a prompt lasts."""
+        return int(self.stages[-1])
+
+    @cached_property
+    def peak(self) -> int:
+        """The most KV tokens a prompt ever holds."""
+        return int(_rounded(self.base[self.kind] + self.stages - 1, self.block).max())
+
+    def held(self, age: int) -> Ints:
+        """KV tokens a prompt of each kind holds at an age, were it to last that long: shape (kinds,)."""
+        early = self.chunk * (age + 1)
+        return _rounded(np.where(age < self.prefill_stages - 1, early, self.base + age), self.block)
+
+    def log_mgf(self, theta: float, window: int = 1) -> Floats:
+        """ln E exp(theta y(a)) for a = -(k - 1)..A - 1, k = `window`; O(pairs + strands x ages) time.
+
+        Suffix sums over S of exp(theta lift) serve every age at once: one strand for whole prefill without blocks.
+        """
+        end = np.arange(self.ages + window - 1)
+        age = np.maximum(end - window + 1, 0)
+        total = np.cumsum(np.bincount(self.stages, self.probability))[age]
+        for cut, rest, lift, stages, probability in self._strands:
+            lasting = _suffix_sums(np.bincount(stages, probability * np.exp(theta * lift), self.ages + 1))[1:]
+            total[cut:] += lasting[age[cut:]] * np.exp(theta * _rounded(end[cut:] - rest, self.block))
+            chunks = _rounded(self.chunk * (end[:cut] + 1), self.block)
+            total[:cut] += probability.sum() * np.exp(theta * chunks)
+        return np.log(np.maximum(total, 1.0))
+
+    def worst(self, window: int = 1) -> Floats:
+        """ess sup y(a), tokens, for a = -(k - 1)..A - 1: the limit of log_mgf / theta as theta grows."""
+        longest = np.zeros(self.base.size, dtype=np.int64)
+        longest[self.kind] = self.stages  # sorted: the last one written is the longest
+        return np.array([self.held(end)[longest > max(end - window + 1, 0)].max()
+                         for end in range(self.ages + window - 1)], dtype=np.float64)
+
+    def block_survival(self, g: int, start: int, cell: int, window: int = 1) -> Iterator[Floats]:
+        """P(X_b > h (c - 1)) over c = 0, 1.., h = `cell` tokens, oldest block first; blocks start at `start` + g Z."""
+        bounds, alive = np.searchsorted(self.stages, np.arange(self.ages + 2)), np.zeros(self.base.size)
+        highest = np.zeros(-(-(self.peak + window + self.block) // cell) + 1)
+        for end in range(self.ages + window - 2, -1, -1):
+            if end >= window - 1:
+                last = slice(bounds[end - window + 2], bounds[end - window + 3])
+                alive += np.bincount(self.kind[last], self.probability[last], alive.size)
+            some = np.flatnonzero(alive)
+            cells = -(-self.held(end)[some] // cell)
+            highest = np.maximum(highest, _suffix_sums(np.bincount(cells, alive[some], highest.size)))
+            if (end - start) % g == 0 or end == 0:
+                yield highest
+                highest = np.zeros(highest.size)
+
+    @cached_property
+    def _strands(self) -> list[tuple[int, int, Ints, Ints, Floats]]:
+        """(cut, rest, lift, S, probability) of pairs that hold lift + b ceil((a - rest)/b) tokens at ages a >= cut."""
+        cut, rest = np.maximum(self.prefill_stages - 1, 0), -self.base % self.block
+        _, first, strand = np.unique(cut * self.block + rest, return_index=True, return_inverse=True)
+        pairs = [np.flatnonzero(strand[self.kind] == i) for i in range(first.size)]
+        return [(int(cut[j]), int(rest[j]), (self.base + rest)[self.kind[p]], self.stages[p], self.probability[p])
+                for j, p in zip(first, pairs, strict=True)]
+
+
+def _rounded(tokens: Ints, block: int) -> Ints:
+    return -(-tokens // block) * block
+
+
+def _suffix_sums(values: Floats | Ints) -> Floats:
+    return np.cumsum(values[::-1], dtype=np.float64)[::-1]
+
+
+def block_sums(values: Floats, g: int) -> Floats:
+    """sum_b max_{a in b} of values (..., ages) >= 0, blocks starting at ages s + g Z: shape (..., g), s = 0..g - 1."""
+    ages = values.shape[-1]
+    padded = np.zeros((*values.shape[:-1], g * (-(-ages // g) + 2)))
+    padded[..., g:g + ages] = values
+    highest = maximum_filter1d(padded, g, axis=-1, mode="constant")
+    sums = highest.reshape(*values.shape[:-1], -1, g).sum(axis=-2)
+    return np.roll(sums, -(g // 2), axis=-1)  # the filter centres its windows
+
+
+@dataclass(frozen=True, eq=False)
+class BlockChernoff:
+    """The block Chernoff bound over windows of k iterations, on a grid of theta (each is a bound) and in the limit."""
+
+    mix: LengthMix
+    thetas: Floats
+    window: int = 1
+
+    @classmethod
+    def of(cls, mix: LengthMix, capacity: float) -> BlockChernoff:
+        """A grid of fixed ratio down to 1/C, below which no theta helps; a larger C only adds to it."""
+        top = LARGEST_EXPONENT / (mix.peak + mix.block + WIDEST)
+        steps = np.arange(max(0.0, np.log2(top * capacity)) * THETAS_PER_OCTAVE + 1)
+        return cls(mix, top / 2.0 ** (steps / THETAS_PER_OCTAVE))
+
+    def near(self, theta: float, window: int = 1) -> BlockChernoff:
+        """The part of the grid from theta/2 to 4 theta."""
+        return BlockChernoff(self.mix, self.thetas[np.abs(np.log2(self.thetas / theta) - 0.5) <= 1.5], window)
+
+    @cached_property
+    def log_mgfs(self) -> Floats:
+        """ln E exp(theta y(a)): shape (thetas, ages)."""
+        return np.array([self.mix.log_mgf(theta, self.window) for theta in self.thetas])
+
+    @cached_property
+    def _worst(self) -> Floats:
+        return self.mix.worst(self.window)
+
+    def log_tail(self, entries: int, g: int, level: float) -> float:
+        """ln of the bound on P(KV > level) in one window; -inf where it cannot happen."""
+        if entries * block_sums(self._worst, g).min() <= level:
+            return -np.inf
+        return min(0.0, float((entries * block_sums(self.log_mgfs, g).min(axis=-1) - self.thetas * level).min()))
+
+    def level(self, entries: int, g: int, log_tail: float) -> float:
+        """The least level whose bound is `log_tail`, tokens."""
+        levels = (entries * block_sums(self.log_mgfs, g).min(axis=-1) - log_tail) / self.thetas
+        return float(min(levels.min(), entries * block_sums(self._worst, g).min()))
+
+    def most_entries(self, g: int, level: float, log_tail: float) -> float:
+        """The largest real N whose bound at `level` is at most exp(log_tail)."""
+        rooms = (self.thetas * level + log_tail) / block_sums(self.log_mgfs, g).min(axis=-1)
+        return float(max(rooms.max(), level / block_sums(self._worst, g).min()))
+
+    def best(self, g: int, level: float, log_tail: float) -> tuple[float, int]:
+        """The theta, and the first age of a block, that allow the most entries."""
+        rooms = (self.thetas * level + log_tail)[:, None] / block_sums(self.log_mgfs, g)
+        i, start = np.unravel_index(np.argmax(rooms), rooms.shape)
+        return float(self.thetas[i]), int(start)
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """One slot in every block, tilted by theta: the transform of its sum in cells of h tokens, and ln M."""
+
+    spectrum: NDArray[np.complex128]
+    log_mgf: float
+    blocks: int
+    theta: float
+    cell: int
+    cells: int
+
+    @classmethod
+    def of(cls, chernoff: BlockChernoff, g: int, theta: float, start: int, capacity: float) -> Convolution:
+        """Convolve the blocks of g ages that start at index `start` + g Z; any theta and start give a bound."""
+        mix, window = chernoff.mix, chernoff.window
+        most = mix.peak + window + mix.block
+        span = 5 * np.sqrt(max(capacity, most) * most)  # some ten standard deviations of the KV, above any X_b
+        cell = int(np.ceil(span / MOST_CELLS))
+        cells = 2 ** int(np.ceil(np.log2(span / cell)))
+        spectrum, log_mgf, blocks = np.ones(cells // 2 + 1, dtype=np.complex128), 0.0, 0
+        for survival in mix.block_survival(g, start, cell, window):
+            mass = -np.diff(survival, append=0.0)
+            mass[0] = 1.0 - survival[1]
+            tilted = mass * np.exp(theta * cell * np.arange(mass.size))
+            spectrum *= rfft(tilted / tilted.sum(), cells)
+            log_mgf, blocks = log_mgf + float(np.log(tilted.sum())), blocks + 1
+        return cls(spectrum, log_mgf, blocks, theta, cell, cells)
+
+    def tail(self, entries: int) -> Callable[[float], float]:
+        """The map from a level to ln of the bound on P(KV > level) in one window, N = `entries` slots a block."""
+        law = np.maximum(irfft(self.spectrum ** entries, self.cells), 0.0)
+        weights = np.exp(-self.theta * self.cell * np.arange(self.cells))
+
+        def log_tail(level: float) -> float:
+            first = int(level // self.cell) + 1
+            share = float(np.roll(law, -(first % self.cells)) @ weights) + ROUNDING * entries * self.blocks
+            return min(0.0, entries * self.log_mgf - self.theta * self.cell * first + float(np.log(share)))
+
+        return log_tail

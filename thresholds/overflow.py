@@ -1,0 +1,200 @@
+r"""The chance that the KV cache overflows behind one window, and the largest window that keeps it small.
+
+**The union.** A horizon T has at most n = 1 + T/d0 iterations, d0 the largest overhead of a line. When nothing is
+resident the count of iterations starts anew; write g - 1 empty iterations there and "at most N entries in any g" holds
+across. So at most g n iterations are to be added up. Between two resets somebody stays for at least S_min = min S, so
+n (1 + (g - 1)/S_min) are enough, and windows of k iterations need one term for each k of them. Two bounds on
+P(KV > C at some iteration of the horizon), both for entries however bunched and however well informed of the past:
+
+    theorem   g n exp(-theta C + N sum_b max_{a in b} ln E exp(theta x(a)))                 (model.md section 4)
+    tight     the least of the theorem, the same over windows of k iterations, and their convolution
+
+with k doubled as long as the tokens needed fall. The design installs the largest N/g with a tight bound of delta.
+
+**The largest window.** For every N the least g whose bound holds, by bisection: at most N in any g + 1 iterations is at
+most N in any g, so the true probability falls with g. N = 1, g = A is always possible: one prompt at a time. Only pairs
+with a larger N/g than the best so far are tried. The search ends where bunching, which costs more as g grows, has taken
+5%, and convolutions are tried where Chernoff's bound misses by less than exp(4): both could only miss a slightly larger
+window; the guarantee stands, because the pair returned has passed the bound itself.
+
+Source: model.md section 4; the proofs are in `thresholds.buffers`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+
+from fluid import Replica, Workload, stage_profile
+from fluid.errors import InputError, real
+from thresholds.buffers import WIDEST, BlockChernoff, Convolution, LengthMix
+
+BUNCHING = 0.95
+CONVOLUTION_GAIN = 4.0
+ROUNDING = 1e-12  # N that should be whole may come out below
+
+Fits = Callable[[int, int], bool]
+
+
+@dataclass(frozen=True)
+class OverflowBound:
+    """An upper bound on P(KV > C at some iteration of the horizon), for one window (N, g).
+
+    `method` is what proves it, `window` k the iterations each term of the union covers, `kv_required` the level in
+    tokens whose bound is delta.
+    """
+
+    method: str
+    window: int
+    overflow_probability: float
+    kv_required: float
+
+    @property
+    def guarantee(self) -> str:
+        """What the bound says, in words."""
+        terms = "every iteration" if self.window == 1 else f"windows of {self.window} iterations"
+        return (f"however entries bunch, KV exceeds the capacity within the horizon with probability at most "
+                f"{self.overflow_probability:.2g} ({self.method}, union over {terms})")
+
+
+@dataclass(frozen=True, eq=False)
+class OverflowProblem:
+    """What a window must keep: P(KV > C at some of n `iterations`) <= delta, for prompts of a mix."""
+
+    mix: LengthMix
+    capacity: int
+    iterations: float
+    probability: float
+
+    def theorem(self, entries: int, g: int) -> OverflowBound:
+        """The block Chernoff bound at every iteration, added up over g n of them."""
+        return self._bound("block Chernoff", self._every, entries, g, g * self.iterations)
+
+    def tight(self, entries: int, g: int) -> OverflowBound:
+        """The least bound that is proved."""
+        return min((self.theorem(entries, g), *self._sharper(entries, g)),
+                   key=lambda bound: (bound.overflow_probability, bound.kv_required))
+
+    @cached_property
+    def theorem_pair(self) -> tuple[int, int]:
+        """The largest N/g whose theorem bound is at most delta."""
+        most = cache(lambda g: self._near.most_entries(g, self.capacity, self._log_share(g * self.iterations)))
+        alone = (max(1, int(most(self.mix.ages) * (1 + ROUNDING))), self.mix.ages)
+        return _largest_window(alone, self.mix.ages, most, lambda entries, g: True)
+
+    @cached_property
+    def tight_pair(self) -> tuple[int, int]:
+        """The largest N/g whose tight bound is at most delta."""
+        chernoff, convolution = self._windows, cache(self._convolution)
+
+        def hopeful(g: int) -> float:
+            return chernoff.most_entries(g, self.capacity, self._log_window_share(g) + CONVOLUTION_GAIN)
+
+        def fits(entries: int, g: int) -> bool:
+            share = self._log_window_share(g)
+            return (chernoff.log_tail(entries, g, self.capacity) <= share
+                    or convolution(g).tail(entries)(self.capacity) <= share)
+
+        return _largest_window(self.theorem_pair, self.mix.ages, cache(hopeful), fits)
+
+    @cached_property
+    def _every(self) -> BlockChernoff:
+        return BlockChernoff.of(self.mix, self.capacity)
+
+    @cached_property
+    def _near(self) -> BlockChernoff:
+        theta, _ = self._every.best(1, self.capacity, self._log_share(self.iterations))
+        return self._every.near(theta)
+
+    @cached_property
+    def _windows(self) -> BlockChernoff:
+        """Chernoff's bound over windows of the k that needs the fewest tokens."""
+        entries, g = self.theorem_pair
+        theta, _ = self._near.best(g, self.capacity, self._log_share(g * self.iterations))
+
+        def level(chernoff: BlockChernoff) -> float:
+            return chernoff.level(entries, g, self._log_share(self._terms(g, chernoff.window)))
+
+        best = self._near
+        while best.window < WIDEST:
+            wider = self._every.near(theta, 2 * best.window)
+            if level(wider) >= level(best):
+                break
+            best = wider
+        return best
+
+    def _terms(self, g: int, window: int) -> int:
+        return math.ceil(self.iterations * (1 + (g - 1) / int(self.mix.stages[0])) / window)
+
+    def _log_share(self, terms: float) -> float:
+        return math.log(self.probability) - math.log(terms)
+
+    def _log_window_share(self, g: int) -> float:
+        return self._log_share(self._terms(g, self._windows.window))
+
+    def _sharper(self, entries: int, g: int) -> Iterator[OverflowBound]:
+        chernoff, share = self._windows, self._log_window_share(g)
+        terms = self._terms(g, chernoff.window)
+        bound = self._bound("windowed Chernoff", chernoff, entries, g, terms)
+        yield bound
+        tail = self._convolution(g).tail(entries)
+        level = _first(0, math.ceil(bound.kv_required), lambda tokens: tail(tokens) <= share)
+        yield OverflowBound("convolution", chernoff.window, _added_up(tail(self.capacity), terms), level)
+
+    def _bound(self, method: str, chernoff: BlockChernoff, entries: int, g: int, terms: float) -> OverflowBound:
+        return OverflowBound(method, chernoff.window,
+                             _added_up(chernoff.log_tail(entries, g, self.capacity), terms),
+                             chernoff.level(entries, g, self._log_share(terms)))
+
+    def _convolution(self, g: int) -> Convolution:
+        theta, start = self._windows.best(g, self.capacity, self._log_window_share(g))
+        return Convolution.of(self._windows, g, theta, start, self.capacity)
+
+
+def overflow_problem(workload: Workload, replica: Replica, *, horizon: float,
+                     overflow_probability: float) -> OverflowProblem:
+    """Return the problem behind `paced_unknown`: the mix of lengths, C, n = 1 + T/d0 and delta."""
+    probability = real("overflow_probability", overflow_probability, "paced_unknown")
+    if probability >= 1:
+        raise InputError("overflow_probability", "a number above 0 and below 1", overflow_probability, "paced_unknown")
+    seconds = real("horizon", horizon, "paced_unknown", unit="seconds")
+    iterations = 1 + seconds / float(replica.iteration_time.overheads.max())
+    return OverflowProblem(LengthMix.of(stage_profile(workload, replica), workload.rates), replica.kv_capacity,
+                           iterations, probability)
+
+
+def _largest_window(best: tuple[int, int], ages: int, most: Callable[[int], float], fits: Fits) -> tuple[int, int]:
+    """Climb from a pair to the largest N/g with N <= most(g) and fits(N, g), g <= ages."""
+
+    def good(entries: int, g: int) -> bool:
+        return entries <= most(g) * (1 + ROUNDING) and fits(entries, g)
+
+    def fails(g: int, entries: int) -> bool:
+        return not good(entries, g)
+
+    g = 0
+    while g < ages:
+        entries = best[0] * (g + 1) // best[1] + 1  # the least that improves at g + 1, and the last g where it does
+        g = min((entries * best[1] - 1) // best[0], ages)
+        if most(g) * (1 / g + 1 / ages) < BUNCHING * best[0] / best[1]:
+            break
+        if good(entries, g):
+            g = _first(0, g, partial(good, entries))
+            above = int(most(g) * (1 + ROUNDING)) + 1
+            best = _first(entries, above, partial(fails, g)) - 1, g
+    return best
+
+
+def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The least integer in (low, high] for which a monotone condition holds, taking `high` for granted."""
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+def _added_up(log_tail: float, terms: float) -> float:
+    """The union bound over `terms` events, at most 1."""
+    return math.exp(min(0.0, log_tail + math.log(terms)))

@@ -1,0 +1,135 @@
+r"""Paced WAIT for unknown output lengths: the largest window whose overflow probability is proved to be small.
+
+At most N prompts of the mix enter in any g consecutive iterations, first come first served; the scheduler never looks
+at a length. `thresholds.overflow` bounds the chance that the KV cache overflows and finds the largest N/g.
+
+**Stability.** A full window admits N/g prompts per iteration, an iteration then takes Delta(N/g) = max_i (a_i +
+(N/g) c_i) with c_i the mean time work of a prompt. It carries every total rate below (N/g)/Delta(N/g), that is
+N/g > n* = Lambda Delta*. (With several lines the mean of the largest is above Delta, the largest of the means.) The
+bounds do not depend on the rates, so this is also the largest rate over all designs:
+
+    max_rate_scale = (N/g) / (Lambda Delta(N/g))
+
+Source: model.md section 4; the proofs are in `thresholds.buffers`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from fluid import Equilibrium, Replica, Workload, solve
+from fluid.region import at_most
+from fluid.workload import Floats, Ints
+from thresholds.overflow import OverflowBound, overflow_problem
+from thresholds.policy import PacedPolicy
+
+
+@dataclass(frozen=True)
+class UnknownPacedDesign(PacedPolicy):
+    """One window (N, g) for a mix of unknown lengths, and what it guarantees; made by `paced_unknown`.
+
+    `theorem` and `tight` are the two bounds on this window; the tight one decides `overflow_probability` (of KV > C
+    within the horizon) and `kv_required` (the level exceeded with probability at most delta). Where a type never fits
+    the cache there is no window: `entries` and `iterations` are empty, the numbers None.
+    """
+
+    equilibrium: Equilibrium = field(kw_only=True, repr=False)
+    theorem: OverflowBound | None = field(kw_only=True, default=None)
+    tight: OverflowBound | None = field(kw_only=True, default=None)
+
+    def __post_init__(self) -> None:
+        if self.entries:
+            super().__post_init__()
+
+    @property
+    def kv_capacity(self) -> int:
+        """C, tokens."""
+        return self.equilibrium.kv_capacity
+
+    @property
+    def kv_base(self) -> float | None:
+        """(N/g) sum_a E x(a), tokens: the mean KV while the window is full."""
+        return self._rate * float(self._mean(self.equilibrium.profile.kv_work)) if self.entries else None
+
+    @property
+    def kv_required(self) -> float | None:
+        """The tokens that suffice with probability at least 1 - delta."""
+        return self.tight.kv_required if self.tight else None
+
+    @property
+    def kv_buffer(self) -> float | None:
+        """The safety buffer, kv_required - kv_base, tokens."""
+        return None if self.kv_required is None or self.kv_base is None else self.kv_required - self.kv_base
+
+    @property
+    def overflow_probability(self) -> float | None:
+        """The tight bound on P(KV > C at some iteration of the horizon)."""
+        return self.tight.overflow_probability if self.tight else None
+
+    @cached_property
+    def iteration_time(self) -> float | None:
+        """Delta(N/g), seconds."""
+        tau = self.equilibrium.replica.iteration_time
+        work = self._mean(self.equilibrium.profile.time_work(tau))
+        return float(np.max(tau.overheads + self._rate * work)) if self.entries else None
+
+    @property
+    def max_rate_scale(self) -> float:
+        """The largest factor on all rates that a window with this guarantee carries; 0 if none."""
+        return self._rate / self.iteration_time / self.equilibrium.workload.rate if self.iteration_time else 0.0
+
+    @property
+    def fluid_share(self) -> float:
+        """The part of the fluid limit that is kept: max_rate_scale over that of the equilibrium."""
+        return self.max_rate_scale / self.equilibrium.max_rate_scale if self.entries else 0.0
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the window carries the load: N/g > n*."""
+        return self.equilibrium.stable and not at_most(self.max_rate_scale, 1.0)
+
+    @property
+    def reason(self) -> str:
+        """One sentence: the window, what is proved of it and by what, and how much fits."""
+        if self.theorem is None or self.tight is None:
+            return self.equilibrium.reason
+        window = (f"at most {self.entries[0]:,} prompts in any {self.iterations[0]:,} iterations keep the probability "
+                  f"of more than {self.kv_capacity:,} KV tokens at {self.tight.overflow_probability:.2g} "
+                  f"({self.tight.method}; block Chernoff alone: {self.theorem.overflow_probability:.2g})")
+        return (f"{'feasible' if self.feasible else 'infeasible'}: {window}; that carries up to "
+                f"{self.max_rate_scale:.4g} of these rates, {self.fluid_share:.1%} of the fluid limit")
+
+    @property
+    def _rate(self) -> float:
+        return self.entries[0] / self.iterations[0] if self.entries else 0.0
+
+    def _mean(self, per_type: Floats | Ints) -> Floats:
+        share = self.equilibrium.workload.rates / self.equilibrium.workload.rates.max()
+        mean: Floats = per_type @ share / share.sum()
+        return mean
+
+
+def paced_unknown(workload: Workload, replica: Replica, *, horizon: float = 3600.0,
+                  overflow_probability: float = 1e-3) -> UnknownPacedDesign:
+    """Return the window of the largest N/g that keeps P(KV > C within `horizon` seconds) at most the given one.
+
+    Lengths are drawn from the workload's types, each as likely as its rate; the rates themselves decide only whether
+    the window carries them. Infeasible is an answer (`feasible`, `reason`); InputError for a horizon that is not
+    positive or a probability outside (0, 1).
+
+    >>> from fluid import IterationTime, PromptType
+    >>> replica = Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.013e-7))
+    >>> design = paced_unknown(Workload([PromptType(512, 1000, 2.0)]), replica)
+    >>> design.entries, design.iterations, design.kv_required    # one length: the worst case, with certainty
+    ((2,), (15,), 136278.0)
+    """
+    equilibrium = solve(workload, replica)
+    problem = overflow_problem(workload, replica, horizon=horizon, overflow_probability=overflow_probability)
+    if equilibrium.limit == "length":
+        return UnknownPacedDesign((), (), equilibrium=equilibrium)
+    entries, g = problem.tight_pair
+    return UnknownPacedDesign((entries,), (g,), equilibrium=equilibrium, theorem=problem.theorem(entries, g),
+                              tight=problem.tight(entries, g))
