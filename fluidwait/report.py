@@ -170,8 +170,10 @@ def _advice(found: Comparison) -> str:
         return escape(found.chosen.found.verdict.reason)
     if not found.chosen.yes:
         return "A prediction differs from what was simulated: see the table."
-    return (f"The replica carries this mix with {found.chosen.policy} WAIT, up to {found.design.max_rate_scale:.3g} of "
-            f"these rates (fluid limit {found.equilibrium.max_rate_scale:.3g}).{_greedy_advice(found)}")
+    name = "WAIT" if found.chosen.policy == "wait" else f"{found.chosen.policy} WAIT"
+    faster = f" {found.overtaken_by} was faster here, against the prediction." if found.overtaken_by else ""
+    return (f"The replica carries this mix with {name}, up to {found.design.max_rate_scale:.3g} of these rates "
+            f"(fluid limit {found.equilibrium.max_rate_scale:.3g}).{faster}{_greedy_advice(found)}")
 
 
 def _greedy_advice(found: Comparison) -> str:

@@ -84,13 +84,24 @@ class Comparison:
         return self.outcomes[-1]
 
     @property
+    def overtaken_by(self) -> str | None:
+        """The candidate that was faster than the chosen one on the same arrivals, beyond both intervals, if any."""
+        ours = self.chosen.found
+        for rival in self.outcomes[1:-1]:
+            theirs = rival.found
+            if ours is not None and theirs is not None and theirs.verified and theirs.latency.high < ours.latency.low:
+                return rival.policy
+        return None
+
+    @property
     def yes(self) -> bool:
         """Stable, feasible and verified."""
         return self.equilibrium.stable and self.design.feasible and self.chosen.yes
 
     def answer(self) -> dict[str, Any]:
         """The body of `run --json`."""
-        return {"answer": self.yes, "why": self.choice.why, "solve": answers.solve_answer(self.equilibrium),
+        return {"answer": self.yes, "why": self.choice.why, "overtaken_by": self.overtaken_by,
+                "solve": answers.solve_answer(self.equilibrium),
                 "thresholds": answers.thresholds_answer(self.design), "verify": self.chosen.answer(),
                 "rivals": [outcome.answer() for outcome in self.outcomes[1:]]}
 
