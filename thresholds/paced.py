@@ -22,7 +22,7 @@ only where whole cohorts are wanted (lockstep batches, prefix sharing inside a c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -30,6 +30,7 @@ import numpy as np
 from fluid import Equilibrium, Replica, Workload, solve
 from fluid.region import at_most
 from fluid.workload import Floats, finite_sum
+from thresholds.design import OnReplica, batch_time
 from thresholds.policy import PacedPolicy, WaitPolicy
 from thresholds.windows import Window
 
@@ -38,23 +39,12 @@ ROUNDS = 60
 
 
 @dataclass(frozen=True)
-class PacedDesign(PacedPolicy):
+class PacedDesign(OnReplica, PacedPolicy):
     """Windows of known lengths and what they guarantee; made by `paced`.
 
     `entries` and `iterations` (empty where rho >= 1) hold one pair per type, or one for the whole mix. If feasible,
     resident KV never exceeds `kv_required` and nothing is evicted, on every path of arrivals.
     """
-
-    equilibrium: Equilibrium = field(repr=False, kw_only=True)
-
-    def __post_init__(self) -> None:
-        if self.entries:
-            super().__post_init__()
-
-    @property
-    def kv_capacity(self) -> int:
-        """C, tokens."""
-        return self.equilibrium.kv_capacity
 
     @cached_property
     def rates(self) -> Floats:
@@ -76,15 +66,10 @@ class PacedDesign(PacedPolicy):
         pairs = zip(_windows(self.equilibrium, len(self.entries)), self.entries, self.iterations, strict=True)
         return sum(window.kv_bound(n, g) for window, n, g in pairs)
 
-    @property
-    def kv_buffer(self) -> float | None:
-        """kv_required - kv_base: what the phases of the windows can add."""
-        return None if self.kv_required is None or self.kv_base is None else self.kv_required - self.kv_base
-
     @cached_property
     def iteration_time(self) -> float | None:
         """Delta(N/g), seconds: an iteration of always full windows."""
-        return _time(self.equilibrium, self.rates) if self.entries else None
+        return batch_time(self.equilibrium, self.rates) if self.entries else None
 
     @property
     def balanced(self) -> bool:
@@ -194,7 +179,7 @@ def _designed(equilibrium: Equilibrium, widening: float, gate: bool) -> PacedDes
         design = PacedDesign(tuple(n for n, _ in pairs), tuple(g for _, g in pairs), gate, equilibrium=equilibrium)
         if design.balanced:
             return design
-        target = np.maximum(target, equilibrium.workload.rates * _time(equilibrium, design.rates))
+        target = np.maximum(target, equilibrium.workload.rates * batch_time(equilibrium, design.rates))
     return design if design is not None else PacedDesign((), (), gate, equilibrium=equilibrium)
 
 
@@ -204,14 +189,8 @@ def _windows(equilibrium: Equilibrium, lanes: int) -> Sequence[Window]:
     return [Window.of_type(equilibrium.profile, j) for j in range(lanes)]
 
 
-def _time(equilibrium: Equilibrium, entries: Floats) -> float:
-    """Delta(x) of x_j entries of type j per iteration."""
-    iteration_time = equilibrium.replica.iteration_time
-    return float(np.max(iteration_time.overheads + equilibrium.profile.time_work(iteration_time) @ entries))
-
-
 def _carries(equilibrium: Equilibrium, entries: Floats) -> bool:
-    needed = equilibrium.workload.rates * _time(equilibrium, entries)
+    needed = equilibrium.workload.rates * batch_time(equilibrium, entries)
     return all(at_most(need, have) for need, have in zip(needed.tolist(), entries.tolist(), strict=True))
 
 

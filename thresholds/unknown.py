@@ -20,15 +20,16 @@ from functools import cached_property
 
 import numpy as np
 
-from fluid import Equilibrium, Replica, Workload, solve
+from fluid import Replica, Workload, solve
 from fluid.region import at_most
 from fluid.workload import Floats, Ints
+from thresholds.design import OnReplica
 from thresholds.overflow import OverflowBound, overflow_problem
 from thresholds.policy import PacedPolicy
 
 
 @dataclass(frozen=True)
-class UnknownPacedDesign(PacedPolicy):
+class UnknownPacedDesign(OnReplica, PacedPolicy):
     """One window (N, g) for a mix of unknown lengths, and what it guarantees; made by `paced_unknown`.
 
     `theorem` and `tight` are the two bounds on this window; the tight one decides `overflow_probability` (of KV > C
@@ -36,18 +37,8 @@ class UnknownPacedDesign(PacedPolicy):
     the cache there is no window: `entries` and `iterations` are empty, the numbers None.
     """
 
-    equilibrium: Equilibrium = field(kw_only=True, repr=False)
     theorem: OverflowBound | None = field(kw_only=True, default=None)
     tight: OverflowBound | None = field(kw_only=True, default=None)
-
-    def __post_init__(self) -> None:
-        if self.entries:
-            super().__post_init__()
-
-    @property
-    def kv_capacity(self) -> int:
-        """C, tokens."""
-        return self.equilibrium.kv_capacity
 
     @property
     def kv_base(self) -> float | None:
@@ -58,11 +49,6 @@ class UnknownPacedDesign(PacedPolicy):
     def kv_required(self) -> float | None:
         """The tokens that suffice with probability at least 1 - delta."""
         return self.tight.kv_required if self.tight else None
-
-    @property
-    def kv_buffer(self) -> float | None:
-        """The safety buffer, kv_required - kv_base, tokens."""
-        return None if self.kv_required is None or self.kv_base is None else self.kv_required - self.kv_base
 
     @property
     def overflow_probability(self) -> float | None:

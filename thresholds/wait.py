@@ -35,7 +35,7 @@ They can lie well below n0: real batches hold only the types that are eligible. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -44,13 +44,14 @@ from numba import njit
 from fluid import Equilibrium, Replica, Workload, solve
 from fluid.region import TOLERANCE, at_most
 from fluid.workload import Floats, finite_sum
+from thresholds.design import OnReplica, batch_time
 from thresholds.policy import WaitPolicy
 
 MOST_PROMPTS = 2**52
 
 
 @dataclass(frozen=True)
-class WaitDesign(WaitPolicy):
+class WaitDesign(OnReplica, WaitPolicy):
     """The least integer WAIT thresholds of a workload on a replica, and what they guarantee; made by `wait`.
 
     `thresholds` n0 (empty where rho >= 1: there are none, or none below 2^52) satisfy load balance: if M^pi <= C the
@@ -58,20 +59,9 @@ class WaitDesign(WaitPolicy):
     `stable_thresholds` floor(n*) + 1 are the least that are stable: the queues stay bounded, no more is promised.
     """
 
-    equilibrium: Equilibrium = field(repr=False)
-
-    def __post_init__(self) -> None:
-        if self.thresholds:
-            super().__post_init__()
-
     @property
     def _counts(self) -> Floats:
         return np.array(self.thresholds, dtype=np.float64)
-
-    @property
-    def kv_capacity(self) -> int:
-        """C, tokens."""
-        return self.equilibrium.kv_capacity
 
     @cached_property
     def kv_required(self) -> int | None:
@@ -84,11 +74,6 @@ class WaitDesign(WaitPolicy):
         return self.kv_required
 
     @property
-    def kv_buffer(self) -> int:
-        """0 tokens."""
-        return 0
-
-    @property
     def overflow_probability(self) -> float | None:
         """0 where feasible: the bound holds on every path."""
         return 0.0 if self.feasible else None
@@ -96,7 +81,7 @@ class WaitDesign(WaitPolicy):
     @cached_property
     def iteration_time(self) -> float | None:
         """Delta(n), seconds: an iteration that serves every type."""
-        return _Balance.of(self.equilibrium).time(self._counts) if self.thresholds else None
+        return batch_time(self.equilibrium, self._counts) if self.thresholds else None
 
     @cached_property
     def slack(self) -> Floats | None:
@@ -156,7 +141,7 @@ def wait(workload: Workload, replica: Replica) -> WaitDesign:
     (1, 1)
     """
     equilibrium = solve(workload, replica)
-    return WaitDesign(least_balanced(equilibrium), equilibrium)
+    return WaitDesign(least_balanced(equilibrium), equilibrium=equilibrium)
 
 
 def least_balanced(equilibrium: Equilibrium) -> tuple[int, ...]:
@@ -190,10 +175,6 @@ class _Balance:
         iteration_time = equilibrium.replica.iteration_time
         return cls(equilibrium.workload.rates * scale, iteration_time.overheads,
                    equilibrium.profile.time_work(iteration_time))
-
-    def time(self, counts: Floats) -> float:
-        """Delta(n)."""
-        return float(np.max(self.overheads + self.time_work @ counts))
 
     def least(self, start: Floats, work: Floats | None = None, capacity: float = np.inf) -> Floats:
         """Climb from a lower bound of n0 to n0, or to any lower bound of it whose memory k . w exceeds `capacity`."""
@@ -262,5 +243,4 @@ def _largest_scale(equilibrium: Equilibrium) -> float:
 
 
 def _serves_up_to(equilibrium: Equilibrium, counts: Floats) -> float:
-    balance = _Balance.of(equilibrium)
-    return float(np.min(counts / balance.rates) / balance.time(counts))
+    return float(np.min(counts / equilibrium.workload.rates) / batch_time(equilibrium, counts))

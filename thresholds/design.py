@@ -1,0 +1,47 @@
+"""What every design has in common: a policy made for a workload on a replica, and the memory it asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fluid import Equilibrium
+from fluid.workload import Floats
+
+
+@dataclass(frozen=True)
+class OnReplica:
+    """Mixed into a policy: the `equilibrium` it was designed at; `kv_base` and `kv_required` come from the design.
+
+    Where no thresholds exist the policy's numbers are empty, and the rules that ask for at least one do not apply.
+    """
+
+    equilibrium: Equilibrium = field(repr=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if _numbers(self):
+            super().__post_init__()  # type: ignore[misc]
+
+    @property
+    def kv_capacity(self) -> int:
+        """C, tokens."""
+        return self.equilibrium.kv_capacity
+
+    @property
+    def kv_buffer(self) -> float | None:
+        """kv_required - kv_base: the tokens kept for what chance, or the phases of windows, can add."""
+        base, required = getattr(self, "kv_base", None), getattr(self, "kv_required", None)
+        return None if base is None or required is None else required - base
+
+
+def batch_time(equilibrium: Equilibrium, entries: Floats) -> float:
+    """Return Delta(x) = max_i (a_i + sum_j x_j c_ij), seconds, of x_j prompts of type j in every stage; shape (J,)."""
+    iteration_time = equilibrium.replica.iteration_time
+    return float(np.max(iteration_time.overheads + equilibrium.profile.time_work(iteration_time) @ entries))
+
+
+def _numbers(policy: Any) -> tuple[int, ...]:
+    found: tuple[int, ...] = policy.entries if hasattr(policy, "entries") else policy.thresholds
+    return found
