@@ -1,10 +1,11 @@
 """Memory that nested WAIT needs by number of segments, for three ways to choose the boundaries.
 
-    python benchmarks/nested_segments.py [--rate 60] [--scale 1] [--most 32] [--distribution lognormal]
+    python benchmarks/nested_segments.py [--load 0.6] [--scale 1] [--most 32] [--distribution lognormal]
 
 Prompts of 58 tokens, output lengths from 1 to 500, C = 137,000 tokens, d0 = 10.6 ms, d1 = 0.4013 us (Llama-2-7B on an
 A100-80GB), overflow probability 1e-3 over one hour. `--scale z` is a replica with z times the memory, its bandwidth and
-its traffic: C z, d1/z, rate z; M*/C stays as it is and thresholds grow by z.
+its traffic: C z, d1/z, rate z; M*/C stays as it is and thresholds grow by z. `--load` is the rate as a share of the
+largest that fits (M* = C).
 
 Columns: real thresholds with equal widths, quantile cuts, and optimised boundaries (KV tokens, and percent above the
 last); the best whole thresholds found, and their n_1. "-": the drift conditions cannot be met.
@@ -72,17 +73,17 @@ def row(lengths: Lengths, search: Cuts, number: int) -> tuple[str, float | None,
     return text, best, whole.required if whole else None
 
 
-def table(name: str, rate: float, scale: float, numbers: list[int]) -> None:
+def table(name: str, load: float, scale: float, numbers: list[int]) -> None:
     """Print the table of one distribution."""
     weights = DISTRIBUTIONS[name]()
-    workload = Workload.from_arrays(np.full(LONGEST, PROMPT), OUTPUTS, rate * scale * weights / weights.sum())
+    mix = Workload.from_arrays(np.full(LONGEST, PROMPT), OUTPUTS, weights)
     replica = Replica(round(137_000 * scale), IterationTime(0.0106, 4.013e-7 / scale))
+    workload = mix.scaled(load * solve(mix, replica).max_rate_scale)
     fluid = solve(workload, replica)
     lengths = Lengths.of(workload, replica, 3600.0, 1e-3)
     search = Cuts(lengths)
-    print(f"\n{name}: mean output {weights @ OUTPUTS / weights.sum():.0f} tokens, {workload.rate:g} requests/s, "
-          f"C = {replica.kv_capacity:,}, M* = {fluid.kv_required or float('inf'):,.0f}, "
-          f"{fluid.max_rate_scale:.3g} times these rates at the edge")
+    print(f"\n{name}: mean output {weights @ OUTPUTS / weights.sum():.0f} tokens, {workload.rate:.4g} requests/s, "
+          f"C = {replica.kv_capacity:,}, M* = {fluid.kv_required:,.0f}")
     print(f"{'L':>4} {'equal widths':>22} {'quantiles':>22} {'optimised':>13} {'whole':>13} {'n_1':>6}")
     real, whole = {}, {}
     for number in numbers:
@@ -91,20 +92,20 @@ def table(name: str, rate: float, scale: float, numbers: list[int]) -> None:
         print(text)
     for label, found in (("real", real), ("whole", whole)):
         known = {number: memory for number, memory in found.items() if memory}
-        if known and fluid.kv_required:
+        if known and fluid.kv_required is not None:
             best = min(known, key=known.__getitem__)
             print(f"{label} thresholds: least L that drifts {min(known)}, best L {best}, "
                   f"{known[best] / fluid.kv_required:.2f} M*, {known[best] / replica.kv_capacity:.2f} C")
 
 
-def main(rate: Annotated[float, typer.Option(help="requests/s, before scaling")] = 60.0,
+def main(load: Annotated[float, typer.Option(help="rate, as a share of the largest that fits")] = 0.6,
          scale: Annotated[float, typer.Option(help="replica and traffic, times this")] = 1.0,
          most: Annotated[int, typer.Option(help="largest number of segments, at most 64")] = 32,
-         distribution: Annotated[list[str] | None, typer.Option(help="lognormal, geometric or uniform")] = None) -> None:
+         distribution: Annotated[list[str] | None, typer.Option(help="one of the three")] = None) -> None:
     """Print the memory nested WAIT needs by number of segments."""
     numbers = [n for n in (*range(1, 13), 14, 16, 20, 24, 32, 48, 64) if n <= most]
     for name in distribution or DISTRIBUTIONS:
-        table(name, rate, scale, numbers)
+        table(name, load, scale, numbers)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,297 @@
+r"""Nested WAIT: thresholds for output lengths that nobody sees, and the memory they need.
+
+A design consists of boundaries r_1 < ... < r_L and whole thresholds n_1 > ... > n_L that meet the drift conditions of
+`thresholds.segments` and need least KV cache,
+
+    required = sum_k n_k a_k + sum_{k>=2} buffer_k,
+
+found in three steps: real thresholds by convex optimisation and whole ones by an exact search, both for given
+boundaries (`thresholds.chain`), and the boundaries by shortest paths (`thresholds.cuts`). If required <= C no iteration
+overflows the cache over the horizon T, with probability at least 1 - delta [A, Theorem 2].
+
+**How many segments.** Few segments hold KV for prompts long gone; many have many buffers: the memory is U-shaped in L.
+Without a number given, L grows from the least that drifts until the memory has risen PATIENCE times in a row.
+
+**How much memory.** At its best about 1.6 to 3 times the fluid M* where n_1 is large. Whole thresholds fall from
+segment to segment by at least 1, so n_k >= L - k + 1: where fluid inventories are below a few prompts per stage, as on
+most single GPUs, the least memory is many times M*. Paced WAIT (section 4), whose thresholds may be fractions, then
+fits where nested WAIT does not.
+
+**Rates.** What a design needs does not depend on the rates, only drift does: it serves up to n_1/(Lambda Delta(n))
+times them. Source: model.md section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from fluid import Equilibrium, Replica, Workload, solve
+from fluid.errors import InputError, real, whole
+from fluid.region import at_most
+from fluid.workload import Floats, Ints
+from thresholds.cuts import Cuts, Design, best_chain
+from thresholds.policy import NestedWaitPolicy
+from thresholds.segments import Lengths, Segments, equal_widths, explicit, quantiles
+
+MOST_SEGMENTS, PATIENCE = 64, 3
+RULES: dict[str, Callable[[Lengths, int], Ints]] = {"equal": equal_widths, "quantile": quantiles}
+OPTIMISED = "optimised"
+Progress = Callable[[int, int], None]
+Boundaries = str | Iterable[int] | None
+
+
+class Segment(NamedTuple):
+    """One segment: its first and last stage (0: the prefill), threshold n_k, p_k, theta_k, and its buffer in tokens.
+
+    The first has no queue of residents before it: every prompt enters it (p = 1), theta is None and the buffer 0.
+    """
+
+    start: int
+    end: int
+    threshold: int
+    continuation: float
+    theta: float | None
+    buffer_tokens: float
+
+
+@dataclass(frozen=True)
+class NestedDesign(NestedWaitPolicy):
+    """Nested WAIT for a workload on a replica, and the memory it needs; made by `nested`.
+
+    `boundaries` and `thresholds` are empty where none that were found drift. `overflow_probability` is the delta that
+    the design keeps over `horizon` seconds if it is feasible.
+    """
+
+    equilibrium: Equilibrium = field(repr=False)
+    horizon: float
+    overflow_probability: float
+    rule: str | tuple[int, ...] = field(default=OPTIMISED, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.thresholds:
+            super().__post_init__()
+
+    @property
+    def kv_capacity(self) -> int:
+        """C, tokens."""
+        return self.equilibrium.kv_capacity
+
+    @cached_property
+    def kv_base(self) -> int | None:
+        """sum_k n_k a_k, tokens: every stage full."""
+        return int(self._counts @ self._segments.kv) if self.thresholds else None
+
+    @cached_property
+    def kv_buffer(self) -> float | None:
+        """sum_k buffer_k, tokens: kept for the prompts that wait at boundaries."""
+        return float(self._segments.buffers(self._counts).sum()) if self.thresholds else None
+
+    @property
+    def kv_required(self) -> float | None:
+        """Base and buffers, tokens."""
+        return None if self.kv_base is None or self.kv_buffer is None else self.kv_base + self.kv_buffer
+
+    @cached_property
+    def iteration_time(self) -> float | None:
+        """Delta(n), seconds: an iteration that serves every segment."""
+        return self._segments.iteration_time(self._counts) if self.thresholds else None
+
+    @property
+    def feasible(self) -> bool:
+        """Whether thresholds that drift were found and fit C."""
+        if self.kv_required is None or self.equilibrium.limit in ("time", "length"):
+            return False
+        return at_most(self.kv_required, self.kv_capacity)
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments, in order."""
+        if not self.thresholds:
+            return ()
+        buffers = self._segments.buffers(self._counts).tolist()
+        exponents = [None, *(self._segments.allowance / self._tails).tolist()]
+        first = 0 if self._segments.lengths.prefill_stages else 1
+        starts = [first, *(r + 1 for r in self.boundaries[:-1])]
+        return tuple(map(Segment, starts, self.boundaries, self.thresholds, self._segments.continuation.tolist(),
+                         exponents, buffers))
+
+    @cached_property
+    def max_rate_scale(self) -> float:
+        """A factor on all rates up to which designs made anew fit C, within 1% of the largest found; 0 if none."""
+        return _largest_scale(self)
+
+    @property
+    def reason(self) -> str:
+        """One sentence: what is guaranteed, or how much memory the best thresholds need, and what to do instead."""
+        if self.equilibrium.limit in ("time", "length"):
+            return self.equilibrium.reason
+        instead = 'paced WAIT (policy "paced"), whose thresholds may be fractions of a prompt per stage, needs less'
+        if self.kv_required is None:
+            return f"infeasible: no whole thresholds keep up with the arrivals in these segments; {instead}"
+        need = (f"{self.kv_required:,.0f} KV tokens ({self.kv_base:,} and {self.kv_buffer:,.0f} of buffers, "
+                f"{len(self.thresholds)} segments)")
+        if not self.feasible:
+            return f"infeasible: the best whole thresholds need {need}, the replica has {self.kv_capacity:,}; {instead}"
+        return (f"feasible: needs {need} of {self.kv_capacity:,}; overflows within {self.horizon:g} s with probability "
+                f"at most {self.overflow_probability:g}; the fluid model needs {self.equilibrium.kv_required:,.0f}")
+
+    @cached_property
+    def _segments(self) -> Segments:
+        lengths = Lengths.of(self.equilibrium.workload, self.equilibrium.replica, self.horizon,
+                             self.overflow_probability)
+        return Segments(lengths, np.array(self.boundaries))
+
+    @property
+    def _counts(self) -> Floats:
+        return np.array(self.thresholds, dtype=np.float64)
+
+    @property
+    def _tails(self) -> Floats:
+        return self._segments.tails(self._counts[1:] / self._counts[:-1], self._segments.continuation[1:])
+
+
+def nested(workload: Workload, replica: Replica, *, horizon: float = 3600.0, overflow_probability: float = 1e-3,
+           segments: int | None = None, boundaries: Boundaries = None,
+           progress: Progress | None = None) -> NestedDesign:
+    """Return the nested WAIT design that needs least KV: base and buffers, over boundaries and whole thresholds.
+
+    `horizon` T (s) and `overflow_probability` delta say what is guaranteed. `segments` L is at most 64 (None: the best
+    is looked for; fewer are used where prompts end at fewer stages); `boundaries` "optimised" (the default), "equal"
+    widths, "quantile", or whole numbers r_1 < ... < r_L = largest number of decode stages. `progress` is called with
+    (segment numbers tried, all). Infeasible is an answer (`feasible`, `reason`); InputError for unusable arguments,
+    and for chunked prefill where prompts take different numbers of prefill stages. Source: model.md section 5.
+
+    >>> from fluid import IterationTime, PromptType
+    >>> mix = Workload([PromptType(50, 20, 1.0), PromptType(50, 100, 1.0)])
+    >>> design = nested(mix, Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.013e-7)))
+    >>> design.boundaries, design.feasible
+    ((100,), True)
+    """
+    horizon = real("horizon", horizon, "nested", unit="seconds")
+    chance = real("overflow_probability", overflow_probability, "nested")
+    if chance >= 1:
+        raise InputError("overflow_probability", "below 1", overflow_probability, "nested")
+    if segments is not None:
+        segments = whole("segments", segments, "nested", unit="segments", most=MOST_SEGMENTS)
+    equilibrium, lengths = solve(workload, replica), Lengths.of(workload, replica, horizon, chance)
+    rule = _rule(lengths, segments, boundaries)
+    searched = equilibrium.limit not in ("time", "length")
+    found = _best(lengths, segments, rule, progress) if searched else None
+    cuts, counts = (found.segments.boundaries, found.counts) if found else ((), ())
+    return NestedDesign(tuple(map(int, cuts)), tuple(map(int, counts)), equilibrium, horizon, chance, rule)
+
+
+def _rule(lengths: Lengths, segments: int | None, boundaries: Boundaries) -> str | tuple[int, ...]:
+    if boundaries is None:
+        return OPTIMISED
+    if isinstance(boundaries, str):
+        if boundaries not in (*RULES, OPTIMISED):
+            raise InputError("boundaries", '"equal", "quantile", "optimised" or whole numbers of stages', boundaries,
+                             "nested")
+        return boundaries
+    cuts = explicit(lengths, boundaries)
+    if segments not in (None, len(cuts)):
+        raise InputError("segments", f"{len(cuts)}, the number of boundaries", segments, "nested")
+    return cuts
+
+
+def _best(lengths: Lengths, segments: int | None, rule: str | tuple[int, ...],
+          progress: Progress | None = None) -> Design | None:
+    """The design of least memory by this rule, with this number of segments or the best."""
+    if not isinstance(rule, str):
+        return best_chain(Segments(lengths, np.array(rule)))
+    most = min(MOST_SEGMENTS, lengths.ends.size)
+    scan = _Scan(lengths, rule, most, progress)
+    best = scan.over_all() if segments is None else scan.at(min(segments, most))
+    if best is not None and rule == OPTIMISED:
+        best = scan.search.moved(best)
+    if progress:
+        progress(most, most)
+    return best
+
+
+@dataclass(frozen=True, eq=False)
+class _Scan:
+    """The designs of one problem by number of segments, up to `most`."""
+
+    lengths: Lengths
+    rule: str
+    most: int
+    progress: Progress | None = None
+    tried: dict[int, Design | None] = field(default_factory=dict)
+
+    @cached_property
+    def search(self) -> Cuts:
+        """The search for cuts; it keeps its grid."""
+        return Cuts(self.lengths)
+
+    @property
+    def best(self) -> Design | None:
+        """The best design so far."""
+        found = [design for design in self.tried.values() if design is not None]
+        return min(found, key=lambda design: design.required, default=None)
+
+    def at(self, number: int, known: float = np.inf, enough: float = 0.0) -> Design | None:
+        """The design with this number of segments."""
+        if number not in self.tried and self.rule == OPTIMISED:
+            self.tried[number] = self.search.best(number, known, enough)
+        elif number not in self.tried:
+            self.tried[number] = best_chain(Segments(self.lengths, RULES[self.rule](self.lengths, number)))
+        if self.progress:
+            self.progress(min(len(self.tried), self.most), self.most)
+        return self.tried[number]
+
+    def over_all(self, enough: float = 0.0) -> Design | None:
+        """Try more and more segments until the memory has risen PATIENCE times, then those beside the best.
+
+        Stops at a design that needs no more than `enough`, if that is above 0.
+        """
+        risen, number = 0, 1
+        while number <= self.most and risen < PATIENCE:
+            known = self.best
+            if known is not None and known.required <= enough:
+                return known
+            self.at(number, max(known.required if known else np.inf, enough), enough)
+            risen = 0 if known is None or self.best is not known else risen + 1
+            number += max(1, number // 4)
+        best = self.best
+        while best is not None and best.required > enough:
+            number = next(n for n, design in self.tried.items() if design is best)
+            for other in (max(number - 1, 1), min(number + 1, self.most)):
+                self.at(other, best.required, enough)
+            if self.best is best:
+                break
+            best = self.best
+        return best
+
+
+def _largest_scale(design: NestedDesign) -> float:
+    """Bisect the factor on all rates; a design that fits serves more than the factor it was made for.
+
+    As the rates fall to 0 the least memory is that of one segment with threshold 1 (unless the boundaries are given).
+    """
+    low, high = _served(design, 1e-9), design.equilibrium.max_rate_scale
+    while 0.0 < low < 0.99 * high:
+        middle = 0.5 * (low + high)
+        served = _served(design, middle)
+        low, high = (served, high) if served > 0.0 else (low, middle)
+    return low
+
+
+def _served(design: NestedDesign, factor: float) -> float:
+    """The factor up to which a design made for `factor` keeps up; 0 if it does not fit."""
+    workload, replica, capacity = design.equilibrium.workload, design.equilibrium.replica, design.kv_capacity
+    lengths = Lengths.of(workload.scaled(factor), replica, design.horizon, design.overflow_probability)
+    if isinstance(design.rule, str):
+        found = _Scan(lengths, design.rule, min(MOST_SEGMENTS, lengths.ends.size)).over_all(capacity)
+    else:
+        found = _best(lengths, None, design.rule)
+    if found is None or not at_most(found.required, capacity):
+        return 0.0
+    counts = found.counts.astype(np.float64)
+    return float(counts[0] / (workload.rate * found.segments.iteration_time(counts))) * (1 - 2e-9)
