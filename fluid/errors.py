@@ -53,7 +53,7 @@ def real(field: str, value: Any, where: str = "", *, unit: str = "", zero: bool 
 def whole(field: str, value: Any, where: str = "", *, unit: str, least: int = 1, most: int = 2**53) -> int:
     """Return `value` as an int in [least, most]; a float is taken only if it is a whole number."""
     requirement = f"a whole number of {unit} from {least} to {most}"
-    number = _number(field, requirement, value, where)
+    number = value if type(value) is int else _number(field, requirement, value, where)
     if not least <= number <= most or number != math.floor(number):
         raise InputError(field, requirement, value, where)
     return int(number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import sys
 from collections.abc import Sequence
 
@@ -25,18 +25,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def status(arguments: list[str]) -> int:
     """Run the command and return its exit status."""
+    if sys.stdout is None:
+        sys.stdout = io.StringIO()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without the plus-minus sign still gets its report
     try:
         code = get_command(app).main(args=arguments, prog_name="fluidwait", standalone_mode=False)
         sys.stdout.flush()
         return int(code or 0)
+    except SystemExit:  # the printer of --help, when the reader of our output left
+        return 0
     except FluidwaitError as error:
         return _refuse(str(error))
     except USAGE_ERROR as error:
         return _refuse(getattr(error, "format_message", error.__str__)())
     except OSError as error:
-        if isinstance(error, BrokenPipeError):  # the reader of our output left; nobody is there to be told
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         return _refuse(f"{error.filename or 'file'}: {error.strerror or error}")
     except (KeyboardInterrupt, typer.Abort):
         print("fluidwait: interrupted", file=sys.stderr)

@@ -79,10 +79,11 @@ def _wait_types(design: WaitDesign) -> list[dict[str, Any]]:
 
 
 def _paced_types(design: PacedDesign | UnknownPacedDesign) -> list[dict[str, Any]]:
-    names = design.equilibrium.workload.names if len(design.entries) > 1 else ("all",)
-    if len(design.equilibrium.workload) == 1:
-        names = design.equilibrium.workload.names
-    rows = zip(names, design.entries, design.iterations, strict=False)
+    names = design.equilibrium.workload.names
+    if len(design.entries) == 1 < len(names):
+        names = ("all",)
+    nothing = [None] * len(names)
+    rows = zip(names, design.entries or nothing, design.iterations or nothing, strict=True)
     return [{"name": name, "entries": entries, "iterations": iterations, "gate": design.gate}
             for name, entries, iterations in rows]
 

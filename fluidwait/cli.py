@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,11 +14,10 @@ from fluid import FluidwaitError, solve
 from fluid.errors import one_of, shown
 from fluidwait import __version__, answers, report
 from fluidwait.deployment import Deployment, embedded, embedded_text, load
-from fluidwait.explain import exists
 from fluidwait.study import Comparison, Plan, choose, compare, examine_design, examine_greedy
 from thresholds import write_policy
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
+app = typer.Typer(add_completion=False, rich_markup_mode="rich",
                   help="How much traffic can this GPU carry, and how do I admit it?")
 
 POLICIES = ("auto", "wait", "paced", "nested", "greedy")
@@ -36,6 +38,12 @@ def _whole(text: str) -> int:
         raise typer.BadParameter(f"must be a whole number (got {shown(text)})") from None
 
 
+def _folder(text: str) -> Path:
+    if not text:
+        raise typer.BadParameter("must be the name of a folder (got '')")
+    return Path(text)
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"fluidwait {__version__}")
@@ -51,8 +59,8 @@ Horizon = Annotated[float | None, typer.Option(parser=_number, metavar="SECONDS"
                                                help="Time to simulate; by default target.horizon.")]
 Replications = Annotated[int, typer.Option(parser=_whole, metavar="NUMBER", help="Independent simulations.")]
 Seed = Annotated[int, typer.Option(parser=_whole, metavar="NUMBER", help="Seed of the random streams.")]
-Out = Annotated[Path | None, typer.Option(help="Folder for the figures, the policy and the report.",
-                                          show_default=False)]
+Out = Annotated[Path | None, typer.Option(parser=_folder, metavar="FOLDER", show_default=False,
+                                          help="Where to put the figures, the policy and the report.")]
 
 
 @app.callback()
@@ -93,6 +101,7 @@ def thresholds_command(file: File = None,
     """Derive admission thresholds, say what they guarantee and how to install them."""
     _known(policy, POLICIES[:-1])
     deployment = _deployment(file)
+    _visible(policy, deployment)
     choice = choose(deployment, policy)
     answer = {**answers.provenance("thresholds", deployment), "why": choice.why,
               **answers.thresholds_answer(choice.design)}
@@ -108,6 +117,7 @@ def verify_command(file: File = None,
     """Simulate a policy and hold the predictions of the fluid model against it."""
     _known(policy, POLICIES)
     deployment = _deployment(file)
+    _visible(policy, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed)
     if policy == "greedy":
         outcome = examine_greedy(deployment, plan)
@@ -149,6 +159,11 @@ def _known(policy: str, known: tuple[str, ...]) -> None:
     one_of("--policy", policy, known)
 
 
+def _visible(policy: str, deployment: Deployment) -> None:
+    if policy == "wait" and deployment.lengths == "unknown":
+        raise FluidwaitError(f'{deployment.source}: workload.lengths must be "known" for --policy wait (got "unknown")')
+
+
 def _deployment(file: Path | None) -> Deployment:
     return embedded() if file is None else load(file)
 
@@ -157,16 +172,20 @@ def _write(folder: Path, found: Comparison, answer: dict[str, Any]) -> None:
     from fluidwait import figures  # matplotlib takes a second to load
 
     (folder / "report.json").write_text(answers.to_text(answer) + "\n", encoding="utf-8")
-    if exists(found.design):
+    if found.design.exists:
         write_policy(found.design, folder / "policy.json")
     figures.draw(found, folder)
 
 
-def _print(answer: dict[str, Any], json: bool, show: Any) -> None:
-    if json:
-        typer.echo(answers.to_text(answer))
-    else:
-        show()
+def _print(answer: dict[str, Any], json: bool, show: Callable[[], None]) -> None:
+    try:
+        if json:
+            typer.echo(answers.to_text(answer))
+        else:
+            show()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader left; the exit status still tells the answer
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(yes: bool) -> None:

@@ -35,11 +35,6 @@ def predicted(design: Design) -> Prediction | None:
     return None
 
 
-def exists(design: Design) -> bool:
-    """Whether there are thresholds at all, feasible or not."""
-    return bool(design.entries if isinstance(design, PacedPolicy) else design.thresholds)
-
-
 def memory(design: Design) -> str:
     """One sentence: base, buffer and what they guarantee."""
     if design.kv_required is None or design.kv_base is None:

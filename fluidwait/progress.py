@@ -15,13 +15,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class _CompileNote(event.Listener):
     """Says once that the simulator is being compiled; compiled code is kept on disk, so later runs say nothing."""
 
+    lock, said = threading.Lock(), False
+
     def __init__(self, console: Console) -> None:
-        self.console, self.said, self.lock = console, False, threading.Lock()
+        self.console = console
 
     def on_start(self, event: Any) -> None:
         with self.lock:
-            if not self.said:
-                self.said = True
+            if not _CompileNote.said:
+                _CompileNote.said = True
                 self.console.print("compiling the simulator, once on this machine (some ten seconds) ...")
 
     def on_end(self, event: Any) -> None:

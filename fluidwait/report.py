@@ -12,7 +12,7 @@ from rich.table import Table
 
 from fluid import Equilibrium
 from fluidwait.deployment import Deployment
-from fluidwait.explain import exists, growth, memory, predicted
+from fluidwait.explain import growth, memory, predicted
 from fluidwait.install import advice
 from fluidwait.study import Comparison, Outcome
 from thresholds import Choice, Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign
@@ -21,7 +21,16 @@ from verification.estimators import LEVEL
 from verification.verdict import STABLE
 
 MOST_ROWS = 20
-console = Console(highlight=False)
+
+
+class _Paper(Console):
+    """A console that leaves a closed pipe to the command, instead of exiting with a status of its own."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+console = _Paper(highlight=False)
 
 
 def show_run(deployment: Deployment, found: Comparison, out: Path | None) -> None:
@@ -58,7 +67,7 @@ def show_design(choice: Choice, install: bool = False) -> None:
     design = choice.design
     _title("Thresholds", choice.why)
     _say(design.feasible, design.reason)
-    if not exists(design):
+    if not design.exists:
         return
     console.print(escape(memory(design)))
     delay = predicted(design)

@@ -9,7 +9,7 @@ from fluid import Equilibrium, solve
 from fluid.errors import real, whole
 from fluidwait import answers
 from fluidwait.deployment import Deployment
-from fluidwait.explain import exists, name_of
+from fluidwait.explain import name_of
 from fluidwait.progress import working
 from thresholds import Choice, Design, auto, nested, paced, wait
 from verification import Greedy, Verification, verify
@@ -31,7 +31,7 @@ class Plan:
         """The plan of a command, its numbers checked; raises InputError naming the flag."""
         return cls(real("--horizon", deployment.horizon if horizon is None else horizon, unit="seconds"),
                    whole("--replications", replications, unit="replications", most=1_000_000),
-                   whole("--seed", seed, unit="seeds", least=0))
+                   whole("--seed", seed, unit="seeds", least=0, most=2**128))
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,7 @@ def compare(deployment: Deployment, plan: Plan) -> Comparison:
 
 def examine_design(deployment: Deployment, design: Design, plan: Plan) -> Outcome:
     """Simulate a design; where it has no thresholds there is nothing to simulate."""
-    return _examine(deployment, design if exists(design) else None, name_of(design), design.equilibrium, plan)
+    return _examine(deployment, design if design.exists else None, name_of(design), design.equilibrium, plan)
 
 
 def examine_greedy(deployment: Deployment, plan: Plan) -> Outcome:

@@ -14,7 +14,7 @@ from fluid import Equilibrium, IterationTime, PromptType, Replica, Workload, sol
 from fluid.errors import InputError
 from thresholds import WaitPolicy, wait
 from verification import Greedy, Verification, measures, replicate, verify
-from verification.verify import _Study
+from verification.checks import Study
 
 CHAT = Replica(137_000, IterationTime(0.0106, 4.013e-7))  # Llama-2-7B on an A100
 ONE = Workload([PromptType(100, 10, 20.0)])
@@ -112,10 +112,10 @@ def test_intervals_are_those_of_the_replications() -> None:
     assert (found.replications, found.horizon, found.seed) == (8, 60.0, 1)
 
 
-def study(equilibrium: Equilibrium, policy: WaitPolicy, made_with: WaitPolicy) -> _Study:
+def study(equilibrium: Equilibrium, policy: WaitPolicy, made_with: WaitPolicy) -> Study:
     """What `verify` holds a prediction against, the prediction exchanged."""
     runs = replicate(made_with, ONE, CHAT, horizon=200.0, replications=8, seed=1)
-    return _Study(equilibrium, policy, runs, [measures.window_after(run, 0.2) for run in runs])
+    return Study(equilibrium, policy, runs, [measures.window_after(run, 0.2) for run in runs])
 
 
 def test_the_study_of_right_predictions_agrees() -> None:

@@ -3,6 +3,7 @@
 from thresholds.bulk import bulk_queue_mean, heavy_traffic_mean, kingman_bound
 from thresholds.choose import Choice, Design, auto, paced
 from thresholds.delay import Prediction, TypeDelay, predict, predict_continuous
+from thresholds.design import OnReplica
 from thresholds.nested import NestedDesign, nested
 from thresholds.paced import PacedDesign, kv_bound
 from thresholds.policy import NestedWaitPolicy, PacedPolicy, ThresholdPolicy, WaitPolicy, read_policy, write_policy
@@ -15,6 +16,7 @@ __all__ = [
     "Design",
     "NestedDesign",
     "NestedWaitPolicy",
+    "OnReplica",
     "PacedDesign",
     "PacedPolicy",
     "Prediction",

@@ -62,13 +62,15 @@ def bulk_queue_mean(batch: int, arrivals: float) -> float:
     n, a = _checked(batch, arrivals)
     if a >= n:
         return math.inf
+    if a == 0:
+        return 0.0
     by_roots = _by_roots(n, a)
     return by_roots if by_roots > 1.0 else _by_spitzer(n, a)
 
 
 def _checked(batch: int, arrivals: float) -> tuple[int, float]:
     return (whole("batch", batch, unit="prompts", most=MOST_BATCH),
-            real("arrivals", arrivals, unit="prompts per service"))
+            real("arrivals", arrivals, unit="prompts per service", zero=True))
 
 
 def _by_roots(n: int, a: float) -> float:

@@ -62,8 +62,13 @@ def real_thresholds(segments: Segments) -> Floats | None:
 
 
 def _start(segments: Segments) -> Floats | None:
-    """Ln q = t ln p for the first t = 1/2, 3/4, 7/8, ... at which drift is possible."""
+    """Ln q = t ln p for the first t = 1/2, 3/4, 7/8, ... at which drift is possible; None where hardly any prompt ends.
+
+    Thresholds fall by whole prompts, so n_{k-1} > 1/(1 - p_k): a segment in which one in MOST_FIRST^2 ends is no use.
+    """
     logs = np.log(segments.continuation[1:])
+    if logs.max(initial=-1.0) > -(MOST_FIRST**-2.0):
+        return None
     for halvings in range(1, 30):
         y = (1.0 - 0.5**halvings) * logs
         if np.isfinite(_first(segments, _products(y))):
@@ -115,8 +120,8 @@ def _tails(weights: Floats) -> Floats:
 
 
 def _room(segments: Segments, y: Floats, step: Floats) -> float:
-    """The step size that keeps nine tenths of the way to ln p < y < 0, at most 1."""
-    bound = np.where(step > 0, 0.0, np.log(segments.continuation[1:]))
+    """The step size that keeps nine tenths of the way to ln p < y < 1e-8 ln p, at most 1."""
+    bound = np.where(step > 0, 1e-8, 1.0) * np.log(segments.continuation[1:])
     with np.errstate(divide="ignore", invalid="ignore"):
         reach = np.where(step == 0, np.inf, (bound - y) / step)
     return float(min(1.0, 0.9 * reach.min(initial=np.inf)))

@@ -87,5 +87,4 @@ def _faster(windows: Continuous, whole: WaitDesign) -> Choice:
 def latency(design: WaitDesign | Continuous) -> float:
     """The predicted mean latency of a design, seconds; infinite where there is none."""
     equilibrium: Equilibrium = design.equilibrium
-    exists = bool(design.thresholds if isinstance(design, WaitDesign) else design.entries)
-    return predict(design, equilibrium.workload, equilibrium.replica).latency if exists else math.inf
+    return predict(design, equilibrium.workload, equilibrium.replica).latency if design.exists else math.inf

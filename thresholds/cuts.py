@@ -28,7 +28,7 @@ from thresholds.chain import multiplier, real_thresholds, whole_thresholds
 from thresholds.paths import Edges, Layer, ShortestPaths
 from thresholds.segments import Lengths, Segments, equal_widths, quantiles
 
-FINE, COARSE, MOST_COUNT, MOST_MOVED = 96, 32, 24, 16
+FINE, COARSE, MOST_COUNT, MOST_MOVED = 96, 32, 24, 8
 _ZERO = np.zeros(1, dtype=np.int64)
 
 

@@ -21,8 +21,14 @@ class OnReplica:
     equilibrium: Equilibrium = field(repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if _numbers(self):
+        if self.exists:
             super().__post_init__()  # type: ignore[misc]
+
+    @property
+    def exists(self) -> bool:
+        """Whether there are thresholds at all, feasible or not."""
+        policy: Any = self
+        return bool(policy.entries if hasattr(policy, "entries") else policy.thresholds)
 
     @property
     def kv_capacity(self) -> int:
@@ -40,8 +46,3 @@ def batch_time(equilibrium: Equilibrium, entries: Floats) -> float:
     """Return Delta(x) = max_i (a_i + sum_j x_j c_ij), seconds, of x_j prompts of type j in every stage; shape (J,)."""
     iteration_time = equilibrium.replica.iteration_time
     return float(np.max(iteration_time.overheads + equilibrium.profile.time_work(iteration_time) @ entries))
-
-
-def _numbers(policy: Any) -> tuple[int, ...]:
-    found: tuple[int, ...] = policy.entries if hasattr(policy, "entries") else policy.thresholds
-    return found

@@ -30,11 +30,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fluid import Equilibrium, Replica, Workload, solve
+from fluid import Replica, Workload, solve
 from fluid.errors import InputError, real, whole
 from fluid.region import at_most
 from fluid.workload import Floats, Ints
 from thresholds.cuts import Cuts, Design, best_chain
+from thresholds.design import OnReplica
 from thresholds.policy import NestedWaitPolicy
 from thresholds.segments import Lengths, Segments, equal_widths, explicit, quantiles
 
@@ -60,26 +61,16 @@ class Segment(NamedTuple):
 
 
 @dataclass(frozen=True)
-class NestedDesign(NestedWaitPolicy):
+class NestedDesign(OnReplica, NestedWaitPolicy):
     """Nested WAIT for a workload on a replica, and the memory it needs; made by `nested`.
 
     `boundaries` and `thresholds` are empty where none that were found drift. `overflow_probability` is the delta that
     the design keeps over `horizon` seconds if it is feasible.
     """
 
-    equilibrium: Equilibrium = field(repr=False)
     horizon: float
     overflow_probability: float
     rule: str | tuple[int, ...] = field(default=OPTIMISED, repr=False)
-
-    def __post_init__(self) -> None:
-        if self.thresholds:
-            super().__post_init__()
-
-    @property
-    def kv_capacity(self) -> int:
-        """C, tokens."""
-        return self.equilibrium.kv_capacity
 
     @cached_property
     def kv_base(self) -> int | None:
@@ -183,7 +174,8 @@ def nested(workload: Workload, replica: Replica, *, horizon: float = 3600.0, ove
     searched = equilibrium.limit not in ("time", "length")
     found = _best(lengths, segments, rule, progress) if searched else None
     cuts, counts = (found.segments.boundaries, found.counts) if found else ((), ())
-    return NestedDesign(tuple(map(int, cuts)), tuple(map(int, counts)), equilibrium, horizon, chance, rule)
+    return NestedDesign(tuple(map(int, cuts)), tuple(map(int, counts)), horizon, chance, rule,
+                        equilibrium=equilibrium)
 
 
 def _rule(lengths: Lengths, segments: int | None, boundaries: Boundaries) -> str | tuple[int, ...]:

@@ -1,13 +1,14 @@
 """Simulation of LLM inference policies, and the statistics that verify them."""
 
 from verification.arrivals import Arrivals, poisson_arrivals
+from verification.checks import Check
 from verification.estimators import Interval, t_interval
 from verification.replicate import replicate
 from verification.rules.greedy import Greedy
 from verification.run import Run, Timeline
 from verification.simulate import simulate
 from verification.verdict import Verdict, judge
-from verification.verify import Check, Verification, verify
+from verification.verify import Verification, verify
 
 __all__ = [
     "Arrivals",

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from joblib import Parallel, delayed
 
 from fluid import Replica, Workload
-from fluid.errors import whole
+from fluid.errors import InputError, real, whole
 from verification.run import Run
 from verification.simulate import Policy, simulate
 
+MOST_KEPT = 250_000_000  # some 10 GB
 Progress = Callable[[int, int], None]
 
 
@@ -25,6 +26,11 @@ def replicate(policy: Policy, workload: Workload, replica: Replica, *, horizon: 
     `workers` is the number of threads (-1: one per core); `progress` is called with (done, all) after each.
     """
     replications = whole("replications", replications, unit="replications", most=1_000_000)
+    horizon = real("horizon", horizon, unit="seconds")
+    kept = replications * horizon * (workload.rate + 1 / float(replica.iteration_time.overheads.max()))
+    if kept > MOST_KEPT:
+        requirement = f"short enough for {MOST_KEPT:.0e} requests and iterations in all replications"
+        raise InputError("horizon", requirement, horizon, f"{replications} replications, {kept:.2g} of them")
     jobs = (delayed(simulate)(policy, workload, replica, horizon=horizon, seed=seed, replication=r, record=True)
             for r in range(replications))
     runs: Iterator[Run] = Parallel(n_jobs=workers, backend="threading", return_as="generator")(jobs)

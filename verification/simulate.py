@@ -15,7 +15,7 @@ import numpy as np
 
 from fluid import Replica, Workload, stage_profile
 from fluid.errors import InputError, real, whole
-from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
+from thresholds import NestedWaitPolicy, OnReplica, PacedPolicy, WaitPolicy
 from verification.arrivals import Arrivals, poisson_arrivals, stream
 from verification.engine import (
     BUSY,
@@ -63,7 +63,7 @@ def simulate(policy: Policy, workload: Workload, replica: Replica, *, horizon: f
         raise InputError("horizon", "given where arrivals are not, and only there", horizon, "simulate")
     if arrivals is None:
         horizon = real("horizon", horizon, "simulate", unit="seconds")
-        generator = stream(whole("seed", seed, "simulate", unit="seeds", least=0),
+        generator = stream(whole("seed", seed, "simulate", unit="seeds", least=0, most=2**128),
                            whole("replication", replication, "simulate", unit="replications", least=0))
         arrivals = poisson_arrivals(workload, horizon, generator)
     arrivals.check(workload)
@@ -80,6 +80,8 @@ def simulate(policy: Policy, workload: Workload, replica: Replica, *, horizon: f
 
 
 def _kernel(policy: Policy, problem: Problem) -> Kernel:
+    if isinstance(policy, OnReplica) and not policy.exists:
+        raise InputError("policy", "one with thresholds", policy.equilibrium.reason, "simulate")
     for policy_type, rule in RULES.items():
         if isinstance(policy, policy_type):
             return rule(policy, problem)

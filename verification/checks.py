@@ -1,0 +1,206 @@
+"""Predictions held against measurement: does the simulated system do what the mathematics says?
+
+Every prediction comes with the accuracy it claims: 0 for a theorem, more for an approximation. It agrees when it lies
+in the interval of the measurement, widened by that accuracy. The intervals of the checks hold together: with k of them
+each is taken at level 1 - 0.01/k (Bonferroni), so a correct model is called wrong in at most one of a hundred reports.
+A bound agrees when the measured interval does not lie wholly on its wrong side. Steady-state delays are claimed only
+for horizons of at least 20 of them: a shorter run, started empty, never gets there. The fluid limit is claimed only
+where the server is busy 99% of the time and the iteration time is one line (the mean of the largest of several exceeds
+the largest of the means); a type, only where some 30 of its requests are measured, and under WAIT once its stages fill.
+
+    every policy   throughput = sum_j lambda_j R_j,   KV peak <= C
+    WAIT           KV peak <= M^pi,   residents per stage = n_j over time,   latency, TTFT by `thresholds.predict`
+                   iteration time when busy = Delta(n) for one type; for several, between Delta* (work is conserved:
+                   E[tau] >= a_i + rho_i E[tau]) and Delta(n) (every type in every batch)
+    paced, greedy  iteration time when busy = Delta*,   prompts per stage of a batch = lambda_j Delta*    (fluid: 5%)
+    paced          KV peak <= the bound of the windows,   latency by `thresholds.predict`       (approximation: 15%)
+    nested         iteration time when busy >= Delta*
+    designs with a probability of overflow delta   share of runs that overflow <= delta    (binomial, Clopper-Pearson)
+
+Source: model.md sections 2, 3, 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from fluid import Equilibrium
+from thresholds import NestedWaitPolicy, PacedPolicy, Prediction, WaitPolicy, kv_bound, predict
+from verification import measures
+from verification.estimators import Interval, least_probability, t_interval
+from verification.measures import Window
+from verification.run import Run, Timeline
+from verification.simulate import Policy
+
+FAMILY_ERROR = 0.01
+ROUNDING = 1e-9
+FLUID_ACCURACY = 0.05
+LATENCY_ACCURACY, TTFT_ACCURACY = 0.15, 0.4  # of the approximations: several types, paced WAIT
+SETTLED = 20  # latencies a run must last before steady-state delays are claimed
+BATCHES = 10
+ENOUGH_REQUESTS, BUSY = 30, 0.99
+MOST_TYPES_CHECKED = 20
+
+
+@dataclass(frozen=True)
+class Check:
+    """One prediction beside its measurement; it agrees when `low` <= predicted <= `high` (None: no limit)."""
+
+    name: str
+    predicted: float
+    measured: float
+    low: float | None
+    high: float | None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the prediction lies in the interval."""
+        above = self.low is None or self.low <= self.predicted
+        return bool(above and (self.high is None or self.predicted <= self.high))
+
+
+Measure = Callable[[Run, Window], float]
+Inventory = Callable[[Run, Timeline, int, Window], float]
+Claim = Callable[[float], Check]  # of the level of its interval
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """Replications with their windows, and the checks that their policy calls for."""
+
+    equilibrium: Equilibrium
+    policy: Policy
+    runs: Sequence[Run]
+    windows: Sequence[Window]
+
+    def over_runs(self, measure: Measure, level: float = 0.95) -> Interval:
+        return t_interval([measure(run, window) for run, window in zip(self.runs, self.windows, strict=True)], level)
+
+    def interval(self, measure: Measure, level: float) -> Interval:
+        """Over replications; inside a single run, over batches of its window."""
+        if len(self.runs) > 1:
+            return self.over_runs(measure, level)
+        return t_interval([measure(self.runs[0], part) for part in self.windows[0].split(BATCHES)], level)
+
+    def checks(self) -> tuple[Check, ...]:
+        claims = [*self._everywhere(), *self._of_policy()]
+        level = 1 - FAMILY_ERROR / max(len(claims), 1)
+        return (*(claim(level) for claim in claims), *self._certain())
+
+    def _seen(self, rate: float) -> bool:
+        """Whether enough requests of that rate fall in the window for a mean to be normal."""
+        window = self.windows[0]
+        return rate * (window.last_arrival - window.start) >= ENOUGH_REQUESTS
+
+    def _fluid(self) -> bool:
+        """Whether the server is busy enough, and the iteration time simple enough, for the fluid limit."""
+        busy = min(run.busy_share for run in self.runs)
+        return busy >= BUSY and len(self.equilibrium.replica.iteration_time.pieces) == 1
+
+    def _filled(self, j: int, threshold: float) -> bool:
+        """Whether every stage of type j under WAIT has filled by the start of the window."""
+        needed = 1.5 * threshold * float(self.equilibrium.profile.stages[j])
+        return float(self.equilibrium.workload.rates[j]) * self.windows[0].start >= needed
+
+    def _everywhere(self) -> Iterator[Claim]:
+        if self._seen(self.equilibrium.workload.rate):
+            yield partial(self._equal, "throughput", self.equilibrium.throughput, measures.throughput, 0.0)
+
+    def _of_policy(self) -> Iterator[Claim]:
+        if self.equilibrium.iteration_time is None or self.equilibrium.inventory is None:
+            return
+        shortest = self.equilibrium.iteration_time
+        if isinstance(self.policy, WaitPolicy):
+            yield from self._of_wait(self.policy, shortest)
+        elif isinstance(self.policy, NestedWaitPolicy):
+            yield partial(self._at_least, "iteration_time at least", shortest, busy_iteration)
+        else:
+            yield partial(self._at_least, "iteration_time at least", shortest, busy_iteration)
+            if self._fluid():
+                yield partial(self._equal, "iteration_time", shortest, busy_iteration, FLUID_ACCURACY)
+                yield from self._inventories(self.equilibrium.inventory, measures.entering, FLUID_ACCURACY)
+            if isinstance(self.policy, PacedPolicy):
+                predicted = predict(self.policy, self.equilibrium.workload, self.equilibrium.replica)
+                yield from self._delays(predicted, {"latency": LATENCY_ACCURACY})
+
+    def _of_wait(self, policy: WaitPolicy, shortest: float) -> Iterator[Claim]:
+        workload, replica = self.equilibrium.workload, self.equilibrium.replica
+        counts = np.array(policy.thresholds, dtype=np.float64)
+        work = self.equilibrium.profile.time_work(replica.iteration_time) @ counts
+        longest = float(np.max(replica.iteration_time.overheads + work))
+        if len(workload) == 1 and self._filled(0, counts[0]):
+            yield partial(self._equal, "iteration_time", longest, busy_iteration, 0.0)
+        else:
+            yield partial(self._at_least, "iteration_time at least", shortest, busy_iteration)
+            yield partial(self._at_most, "iteration_time at most", longest, busy_iteration)
+        yield from self._inventories(counts, measures.resident, 0.0)
+        yield from self._delays(predict(policy, workload, replica),
+                                {"latency": LATENCY_ACCURACY, "ttft": TTFT_ACCURACY})
+
+    def _delays(self, predicted: Prediction, accuracies: dict[str, float]) -> Iterator[Claim]:
+        settled = (SETTLED * predicted.latency <= self.runs[0].end_time
+                   and self._seen(self.equilibrium.workload.rate))
+        for name, accuracy in accuracies.items():
+            value = float(getattr(predicted, name))
+            if settled:
+                yield partial(self._equal, name, value, partial(_delay, name), 0.0 if predicted.exact else accuracy)
+
+    def _inventories(self, predicted: np.ndarray, measure: Inventory, accuracy: float) -> Iterator[Claim]:
+        names = self.equilibrium.workload.names
+        for j in range(min(len(names), MOST_TYPES_CHECKED)):
+            known = self._seen(float(self.equilibrium.workload.rates[j]))
+            if isinstance(self.policy, WaitPolicy):
+                known = known and self._filled(j, predicted[j])
+            if self.equilibrium.profile.stages[j] > 1 and known:
+                yield partial(self._equal, f"inventory {names[j]}", float(predicted[j]),
+                              partial(_inventory, measure, j), accuracy)
+
+    def _certain(self) -> Iterator[Check]:
+        peak = max(run.kv_peak for run in self.runs)
+        bound = kv_bound(self.policy, self.equilibrium)
+        if bound is not None:
+            yield Check("kv_peak at most", bound, peak, peak, None)
+        rejected = max(run.rejected for run in self.runs)
+        yield Check("requests rejected at most", 0, rejected, rejected, None)
+        chance = getattr(self.policy, "overflow_probability", None)
+        if chance:
+            overflows = sum(run.overflows > 0 for run in self.runs)
+            yield Check("overflow probability at most", chance, overflows / len(self.runs),
+                        least_probability(overflows, len(self.runs), 1 - FAMILY_ERROR), None)
+        else:
+            yield Check("kv_capacity at least", self.equilibrium.kv_capacity, peak, peak, None)
+
+    def _equal(self, name: str, predicted: float, measure: Measure, accuracy: float, level: float) -> Check:
+        found = self.interval(measure, level)
+        slack = (accuracy + ROUNDING) * max(abs(predicted), abs(found.mean))
+        return Check(name, predicted, found.mean, found.low - slack, found.high + slack)
+
+    def _at_least(self, name: str, bound: float, measure: Measure, level: float) -> Check:
+        found = self.interval(measure, level)
+        return Check(name, bound, found.mean, None, found.high + ROUNDING * bound)
+
+    def _at_most(self, name: str, bound: float, measure: Measure, level: float) -> Check:
+        found = self.interval(measure, level)
+        return Check(name, bound, found.mean, found.low - ROUNDING * bound, None)
+
+
+def _timeline(run: Run) -> Timeline:
+    if run.timeline is None:
+        raise ValueError("the run was made without record=True")
+    return run.timeline
+
+
+def busy_iteration(run: Run, window: Window) -> float:
+    return measures.busy_iteration(_timeline(run), window)
+
+
+def _delay(name: str, run: Run, window: Window) -> float:
+    return float(getattr(measures.delays(run, window), name))
+
+
+def _inventory(measure: Inventory, j: int, run: Run, window: Window) -> float:
+    return measure(run, _timeline(run), j, window)
