@@ -8,13 +8,16 @@ its traffic: C z, d1/z, rate z; M*/C stays as it is and thresholds grow by z. `-
 largest that fits (M* = C).
 
 Columns: real thresholds with equal widths, quantile cuts, and optimised boundaries (KV tokens, and percent above the
-last); the best whole thresholds found, and their n_1. "-": the drift conditions cannot be met.
+last); the best whole thresholds found, and their n_1. "-": the drift conditions cannot be met. Below each table: the
+least number of segments that drifts, the best, and the least KV cache in which paced WAIT carries the same rate with
+the same promise, lengths unknown too.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -26,6 +29,7 @@ from fluid import IterationTime, Replica, Workload, solve
 from thresholds.chain import real_thresholds
 from thresholds.cuts import Cuts
 from thresholds.segments import Lengths, Segments, equal_widths, quantiles
+from thresholds.unknown import paced_unknown
 
 LONGEST, PROMPT, MEAN = 500, 58, 147.0
 OUTPUTS = np.arange(1, LONGEST + 1)
@@ -96,6 +100,20 @@ def table(name: str, load: float, scale: float, numbers: list[int]) -> None:
             best = min(known, key=known.__getitem__)
             print(f"{label} thresholds: least L that drifts {min(known)}, best L {best}, "
                   f"{known[best] / fluid.kv_required:.2f} M*, {known[best] / replica.kv_capacity:.2f} C")
+
+
+    least = paced_memory(workload, replica)
+    print(f"paced WAIT, lengths unknown: {least:,} tokens, {least / (fluid.kv_required or 1.0):.2f} M*")
+
+
+def paced_memory(workload: Workload, replica: Replica) -> int:
+    """The least KV cache, to 0.2%, whose best window carries the load with overflow probability 1e-3 over an hour."""
+    low, high = 1, 64 * replica.kv_capacity
+    while high - low > 0.002 * high:
+        middle = (low + high) // 2
+        fits = paced_unknown(workload, replace(replica, kv_capacity=middle)).feasible
+        low, high = (low, middle) if fits else (middle, high)
+    return high
 
 
 def main(load: Annotated[float, typer.Option(help="rate, as a share of the largest that fits")] = 0.6,
