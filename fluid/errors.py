@@ -1,7 +1,8 @@
 """The errors of fluidwait, and the checks that raise them.
 
     FluidwaitError
-    +-- InputError (also a ValueError)      an argument, a flag or a key that cannot be used
+    +-- InputError (also a ValueError)      an argument or a flag that cannot be used
+    +-- FileError (also a ValueError)       a file that cannot be used: `fluidwait.files`
 
 An answer of the mathematics ("overloaded", "infeasible") is a value with a reason, never an exception.
 """
