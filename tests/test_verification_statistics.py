@@ -14,7 +14,7 @@ from thresholds import WaitPolicy
 from verification import Arrivals, Greedy, Interval, Run, judge, measures, replicate, simulate, t_interval
 from verification.estimators import mser5, warm_up
 from verification.measures import Window
-from verification.verdict import verdict_of
+from verification.verdict import Verdict, settle, verdict_of
 
 SECONDS = Replica(10**6, IterationTime(1.0, 0.0))  # every iteration takes a second: WAIT with n = 1 is M/D/1
 
@@ -273,3 +273,20 @@ def test_batch_means_of_one_long_run_agree_with_the_mean_wait_of_a_deterministic
     found = [measures.delays(run, batch).latency for batch in batches]
     expected = 0.7 / 0.6 + 1 / 0.7 + 1
     assert abs(np.mean(found) - expected) < 4 * np.std(found, ddof=1) / math.sqrt(32)
+
+
+@pytest.mark.parametrize(("longest", "asked", "answer"), [
+    (1e9, [200.0, 400.0], "stable"), (399.0, [200.0], "undecided"), (199.0, [], "undecided"),
+])
+def test_an_undecided_horizon_is_doubled_until_it_decides_or_would_be_too_long(
+        longest: float, asked: list[float], answer: str) -> None:
+    """10 waiting at rate 1: s = 10/sqrt(T) is 1 at 100 s and 0.71 at 200 s; at 400 s nobody waits."""
+    tried = []
+
+    def again(seconds: float) -> Verdict:
+        tried.append(seconds)
+        left = 10.0 if seconds < 400 else 0.0
+        return verdict_of(Interval(left, left, left), 1.0, seconds)
+
+    assert settle(verdict_of(Interval(10.0, 10.0, 10.0), 1.0, 100.0), again, longest).answer == answer
+    assert tried == asked

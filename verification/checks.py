@@ -29,7 +29,7 @@ from functools import partial
 import numpy as np
 
 from fluid import Equilibrium
-from thresholds import NestedWaitPolicy, PacedPolicy, Prediction, WaitPolicy, kv_bound, predict
+from thresholds import NestedWaitPolicy, PacedPolicy, Prediction, WaitPolicy, batch_time, kv_bound, predict
 from verification import measures
 from verification.estimators import Interval, least_probability, t_interval
 from verification.measures import Window
@@ -130,8 +130,7 @@ class Study:
     def _of_wait(self, policy: WaitPolicy, shortest: float) -> Iterator[Claim]:
         workload, replica = self.equilibrium.workload, self.equilibrium.replica
         counts = np.array(policy.thresholds, dtype=np.float64)
-        work = self.equilibrium.profile.time_work(replica.iteration_time) @ counts
-        longest = float(np.max(replica.iteration_time.overheads + work))
+        longest = batch_time(self.equilibrium, counts)
         if len(workload) == 1 and self._filled(0, counts[0]):
             yield partial(self._equal, "iteration_time", longest, busy_iteration, 0.0)
         else:

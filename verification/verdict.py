@@ -49,11 +49,11 @@ def judge(runs: Sequence[Run], rate: float) -> Verdict:
     return verdict_of(backlog, rate, runs[0].end_time)
 
 
-def settle(first: Verdict, again: Callable[[float], Verdict]) -> Verdict:
-    """Return the first verdict that decides, asking `again` at twice the horizon as long as there is none."""
+def settle(first: Verdict, again: Callable[[float], Verdict], longest: float) -> Verdict:
+    """Return the first verdict that decides, asking `again` at twice the horizon, up to `longest` seconds."""
     verdict = first
     for _ in range(DOUBLINGS):
-        if verdict.answer != UNDECIDED:
+        if verdict.answer != UNDECIDED or 2 * verdict.horizon > longest:
             break
         verdict = again(2 * verdict.horizon)
     return verdict

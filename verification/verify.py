@@ -8,7 +8,7 @@ from fluid import Replica, Workload, solve
 from verification import measures
 from verification.checks import Check, Study, busy_iteration
 from verification.estimators import Interval, t_interval, warm_up
-from verification.replicate import Progress, replicate
+from verification.replicate import MOST_KEPT, Progress, most_kept, replicate
 from verification.run import Run
 from verification.simulate import Policy
 from verification.verdict import STABLE, Verdict, judge, settle
@@ -58,17 +58,19 @@ def verify(policy: Policy, workload: Workload, replica: Replica, *, horizon: flo
 
     `horizon` in seconds. Raises InputError as `simulate` does.
     """
-    def replications_over(seconds: float) -> list[Run]:
+    def replications_over(seconds: float, record: bool) -> list[Run]:
         return replicate(policy, workload, replica, horizon=seconds, replications=replications, seed=seed,
-                         workers=workers, progress=progress)
+                         workers=workers, record=record, progress=progress)
 
-    runs = replications_over(horizon)
+    runs = replications_over(horizon, record=True)
+    longest = MOST_KEPT / most_kept(workload, replica, 1.0, replications)
     share = warm_up([measures.in_system(run) for run in runs])
     study = Study(solve(workload, replica), policy, runs, [measures.window_after(run, share) for run in runs])
     delays = [measures.delays(run, window) for run, window in zip(runs, study.windows, strict=True)]
     return Verification(
         policy, horizon, replications, seed, share,
-        settle(judge(runs, workload.rate), lambda seconds: judge(replications_over(seconds), workload.rate)),
+        settle(judge(runs, workload.rate),
+               lambda seconds: judge(replications_over(seconds, record=False), workload.rate), longest),
         study.checks(),
         throughput=study.over_runs(measures.throughput),
         latency=t_interval([d.latency for d in delays]),
