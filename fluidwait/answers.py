@@ -15,12 +15,14 @@ import numpy as np
 from fluid import Equilibrium
 from fluidwait import __version__
 from fluidwait.deployment import Deployment
-from fluidwait.explain import name_of, predicted
-from thresholds import Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign
+from fluidwait.explain import predicted, window_names
+from thresholds import Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign, name_of
 from verification import Check, Interval, Verification
 from verification.verdict import UNSTABLE
 
 SCHEMA = 1
+INTERVALS = ("throughput", "latency", "latency_p99", "ttft", "evictions", "iteration_time", "busy_share")
+NUMBERS = ("kv_peak", "overflow_runs", "unfinished", "rejected", "warm_up")
 
 
 def provenance(command: str, deployment: Deployment) -> dict[str, Any]:
@@ -79,9 +81,7 @@ def _wait_types(design: WaitDesign) -> list[dict[str, Any]]:
 
 
 def _paced_types(design: PacedDesign | UnknownPacedDesign) -> list[dict[str, Any]]:
-    names = design.equilibrium.workload.names
-    if len(design.entries) == 1 < len(names):
-        names = ("all",)
+    names = window_names(design)
     nothing = [None] * len(names)
     rows = zip(names, design.entries or nothing, design.iterations or nothing, strict=True)
     return [{"name": name, "entries": entries, "iterations": iterations, "gate": design.gate}
@@ -90,23 +90,20 @@ def _paced_types(design: PacedDesign | UnknownPacedDesign) -> list[dict[str, Any
 
 def verify_answer(policy: str, found: Verification) -> dict[str, Any]:
     """The object of `fluidwait verify --json`."""
-    intervals = ("throughput", "latency", "latency_p99", "ttft", "evictions", "iteration_time", "busy_share")
     return {"policy": policy, "replications": found.replications, "horizon": found.horizon, "seed": found.seed,
             "verdict": found.verdict.answer, "reason": found.verdict.reason, "agrees": found.agrees,
             "checks": [_check(check) for check in found.checks],
-            **{name: _interval(getattr(found, name)) for name in intervals},
-            "kv_peak": found.kv_peak, "overflow_runs": found.overflow_runs, "unfinished": found.unfinished,
-            "rejected": found.rejected, "score": found.verdict.score,
-            "verdict_horizon": found.verdict.horizon, "warm_up": found.warm_up}
+            **{name: _interval(getattr(found, name)) for name in INTERVALS},
+            **{name: getattr(found, name) for name in NUMBERS},
+            "score": found.verdict.score, "verdict_horizon": found.verdict.horizon}
 
 
 def verdict_without_simulation(policy: str, reason: str, replications: int, horizon: float,
                                seed: int) -> dict[str, Any]:
     """The object of `verify` where the mathematics alone says unstable: nothing is measured."""
-    measured = ("throughput", "latency", "latency_p99", "ttft", "evictions", "iteration_time", "busy_share",
-                "kv_peak", "overflow_runs", "unfinished", "rejected", "score", "verdict_horizon", "warm_up")
     return {"policy": policy, "replications": replications, "horizon": horizon, "seed": seed, "verdict": UNSTABLE,
-            "reason": reason, "agrees": False, "checks": [], **dict.fromkeys(measured)}
+            "reason": reason, "agrees": False, "checks": [],
+            **dict.fromkeys((*INTERVALS, *NUMBERS, "score", "verdict_horizon"))}
 
 
 def to_text(answer: dict[str, Any]) -> str:

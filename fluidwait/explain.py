@@ -8,9 +8,10 @@ from fluid import solve
 from thresholds import (
     Design,
     NestedDesign,
+    PacedDesign,
     PacedPolicy,
     Prediction,
-    WaitDesign,
+    UnknownPacedDesign,
     WaitPolicy,
     predict,
 )
@@ -18,32 +19,28 @@ from thresholds import (
 GROWTH = 1.1
 
 
-def name_of(design: Design) -> str:
-    """The policy's name on the command line."""
-    if isinstance(design, WaitDesign):
-        return "wait"
-    return "nested" if isinstance(design, NestedDesign) else "paced"
-
-
 def predicted(design: Design) -> Prediction | None:
     """The predicted delays of a design; None where it has no thresholds, or there is no formula (nested)."""
-    workload, replica = design.equilibrium.workload, design.equilibrium.replica
-    if isinstance(design, WaitPolicy):
-        return predict(design, workload, replica) if design.thresholds else None
-    if isinstance(design, PacedPolicy):
-        return predict(design, workload, replica) if design.entries else None
-    return None
+    if isinstance(design, NestedDesign) or not design.exists:
+        return None
+    return predict(design, design.equilibrium.workload, design.equilibrium.replica)
+
+
+def window_names(design: PacedDesign | UnknownPacedDesign) -> tuple[str, ...]:
+    """What each window of a paced design admits: a type, or "all"."""
+    names = design.equilibrium.workload.names
+    return ("all",) if len(design.entries) == 1 < len(names) else names
 
 
 def memory(design: Design) -> str:
     """One sentence: base, buffer and what they guarantee."""
     if design.kv_required is None or design.kv_base is None:
         return "no thresholds carry this load"
-    buffer = design.kv_required - design.kv_base
     chance = design.overflow_probability
     promise = "on every path of arrivals" if not chance else f"except with probability {chance:.2g} over the horizon"
-    return (f"memory: {design.kv_base:,.0f} KV tokens base + {buffer:,.0f} buffer = {design.kv_required:,.0f} of "
-            f"{design.kv_capacity:,}, kept {promise if design.feasible else 'by nothing: it does not fit'}")
+    return (f"memory: {design.kv_base:,.0f} KV tokens base + {design.kv_buffer:,.0f} buffer = "
+            f"{design.kv_required:,.0f} of {design.kv_capacity:,}, "
+            f"kept {promise if design.feasible else 'by nothing: it does not fit'}")
 
 
 def growth(design: Design) -> str:

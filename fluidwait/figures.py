@@ -79,9 +79,9 @@ Series = Callable[[Run, np.ndarray], np.ndarray]
 
 def _thresholds(design: Design) -> np.ndarray | None:
     """Prompts per stage that the design holds at most: n_j, or N_j/g_j; None where it is not by type."""
-    if isinstance(design, WaitDesign) and design.thresholds:
+    if isinstance(design, WaitDesign) and design.exists:
         return np.array(design.thresholds)
-    return design.rates if isinstance(design, PacedDesign) and design.entries else None
+    return design.rates if isinstance(design, PacedDesign) and design.exists else None
 
 
 def _lines(panel: Axes, runs: list[tuple[str, Run]], value: Series, end: float) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from fluid import Equilibrium
 from fluidwait.deployment import Deployment
-from fluidwait.explain import growth, memory, predicted
+from fluidwait.explain import growth, memory, predicted, window_names
 from fluidwait.install import advice
 from fluidwait.study import Comparison, Outcome
 from thresholds import Choice, Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign
@@ -99,9 +99,8 @@ def _show_wait(design: WaitDesign) -> None:
 
 
 def _show_paced(design: PacedDesign | UnknownPacedDesign) -> None:
-    names = design.equilibrium.workload.names if len(design.entries) == len(design.equilibrium.workload) else ("all",)
     table = _table("admit at most", "entries N", "in iterations g", "per iteration", "")
-    for name, entries, iterations in zip(names, design.entries, design.iterations, strict=True):
+    for name, entries, iterations in zip(window_names(design), design.entries, design.iterations, strict=True):
         table.add_row(escape(name), str(entries), str(iterations), f"{entries / iterations:.4g}",
                       "as full cohorts" if design.gate else "")
     console.print(table)

@@ -9,9 +9,8 @@ from fluid import Equilibrium, solve
 from fluid.errors import real, whole
 from fluidwait import answers
 from fluidwait.deployment import Deployment
-from fluidwait.explain import name_of
 from fluidwait.progress import working
-from thresholds import Choice, Design, auto, nested, paced, wait
+from thresholds import Choice, Design, auto, name_of, nested, paced, wait
 from verification import Greedy, Verification, verify
 from verification.simulate import Policy
 

@@ -1,9 +1,9 @@
 """Admission thresholds for LLM inference: the policies, their design and the delay they predict."""
 
 from thresholds.bulk import bulk_queue_mean, heavy_traffic_mean, kingman_bound
-from thresholds.choose import Choice, Design, auto, paced
+from thresholds.choose import Choice, Design, auto, name_of, paced
 from thresholds.delay import Prediction, TypeDelay, predict, predict_continuous
-from thresholds.design import OnReplica
+from thresholds.design import OnReplica, batch_time
 from thresholds.nested import NestedDesign, nested
 from thresholds.paced import PacedDesign, kv_bound
 from thresholds.policy import NestedWaitPolicy, PacedPolicy, ThresholdPolicy, WaitPolicy, read_policy, write_policy
@@ -26,10 +26,12 @@ __all__ = [
     "WaitDesign",
     "WaitPolicy",
     "auto",
+    "batch_time",
     "bulk_queue_mean",
     "heavy_traffic_mean",
     "kingman_bound",
     "kv_bound",
+    "name_of",
     "nested",
     "paced",
     "predict",

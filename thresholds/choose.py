@@ -3,7 +3,7 @@
 Candidates where output lengths are known: WAIT and paced WAIT. Where they are unknown: paced WAIT with one window for
 the mix. Literal WAIT pauses its residents, so its latency grows like 1/lambda as the load falls, while continuous
 batching takes S iterations at Delta* (`thresholds.delay`): waiting pays only where whole thresholds happen to lie close
-to n*. Nested WAIT is designed when asked for by name: it needs 1.6 to 3 times M*, the paced Chernoff buffer about 1.3.
+to n*. Nested WAIT is designed when asked for by name: on one GPU it needs several times the memory of paced WAIT.
 Source: model.md sections 3, 4, 5.
 """
 
@@ -22,7 +22,12 @@ from thresholds.wait import WaitDesign, wait
 
 Continuous = PacedDesign | UnknownPacedDesign
 Design = WaitDesign | Continuous | NestedDesign
-NAMES = {WaitDesign: "wait", PacedDesign: "paced", UnknownPacedDesign: "paced"}
+NAMES = {WaitDesign: "wait", PacedDesign: "paced", UnknownPacedDesign: "paced", NestedDesign: "nested"}
+
+
+def name_of(design: Design) -> str:
+    """The name of a design's policy: "wait", "paced" or "nested"."""
+    return NAMES[type(design)]
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,9 @@ def _faster(windows: Continuous, whole: WaitDesign) -> Choice:
     best: WaitDesign | Continuous = windows if windows.feasible and delays[windows] <= delays[whole] else whole
     other: WaitDesign | Continuous = whole if best is windows else windows
     if not other.feasible:
-        return Choice(best, f"{NAMES[type(best)]}, because {NAMES[type(other)]} WAIT does not fit", (best, other))
-    why = (f"{NAMES[type(best)]}, because its predicted latency is {delays[best]:.3g} s against {delays[other]:.3g} s "
-           f"of {NAMES[type(other)]}")
+        return Choice(best, f"{name_of(best)}, because {name_of(other)} WAIT does not fit", (best, other))
+    why = (f"{name_of(best)}, because its predicted latency is {delays[best]:.3g} s against {delays[other]:.3g} s "
+           f"of {name_of(other)}")
     return Choice(best, why, (best, other))
 
 

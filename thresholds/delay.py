@@ -43,6 +43,7 @@ from fluid.errors import InputError
 from fluid.replica import Line
 from fluid.workload import Floats, Ints
 from thresholds.bulk import MOST_BATCH, bulk_queue_mean, heavy_traffic_mean
+from thresholds.design import batch_time
 from thresholds.policy import PacedPolicy, WaitPolicy
 
 
@@ -128,8 +129,7 @@ def _wait_delays(equilibrium: Equilibrium, counts: Floats) -> tuple[TypeDelay, .
         return (TypeDelay(math.inf, math.inf),) * len(rates)
     iteration, in_progress = equilibrium.iteration_time, equilibrium.iteration_time / 2
     if len(rates) == 1:
-        work = profile.time_work(equilibrium.replica.iteration_time) @ counts
-        iteration, in_progress = float(np.max(equilibrium.replica.iteration_time.overheads + work)), 0.0
+        iteration, in_progress = batch_time(equilibrium, counts), 0.0
     delays = []
     for n, rate, stages, first in zip(counts, rates, profile.stages, profile.first_token_stage, strict=True):
         queue = _queue(int(n), rate * iteration)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fluid import Equilibrium
+from fluid.region import at_most
 from fluid.workload import Floats
 
 
@@ -40,6 +41,25 @@ class OnReplica:
         """kv_required - kv_base: the tokens kept for what chance, or the phases of windows, can add."""
         base, required = getattr(self, "kv_base", None), getattr(self, "kv_required", None)
         return None if base is None or required is None else required - base
+
+
+    @property
+    def feasible(self) -> bool:
+        """Whether thresholds exist, every type can be served, and kv_required <= C."""
+        required = getattr(self, "kv_required", None)
+        if required is None or self.equilibrium.limit in ("time", "length"):
+            return False
+        return at_most(required, self.kv_capacity)
+
+
+@dataclass(frozen=True)
+class OnEveryPath(OnReplica):
+    """A design whose `kv_required` is never exceeded, whatever arrives."""
+
+    @property
+    def overflow_probability(self) -> float | None:
+        """0 where feasible: the bound holds on every path."""
+        return 0.0 if self.feasible else None
 
 
 def batch_time(equilibrium: Equilibrium, entries: Floats) -> float:

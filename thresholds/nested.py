@@ -92,13 +92,6 @@ class NestedDesign(OnReplica, NestedWaitPolicy):
         """Delta(n), seconds: an iteration that serves every segment."""
         return self._segments.iteration_time(self._counts) if self.thresholds else None
 
-    @property
-    def feasible(self) -> bool:
-        """Whether thresholds that drift were found and fit C."""
-        if self.kv_required is None or self.equilibrium.limit in ("time", "length"):
-            return False
-        return at_most(self.kv_required, self.kv_capacity)
-
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
         """The segments, in order."""

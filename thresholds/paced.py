@@ -30,7 +30,7 @@ import numpy as np
 from fluid import Equilibrium, Replica, Workload, solve
 from fluid.region import at_most
 from fluid.workload import Floats, finite_sum
-from thresholds.design import OnReplica, batch_time
+from thresholds.design import OnEveryPath, batch_time
 from thresholds.policy import PacedPolicy, WaitPolicy
 from thresholds.windows import Window
 
@@ -39,7 +39,7 @@ ROUNDS = 60
 
 
 @dataclass(frozen=True)
-class PacedDesign(OnReplica, PacedPolicy):
+class PacedDesign(OnEveryPath, PacedPolicy):
     """Windows of known lengths and what they guarantee; made by `paced`.
 
     `entries` and `iterations` (empty where rho >= 1) hold one pair per type, or one for the whole mix. If feasible,
@@ -61,10 +61,7 @@ class PacedDesign(OnReplica, PacedPolicy):
     @cached_property
     def kv_required(self) -> int | None:
         """The most KV tokens residents can hold, over all phases of the windows."""
-        if not self.entries:
-            return None
-        pairs = zip(_windows(self.equilibrium, len(self.entries)), self.entries, self.iterations, strict=True)
-        return sum(window.kv_bound(n, g) for window, n, g in pairs)
+        return _window_bound(self, self.equilibrium) if self.entries else None
 
     @cached_property
     def iteration_time(self) -> float | None:
@@ -79,13 +76,7 @@ class PacedDesign(OnReplica, PacedPolicy):
     @property
     def feasible(self) -> bool:
         """Whether the windows carry the offered load inside C."""
-        return self.kv_required is not None and self.equilibrium.limit is None and self.balanced and at_most(
-            self.kv_required, self.kv_capacity)
-
-    @property
-    def overflow_probability(self) -> float | None:
-        """0 where feasible: the bound holds on every path."""
-        return 0.0 if self.feasible else None
+        return super().feasible and self.equilibrium.limit is None and self.balanced
 
     @cached_property
     def max_rate_scale(self) -> float:
@@ -129,10 +120,13 @@ def kv_bound(policy: object, equilibrium: Equilibrium) -> float | None:
     if isinstance(policy, WaitPolicy):
         return float(np.array(policy.thresholds, dtype=np.float64) @ equilibrium.profile.kv_work)
     if isinstance(policy, PacedPolicy):
-        windows = _windows(equilibrium, len(policy.entries))
-        pairs = zip(windows, policy.entries, policy.iterations, strict=True)
-        return float(sum(window.kv_bound(n, g) for window, n, g in pairs))
+        return float(_window_bound(policy, equilibrium))
     return None
+
+
+def _window_bound(policy: PacedPolicy, equilibrium: Equilibrium) -> int:
+    pairs = zip(_windows(equilibrium, len(policy.entries)), policy.entries, policy.iterations, strict=True)
+    return sum(window.kv_bound(n, g) for window, n, g in pairs)
 
 
 def design_known(workload: Workload, replica: Replica, gate: bool = False) -> PacedDesign:

@@ -44,14 +44,14 @@ from numba import njit
 from fluid import Equilibrium, Replica, Workload, solve
 from fluid.region import TOLERANCE, at_most
 from fluid.workload import Floats, finite_sum
-from thresholds.design import OnReplica, batch_time
+from thresholds.design import OnEveryPath, batch_time
 from thresholds.policy import WaitPolicy
 
 MOST_PROMPTS = 2**52
 
 
 @dataclass(frozen=True)
-class WaitDesign(OnReplica, WaitPolicy):
+class WaitDesign(OnEveryPath, WaitPolicy):
     """The least integer WAIT thresholds of a workload on a replica, and what they guarantee; made by `wait`.
 
     `thresholds` n0 (empty where rho >= 1: there are none, or none below 2^52) satisfy load balance: if M^pi <= C the
@@ -72,11 +72,6 @@ class WaitDesign(OnReplica, WaitPolicy):
     def kv_base(self) -> int | None:
         """M^pi, tokens: all of it is base, nothing is left to chance."""
         return self.kv_required
-
-    @property
-    def overflow_probability(self) -> float | None:
-        """0 where feasible: the bound holds on every path."""
-        return 0.0 if self.feasible else None
 
     @cached_property
     def iteration_time(self) -> float | None:
@@ -101,13 +96,6 @@ class WaitDesign(OnReplica, WaitPolicy):
         """sum_j (floor(n_j*) + 1) w_j, tokens."""
         stable = np.array(self.stable_thresholds, dtype=np.float64)
         return int(stable @ self.equilibrium.profile.kv_work) if self.stable_thresholds else None
-
-    @property
-    def feasible(self) -> bool:
-        """Whether the thresholds exist and M^pi <= C."""
-        if self.kv_required is None or self.equilibrium.limit in ("time", "length"):
-            return False
-        return at_most(self.kv_required, self.kv_capacity)
 
     @cached_property
     def max_rate_scale(self) -> float:
