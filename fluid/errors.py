@@ -33,6 +33,22 @@ class InputError(FluidwaitError, ValueError):
         return type(self), (self.field, self.requirement, self.value, self.where)
 
 
+class FileError(FluidwaitError, ValueError):
+    """A file that cannot be used: `source` (the file), `key` (a path in it, "" for the whole file), `problem`."""
+
+    def __init__(self, source: str, key: str, problem: str) -> None:
+        self.source, self.key, self.problem = source, key, problem
+        super().__init__(source, key, problem)
+
+    def __str__(self) -> str:
+        return one_line(f"{self.source}: {self.key} {self.problem}" if self.key else f"{self.source}: {self.problem}")
+
+
+def one_line(text: str) -> str:
+    """The text with everything that does not print, line ends included, written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def shown(value: Any) -> str:
     """The value as an error message quotes it: one line, at most 80 characters."""
     try:

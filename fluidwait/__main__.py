@@ -9,9 +9,8 @@ from collections.abc import Sequence
 import typer
 from typer.main import get_command
 
-from fluid.errors import FluidwaitError
+from fluid.errors import FluidwaitError, one_line
 from fluidwait.cli import app
-from fluidwait.files import one_line
 
 # the base class of the parser's errors, wherever typer keeps its parser
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from fluid.catalogue import MODELS, Model, find_gpu, find_model
-from fluid.errors import InputError, one_of, real
+from fluid.errors import FileError, InputError, one_of, real
 from fluid.hardware import Placement, model_from_config
 from fluid.profile import stage_profile
 from fluid.replica import IterationTime, Replica
 from fluid.workload import PromptType, Workload
-from fluidwait.files import FileError, check, found, read_bytes, read_toml
+from fluidwait.files import check, found, read_bytes, read_toml
 from fluidwait.schema import ChunkTable, DeploymentTable, IterationTimeTable, ReplicaTable, WorkloadTable
 
 EMBEDDED = "embedded"
@@ -79,7 +79,7 @@ def parse(data: bytes, source: str, folder: Path = Path()) -> Deployment:
 
     >>> parse(b"[replica]\\nkv_capacty = 9", "mix.toml")
     Traceback (most recent call last):
-    fluidwait.files.FileError: mix.toml: replica.kv_capacty is not a known key (got 9); did you mean "kv_capacity"?
+    fluid.errors.FileError: mix.toml: replica.kv_capacty is not a known key (got 9); did you mean "kv_capacity"?
     """
     tables = check(DeploymentTable, read_toml(data, source), source)
     placement = _placement(tables.replica, source, folder)

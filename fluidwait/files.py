@@ -1,10 +1,7 @@
 """Files in: bytes to a checked table, every refusal one line.
 
-    FluidwaitError
-    +-- FileError (also a ValueError)      source: key problem
-
-The line names the file, the path of the key (arrays count from 0: `workload.type[1].rate`), what it must be, with
-its unit, and what was found.
+A `FileError` names the file, the path of the key (arrays count from 0: `workload.type[1].rate`), what it must be,
+with its unit, and what was found.
 """
 
 from __future__ import annotations
@@ -20,27 +17,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from fluid.errors import FluidwaitError, shown
+from fluid.errors import FileError, shown
 
 LARGEST_FILE = 2**20
 LONGEST_LINE = 4000  # a dotted key costs the parser memory in the square of its length
 TableType = TypeVar("TableType", bound=BaseModel)
-
-
-class FileError(FluidwaitError, ValueError):
-    """A file that cannot be used: `source` (the file), `key` (a path, "" for the file as a whole), `problem`."""
-
-    def __init__(self, source: str, key: str, problem: str) -> None:
-        self.source, self.key, self.problem = source, key, problem
-        super().__init__(source, key, problem)
-
-    def __str__(self) -> str:
-        return one_line(f"{self.source}: {self.key} {self.problem}" if self.key else f"{self.source}: {self.problem}")
-
-
-def one_line(text: str) -> str:
-    """The text with everything that does not print, line ends included, written as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def found(value: Any) -> str:

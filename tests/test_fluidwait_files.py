@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluid import FluidwaitError
+from fluid.errors import FileError
 from fluidwait.deployment import load, parse
-from fluidwait.files import LARGEST_FILE, LONGEST_LINE, FileError
+from fluidwait.files import LARGEST_FILE, LONGEST_LINE
 
 REPLICA = """
 [replica]
