@@ -1,16 +1,9 @@
-"""The catalogue: data sheets of GPUs, shapes of decoder-only language models.
+"""The catalogue: data sheets of GPUs, shapes of decoder-only language models (counted in `fluid.shape`).
 
-A model is L layers of attention (H query heads, K key-value heads of d elements) and a gated MLP (hidden size h,
-intermediate size m), between an embedding of V rows and an output head. Its parameters are counted, not quoted:
-
-    per layer  h (2 H + 2 K) d [+ (H + 2 K) d with QKV biases] + 3 h m + 2 h
-    total      L (per layer) + h + V h (twice, unless the head is the embedding itself)
-
-which gives the published counts exactly (Llama-2-7B: 6,738,415,616). KV elements per token: 2 L K d.
-
-GPU memory is what an engine finds, in GiB: on boards with HBM the data sheet's figure, on boards with GDDR6 15/16 of
-it, because their error correction, on by default, takes the rest (an L4 of "24 GB" reports 22.5 GiB). Compute is
-the dense 16-bit tensor rate: data sheets quote twice as much, "with sparsity", for the newer boards.
+GPU memory is what an engine finds, in GiB: on boards with HBM the data sheet's figure, on server boards with GDDR6
+15/16 of it, because their error correction, on by default, takes the rest (an L4 of "24 GB" reports 22.5 GiB); on
+workstation boards (RTX) it is off by default. Compute is the dense 16-bit tensor rate: data sheets quote twice as
+much, "with sparsity", for the newer boards.
 """
 
 from __future__ import annotations
@@ -20,7 +13,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
 
-from fluid.errors import InputError, real, whole
+from fluid.errors import InputError, real
+from fluid.shape import Experts, Latent
+from fluid.shape import Model as Model  # a name other modules take from here
 
 GIB = 2**30
 Entry = TypeVar("Entry")
@@ -50,68 +45,6 @@ class Gpu:
     def memory_bytes(self) -> float:
         """Memory in bytes."""
         return self.memory * GIB
-
-
-@dataclass(frozen=True)
-class Model:
-    """The shape of a dense decoder-only model: everything its weights and its KV cache follow from.
-
-    Raises InputError unless every size is a whole number of at least 1 and `kv_heads` divides `attention_heads`.
-
-    >>> tiny = Model("tiny", layers=1, hidden_size=4, attention_heads=2, kv_heads=1, head_dim=2, intermediate_size=8,
-    ...              vocab_size=10)
-    >>> tiny.parameters, tiny.kv_elements
-    (236, 4)
-    """
-
-    name: str
-    layers: int
-    hidden_size: int
-    attention_heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate_size: int
-    vocab_size: int
-    tied_embeddings: bool = False
-    qkv_bias: bool = False
-    source: str = ""
-
-    def __post_init__(self) -> None:
-        where = f"model {self.name}"
-        for field, unit in _SIZES.items():
-            object.__setattr__(self, field, whole(field, getattr(self, field), where, unit=unit, most=2**31))
-        if self.attention_heads % self.kv_heads:
-            raise InputError("kv_heads", f"a divisor of the {self.attention_heads} attention heads",
-                             self.kv_heads, where)
-
-    @property
-    def parameters(self) -> int:
-        """Parameters stored."""
-        return self.layers * self._layer_parameters + self.hidden_size + self._embedding * (2 - self.tied_embeddings)
-
-    @property
-    def parameters_used(self) -> int:
-        """Parameters an iteration reads and multiplies by: all but an input embedding of its own, a mere look-up."""
-        return self.parameters - (0 if self.tied_embeddings else self._embedding)
-
-    @property
-    def kv_elements(self) -> int:
-        """Elements one token adds to the KV cache: 2 L K d."""
-        return 2 * self.layers * self.kv_heads * self.head_dim
-
-    @property
-    def _embedding(self) -> int:
-        return self.vocab_size * self.hidden_size
-
-    @property
-    def _layer_parameters(self) -> int:
-        query, key = self.attention_heads * self.head_dim, self.kv_heads * self.head_dim
-        attention = self.hidden_size * (2 * query + 2 * key) + (query + 2 * key if self.qkv_bias else 0)
-        return attention + 3 * self.hidden_size * self.intermediate_size + 2 * self.hidden_size
-
-
-_SIZES = {"layers": "layers", "hidden_size": "elements", "attention_heads": "heads", "kv_heads": "heads",
-          "head_dim": "elements", "intermediate_size": "elements", "vocab_size": "tokens"}
 
 
 def find_gpu(name: str) -> Gpu:
@@ -144,10 +77,19 @@ _GPU_TABLE = (
     Gpu("a100-80gb", 80, 2039e9, 312e12, "NVIDIA A100 datasheet, A100 80GB SXM: 80 GB, 2,039 GB/s, 312 TFLOPS"),
     Gpu("h100-80gb", 80, 3350e9, 989.5e12,
         "NVIDIA H100 datasheet, H100 SXM: 80 GB, 3.35 TB/s, 1,979 TFLOPS with sparsity"),
+    Gpu("h100-nvl", 94, 3900e9, 835.5e12,
+        "NVIDIA H100 datasheet, H100 NVL: 94 GB, 3.9 TB/s, 1,671 TFLOPS with sparsity"),
     Gpu("h200", 141, 4800e9, 989.5e12, "NVIDIA H200 datasheet, H200 SXM: 141 GB, 4.8 TB/s, 1,979 TFLOPS with sparsity"),
+    Gpu("b200", 180, 7700e9, 2250e12,
+        "Lenovo product guide, HGX B200 180GB: 180 GB, 7.7 TB/s, 2.25 PFLOPS (4.5 with sparsity)"),
     Gpu("l40s", 48 * 15 / 16, 864e9, 362.05e12, "NVIDIA L40S datasheet: 48 GB GDDR6 with ECC, 864 GB/s, 362.05 TFLOPS"),
     Gpu("l4", 24 * 15 / 16, 300e9, 121e12, "NVIDIA L4 datasheet: 24 GB GDDR6, 300 GB/s, 242 TFLOPS with sparsity"),
-    Gpu("a10g", 24 * 15 / 16, 600e9, 70e12, "NVIDIA A10G datasheet: 24 GB GDDR6, 600 GB/s, 70 TFLOPS"),
+    Gpu("a10g", 24 * 15 / 16, 600e9, 70e12,
+        "NVIDIA A10G datasheet (AWS, 2022): 24 GB GDDR6, 600 GB/s, 70 TFLOPS (140 with sparsity)"),
+    Gpu("a6000", 48, 768e9, 154.85e12,
+        "NVIDIA RTX A6000 datasheet: 48 GB GDDR6 with ECC, 768 GB/s, 309.7 TFLOPS with sparsity"),
+    Gpu("rtx-4090", 24, 1008e9, 165.2e12,
+        "NVIDIA Ada architecture white paper: 24 GB GDDR6X, 1,008 GB/s, 165.2 TFLOPS accumulating in 32 bits"),
 )
 
 _MODEL_TABLE = (
@@ -156,11 +98,31 @@ _MODEL_TABLE = (
     Model("llama-2-70b", 80, 8192, 64, 8, 128, 28672, 32000, source="config.json of meta-llama/Llama-2-70b-hf"),
     Model("llama-3-8b", 32, 4096, 32, 8, 128, 14336, 128256, source="config.json of meta-llama/Meta-Llama-3-8B"),
     Model("llama-3-70b", 80, 8192, 64, 8, 128, 28672, 128256, source="config.json of meta-llama/Meta-Llama-3-70B"),
-    # version 0.1 forgets beyond 4,096 tokens; the model page has no such window, and 0.2 dropped it
+    Model("llama-3.1-8b", 32, 4096, 32, 8, 128, 14336, 128256, source="config.json of meta-llama/Llama-3.1-8B"),
+    Model("llama-3.1-70b", 80, 8192, 64, 8, 128, 28672, 128256, source="config.json of meta-llama/Llama-3.1-70B"),
+    Model("llama-3.2-1b", 16, 2048, 32, 8, 64, 8192, 128256, tied_embeddings=True,
+          source="config.json of meta-llama/Llama-3.2-1B"),
+    Model("llama-3.2-3b", 28, 3072, 24, 8, 128, 8192, 128256, tied_embeddings=True,
+          source="config.json of meta-llama/Llama-3.2-3B"),
+    # version 0.1 looks back on 4,096 tokens only; 0.2 and the page of the model have no such window
     Model("mistral-7b", 32, 4096, 32, 8, 128, 14336, 32000,
-          source="config.json of mistralai/Mistral-7B-Instruct-v0.2 (0.1 has the same shape)"),
+          source="config.json of mistralai/Mistral-7B-Instruct-v0.2"),
+    Model("mistral-7b-v0.1", 32, 4096, 32, 8, 128, 14336, 32000, attention_window=4096,
+          source="config.json of mistralai/Mistral-7B-v0.1"),
+    Model("mixtral-8x7b", 32, 4096, 32, 8, 128, 14336, 32000, experts=Experts(8, 2, 14336),
+          source="config.json of mistralai/Mixtral-8x7B-v0.1"),
     Model("qwen2.5-7b", 28, 3584, 28, 4, 128, 18944, 152064, qkv_bias=True, source="config.json of Qwen/Qwen2.5-7B"),
+    Model("qwen2.5-14b", 48, 5120, 40, 8, 128, 13824, 152064, qkv_bias=True, source="config.json of Qwen/Qwen2.5-14B"),
     Model("qwen2.5-32b", 64, 5120, 40, 8, 128, 27648, 152064, qkv_bias=True, source="config.json of Qwen/Qwen2.5-32B"),
+    Model("qwen2.5-72b", 80, 8192, 64, 8, 128, 29568, 152064, qkv_bias=True, source="config.json of Qwen/Qwen2.5-72B"),
+    Model("qwen3-8b", 36, 4096, 32, 8, 128, 12288, 151936, qk_norm=True, source="config.json of Qwen/Qwen3-8B"),
+    Model("qwen3-30b-a3b", 48, 2048, 32, 4, 128, 6144, 151936, qk_norm=True, experts=Experts(128, 8, 768),
+          source="config.json of Qwen/Qwen3-30B-A3B"),
+    Model("deepseek-v2-lite", 27, 2048, 16, 16, 192, 10944, 102400, latent=Latent(512, 64, 128, 128),
+          experts=Experts(64, 6, 1408, shared=2, dense_layers=1), source="config.json of deepseek-ai/DeepSeek-V2-Lite"),
+    Model("deepseek-v3", 61, 7168, 128, 128, 192, 18432, 129280, latent=Latent(512, 64, 128, 128, query_rank=1536),
+          experts=Experts(256, 8, 2048, shared=1, dense_layers=3, router_bias=True),
+          source="config.json of deepseek-ai/DeepSeek-V3, without its layer for multi-token prediction"),
 )
 
 GPUS: Mapping[str, Gpu] = MappingProxyType({entry.name: entry for entry in _GPU_TABLE})

@@ -1,0 +1,129 @@
+"""The catalogue and the shapes: published parameter counts, data sheets, what a driver reports."""
+
+import doctest
+from dataclasses import replace
+
+import pytest
+
+import fluid.catalogue
+import fluid.shape
+from fluid import InputError
+from fluid.catalogue import GPUS, MODELS, Gpu, find_gpu, find_model
+from fluid.shape import Experts, Latent
+
+# parameters stored in the public checkpoints (Llama 2: without the rotary buffers some checkpoints store too;
+# DeepSeek-V3: the main model, without the layer for multi-token prediction and the scales of its 8-bit weights)
+PUBLISHED = {
+    "llama-2-7b": 6_738_415_616,
+    "llama-2-13b": 13_015_864_320,
+    "llama-2-70b": 68_976_648_192,
+    "llama-3-8b": 8_030_261_248,
+    "llama-3-70b": 70_553_706_496,
+    "llama-3.1-8b": 8_030_261_248,
+    "llama-3.1-70b": 70_553_706_496,
+    "llama-3.2-1b": 1_235_814_400,
+    "llama-3.2-3b": 3_212_749_824,
+    "mistral-7b": 7_241_732_096,
+    "mistral-7b-v0.1": 7_241_732_096,
+    "mixtral-8x7b": 46_702_792_704,
+    "qwen2.5-7b": 7_615_616_512,
+    "qwen2.5-14b": 14_770_033_664,
+    "qwen2.5-32b": 32_763_876_352,
+    "qwen2.5-72b": 72_706_203_648,
+    "qwen3-8b": 8_190_735_360,
+    "qwen3-30b-a3b": 30_532_122_624,
+    "deepseek-v2-lite": 15_706_484_224,
+    "deepseek-v3": 671_026_419_200,
+}
+
+
+@pytest.mark.parametrize("module", [fluid.catalogue, fluid.shape])
+def test_the_examples_in_the_docstrings_run(module):
+    assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_parameters_counted_from_the_shape_are_the_published_ones(name):
+    assert MODELS[name].parameters == PUBLISHED[name]
+
+
+def test_every_entry_of_the_catalogue_names_its_source_and_every_model_has_a_published_count():
+    assert set(MODELS) == set(PUBLISHED)
+    assert all(entry.source for entry in (*GPUS.values(), *MODELS.values()))
+
+
+def test_a_tied_embedding_is_stored_once_and_read_as_the_output_head():
+    """V h = 32000 x 4096 = 131,072,000 elements: a second copy is stored without tying, and used in neither case."""
+    untied = MODELS["llama-2-7b"]
+    tied = replace(untied, tied_embeddings=True)
+    assert untied.parameters - tied.parameters == 131_072_000
+    assert untied.parameters_read == tied.parameters_read == tied.parameters
+
+
+def test_boards_with_gddr6_lose_a_sixteenth_of_their_memory_to_error_correction():
+    """What the driver reports: L40S 46,068 MiB, L4 23,034 MiB; what the data sheets say: 48 and 24 GB."""
+    assert find_gpu("l40s").memory == pytest.approx(46_068 / 1024, rel=1e-3)
+    assert find_gpu("l4").memory == pytest.approx(23_034 / 1024, rel=1e-3)
+
+
+@pytest.mark.parametrize(("find", "field"), [(find_model, "model"), (find_gpu, "gpu")])
+@pytest.mark.parametrize("name", ["gpt-5", "", 7])
+def test_an_unknown_name_is_refused_with_the_known_ones(find, field, name):
+    known = MODELS if field == "model" else GPUS
+    with pytest.raises(InputError) as refusal:
+        find(name)
+    assert refusal.value.field == field
+    assert all(entry in str(refusal.value) for entry in known)
+
+
+def test_a_gpu_or_a_model_that_cannot_exist_is_refused():
+    with pytest.raises(InputError, match="bandwidth must be a positive finite number of bytes/s"):
+        Gpu("toy", 1, 0, 1)
+    with pytest.raises(InputError, match="kv_heads must be a divisor of the 32 attention heads"):
+        replace(MODELS["llama-2-7b"], kv_heads=5)
+
+
+@pytest.mark.parametrize(("name", "active"), [
+    ("mixtral-8x7b", 12.9e9), ("qwen3-30b-a3b", 3_353_032_704), ("deepseek-v2-lite", 2.66e9),
+    ("deepseek-v3", 37_552_282_624)])
+def test_a_token_is_multiplied_by_the_published_active_parameters(name, active):
+    """Published with the input embedding, DeepSeek-V3 without the 14,848 biases of its routers.
+
+    DeepSeek-V2-Lite: 15,706,484,224 less 26 layers x 58 idle experts x 3 x 2,048 x 1,408 = 2,661,150,208.
+    """
+    model = MODELS[name]
+    assert model.parameters_active + model.embedding == pytest.approx(active, rel=2e-3)
+    assert model.parameters_active < model.parameters_read < model.parameters
+
+
+def test_a_dense_model_is_a_mixture_of_one_expert_without_a_router():
+    """Two experts of 14,336 per layer, both active: one more MLP of 3 x 4,096 x 14,336 and 2 x 4,096 for the router."""
+    dense = MODELS["mistral-7b"]
+    two = replace(dense, experts=Experts(2, 2, 14336))
+    assert two.parameters - dense.parameters == 32 * (3 * 4096 * 14336 + 2 * 4096)
+    assert two.parameters_active == two.parameters_read
+    assert replace(two, experts=Experts(1, 1, 14336, dense_layers=31)).parameters == dense.parameters + 4096
+
+
+def test_latent_attention_caches_a_ninth_of_what_heads_of_its_own_would():
+    """16 heads with keys of 192 and values of 128 would cache 16 x 320 = 5,120 elements a layer, latent 512 + 64."""
+    lite = MODELS["deepseek-v2-lite"]
+    assert lite.kv_elements == 27 * 576
+    assert 27 * 5120 / lite.kv_elements == pytest.approx(8.89, abs=0.01)
+
+
+def test_drivers_report_the_memory_of_the_catalogue():
+    """What the driver reports: A10G 23,028 MiB, H100 NVL 95,830 MiB, B200 183,359 MiB, RTX A6000 49,140 MiB."""
+    for name, reported in (("a10g", 23_028), ("h100-nvl", 95_830), ("b200", 183_359), ("a6000", 49_140)):
+        assert find_gpu(name).memory == pytest.approx(reported / 1024, rel=6e-3), name
+
+
+@pytest.mark.parametrize(("make", "field"), [
+    (lambda: Latent(0, 64, 128, 128), "kv_rank"), (lambda: Latent(512, 64, 128, 128, query_rank=-1), "query_rank"),
+    (lambda: Experts(8, 9, 100), "per_token"), (lambda: Experts(8, 2, 100, shared=0.5), "shared"),
+    (lambda: replace(MODELS["mixtral-8x7b"], experts=Experts(8, 2, 100, dense_layers=32)), "dense_layers"),
+    (lambda: replace(MODELS["mistral-7b"], attention_window=0), "attention_window")])
+def test_a_shape_that_cannot_exist_is_refused_by_name(make, field):
+    with pytest.raises(InputError) as refusal:
+        make()
+    assert refusal.value.field == field
