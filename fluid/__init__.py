@@ -1,13 +1,21 @@
 """The fluid model of LLM inference: workloads, replicas, the equilibrium and the stability region."""
 
+from fluid.batches import Batches, read_batches
+from fluid.calibration import Calibration, calibrate
 from fluid.equilibrium import Equilibrium, solve
 from fluid.errors import FileError, FluidwaitError, InputError
 from fluid.profile import StageProfile, stage_profile
 from fluid.region import Region, stability_region
 from fluid.replica import IterationTime, Replica
+from fluid.schedule import Schedule, solve_windows
+from fluid.traces import Binned, Columns, Trace, read_trace
 from fluid.workload import PromptType, Workload
 
 __all__ = [
+    "Batches",
+    "Binned",
+    "Calibration",
+    "Columns",
     "Equilibrium",
     "FileError",
     "FluidwaitError",
@@ -16,9 +24,15 @@ __all__ = [
     "PromptType",
     "Region",
     "Replica",
+    "Schedule",
     "StageProfile",
+    "Trace",
     "Workload",
+    "calibrate",
+    "read_batches",
+    "read_trace",
     "solve",
+    "solve_windows",
     "stability_region",
     "stage_profile",
 ]

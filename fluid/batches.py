@@ -1,0 +1,195 @@
+"""Measured batches: what was in each iteration, and how long it took.
+
+A row is (decode sequences, KV tokens they read, prefill sequences, prompt tokens they process, seconds). The batch
+
+    reads       KV tokens of the decodes + prompt tokens      (a prefill reads its own prompt: model.md section 1)
+    holds       decode + prefill sequences
+
+Files, plain or gzip, UTF-8: a CSV file with the columns `num_decode`, `kv_tokens_decode`, `num_prefill`,
+`prefill_tokens`, `batch_time_s` (case and other columns ignored; both prefill columns may be left out, by a server that
+only decodes), or the log of an engine (`fluid.engine_logs`). What the file holds decides, not its name. With chunked
+prefill, the tokens of earlier chunks that a batch reads again belong in `kv_tokens_decode`.
+
+A row is usable when its counts are whole, its seconds positive and finite, it is not empty, and every sequence has a
+token: kv_tokens_decode >= num_decode, prefill_tokens >= num_prefill, and no prompt tokens where nothing prefills.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fluid.engine_logs import Row, iterations
+from fluid.errors import FileError, InputError, shown
+from fluid.textfile import TextFile, opened
+from fluid.workload import Floats, Ints
+
+COLUMNS = ("num_decode", "kv_tokens_decode", "num_prefill", "prefill_tokens", "batch_time_s")
+PREFILL = {"num_prefill", "prefill_tokens"}
+MOST = 2.0**53
+QUOTED = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Measured batches: arrays of shape (n,), counts of sequences and tokens and `seconds`; see `read_batches`.
+
+    `lines` are the line numbers in the file `source` (1, 2, ... and "" where there is none), `skipped` counts its rows
+    that were left out, the first three of them quoted in `bad_rows`; `digest` is the SHA-256 of its bytes.
+    """
+
+    decode_sequences: Floats
+    kv_tokens_decode: Floats
+    prefill_sequences: Floats
+    prefill_tokens: Floats
+    seconds: Floats
+    lines: Ints
+    source: str = ""
+    skipped: int = 0
+    bad_rows: tuple[str, ...] = ()
+    digest: str = ""
+
+    @classmethod
+    def from_arrays(cls, decode_sequences: ArrayLike, kv_tokens_decode: ArrayLike, seconds: ArrayLike, *,
+                    prefill_sequences: ArrayLike = 0, prefill_tokens: ArrayLike = 0) -> Batches:
+        """Make batches from arrays of one shape (n,); raises InputError for the first that is not usable.
+
+        >>> batches = Batches.from_arrays([1, 2], [512, 900], [0.0108, 0.0110])
+        >>> batches.kv_read.tolist(), batches.sequences.tolist()
+        ([512.0, 900.0], [1.0, 2.0])
+        """
+        try:
+            given = (decode_sequences, kv_tokens_decode, prefill_sequences, prefill_tokens, seconds)
+            columns = np.broadcast_arrays(*(np.asarray(each, dtype=np.float64) for each in given))
+        except (TypeError, ValueError):
+            raise InputError("batches", "arrays of numbers of one shape", given) from None
+        table = np.column_stack([np.atleast_1d(column) for column in columns])
+        for row, problem in _problems(table, 1):
+            raise InputError("batches", "usable", problem, f"row {row}")
+        return cls._of(table, np.arange(1, len(table) + 1))
+
+    @classmethod
+    def _of(cls, table: Floats, lines: Ints, source: str = "", skipped: int = 0, bad_rows: tuple[str, ...] = (),
+            digest: str = "") -> Batches:
+        table = np.asfortranarray(table)
+        for kept in (table, lines):
+            kept.flags.writeable = False
+        decode, kv, prefill, tokens, seconds = table.T
+        return cls(decode, kv, prefill, tokens, seconds, lines, source, skipped, bad_rows, digest)
+
+    def __len__(self) -> int:
+        return int(self.seconds.size)
+
+    @property
+    def kv_read(self) -> Floats:
+        """KV tokens each batch reads."""
+        return self.kv_tokens_decode + self.prefill_tokens
+
+    @property
+    def sequences(self) -> Floats:
+        """Sequences in each batch."""
+        return self.decode_sequences + self.prefill_sequences
+
+
+def read_batches(path: str | os.PathLike[str], *, skip_bad_rows: bool = False) -> Batches:
+    """Read the batches of a CSV file or an engine's log, gzipped or not.
+
+    Raises FileError, one line, where the file cannot be used, or has rows that cannot: how many, and the first three
+    with line numbers and what is wrong. With `skip_bad_rows` they are counted and left out.
+    """
+    values, places, refused = array("d"), array("q"), list[tuple[int, str]]()
+    with opened(path) as text:
+        for line, row in _rows(text):
+            if isinstance(row, str):
+                refused.append((line, row))
+            else:
+                values.extend(row)
+                places.append(line)
+        source, digest = text.source, text.digest
+    table = np.array(values, dtype=np.float64).reshape(-1, len(COLUMNS))
+    lines, usable = np.array(places, dtype=np.int64), _usable(table)
+    skipped, kept = len(refused) + int(np.count_nonzero(~usable)), int(np.count_nonzero(usable))
+    refused += [(int(lines[row]), problem) for row, problem in _problems(table, QUOTED)]
+    quoted = tuple(f"line {line}, {problem}" for line, problem in sorted(refused)[:QUOTED])
+    if skipped and not (skip_bad_rows and kept):
+        hint = ["skip them with --skip-bad-rows"] if kept else []
+        problem = f"{skipped:,} of {skipped + kept:,} rows cannot be used: {'; '.join([*quoted, *hint])}"
+        raise FileError(source, "", problem)
+    if not kept:
+        raise FileError(source, "", "holds no batches")
+    return Batches._of(table[usable], lines[usable], source, skipped, quoted, digest)
+
+
+def _rows(text: TextFile) -> Iterator[Row]:
+    first = next(line for line in text.head.splitlines() if line.strip())
+    return _csv_rows(text) if set(_names(first.split(","))) & set(COLUMNS) else iterations(text)
+
+
+def _csv_rows(text: TextFile) -> Iterator[Row]:
+    reader = csv.reader(text.lines())
+    try:
+        header = _names(next(row for row in reader if "".join(row).strip()))
+        columns = _columns(header, text.source)
+        for row in reader:
+            if len(row) == len(header):
+                yield reader.line_num, _numbers([row[i] if i is not None else "0" for i in columns])
+            elif "".join(row).strip():
+                yield reader.line_num, f"a row must have {len(header)} fields (got {len(row)})"
+    except csv.Error as error:
+        raise FileError(text.source, "", f"must be CSV: line {reader.line_num}: {error}") from None
+
+
+def _names(header: list[str]) -> list[str]:
+    return [name.strip().strip('"').lower() for name in header]
+
+
+def _columns(header: list[str], source: str) -> list[int | None]:
+    """Where each of COLUMNS stands in the header; None for prefill columns, where both are left out."""
+    for name in COLUMNS:
+        if header.count(name) > 1 or (name not in header and not (name in PREFILL and not PREFILL & set(header))):
+            raise FileError(source, "", f"must have one column {name} (its columns are {shown(header)})")
+    return [header.index(name) if name in header else None for name in COLUMNS]
+
+
+def _numbers(fields: list[str]) -> list[float] | str:
+    row = []
+    for name, text in zip(COLUMNS, fields, strict=True):
+        try:
+            row.append(float(text))
+        except ValueError:
+            return f"{name} must be a number (got {shown(text)})"
+    return row
+
+
+def _rules(table: Floats) -> Iterator[tuple[int, str, NDArray[np.bool_]]]:
+    """What must hold of each row: the column to quote, the requirement, and where it does."""
+    decode, kv, prefill, tokens, seconds = table.T
+    for i, name in enumerate(COLUMNS[:4]):
+        column = table[:, i]
+        holds = (column >= 0) & (column <= MOST) & (column == np.floor(column))
+        yield i, f"{name} must be a whole number of at least 0", holds
+    yield 4, "batch_time_s must be a positive finite number of seconds", (seconds > 0) & (seconds < np.inf)
+    yield 0, "num_decode must be positive where nothing prefills", decode + prefill > 0
+    yield 1, "kv_tokens_decode must be at least num_decode", kv >= decode
+    yield 2, "num_prefill must be positive where prompt tokens are processed", (prefill > 0) | (tokens == 0)
+    yield 3, "prefill_tokens must be at least num_prefill", tokens >= prefill
+
+
+def _usable(table: Floats) -> NDArray[np.bool_]:
+    usable: NDArray[np.bool_] = np.all([holds for _, _, holds in _rules(table)], axis=0)
+    return usable
+
+
+def _problems(table: Floats, most: int) -> Iterator[tuple[int, str]]:
+    """The first `most` rows that are not usable, and what is wrong with each."""
+    for row in np.flatnonzero(~_usable(table))[:most]:
+        for column, requirement, holds in _rules(table[row : row + 1]):
+            if not holds[0]:
+                yield int(row), f"{requirement} (got {table[row, column]:.12g})"
+                break

@@ -1,0 +1,140 @@
+"""Batches in the logs of serving engines: what a line says, and what can honestly be derived from it.
+
+SGLang with `--disable-radix-cache --decode-log-interval 1` (any interval will do) writes, in one line,
+
+    [2025-05-27 20:14:38 TP0] Decode batch. #running-req: 18, #token: 16384, token usage: 0.71, cuda graph: True,
+    gen throughput (token/s): 2520.18, #queue-req: 3
+
+("Decode batch," or "Decode batch [124]," since late 2025; "#full token:" for hybrid models), and a line "Prefill batch"
+for every prefill. The throughput is the tokens generated since the decode line before, per second. Between two decode
+lines with R requests each, more tokens in the second and no prefill between, every iteration generated R tokens: the
+mean iteration took R / throughput and read (tokens + tokens before + R) / 2. Other decode lines are passed over.
+Prefills have no time of their own in the log, so it cannot tell `per_prefill_token`; a prefix that sequences share in
+the radix cache is counted once.
+
+vLLM with `--enable-logging-iteration-details --no-async-scheduling` writes, the first when it starts,
+
+    GPU KV cache size: 137,072 tokens
+    Engine 000: Iteration(42): 3 context requests, 6144 context tokens, 5 generation requests, 5 generation tokens,
+    iteration elapsed time: 187.32 ms, GPU KV cache usage: 41.2%
+
+KV tokens are usage x size: in whole blocks, to 0.1% of the size, after requests that ended are freed. The time runs
+from the launch of the model to its tokens, without the scheduling before and after: the overhead comes out low by that.
+Under asynchronous scheduling (the default since 0.16) it is the wait for a result that may be there already: such logs
+are refused, and those of early 2026, which lack the usage. Exact batches under either scheduling come from a recorder,
+`--scheduler-cls recorder.Recorder` (after vLLM's sources; run here on a stand-in only):
+
+    class Recorder(AsyncScheduler):  # of vllm.v1.core.sched.async_scheduler; Scheduler with --no-async-scheduling
+        due, last, out = deque(), 0.0, open("batches.csv", "w", buffering=1)
+        print("num_decode,kv_tokens_decode,num_prefill,prefill_tokens,batch_time_s", file=out)
+        def schedule(self, *args):
+            batch = super().schedule(*args)
+            held = {r: self.requests[r] for r in batch.num_scheduled_tokens}
+            fill = [r for r in held if held[r].num_computed_tokens <= held[r].num_prompt_tokens]
+            new = sum(batch.num_scheduled_tokens[r] for r in fill)
+            read = sum(request.num_computed_tokens for request in held.values())  # this batch's tokens among them
+            self.due.append((time.monotonic(), f"{len(held) - len(fill)},{read - new},{len(fill)},{new}"))
+            return batch
+        def update_from_output(self, batch, output):
+            done, (start, row), now = super().update_from_output(batch, output), self.due.popleft(), time.monotonic()
+            if batch.total_num_scheduled_tokens:
+                print(row, now - max(start, self.last), sep=",", file=self.out)
+            self.last = now
+            return done
+
+Speculative decoding makes several tokens in an iteration, which no iteration time of model.md does: such lines are
+unusable rows. Read in the sources: SGLang's `scheduler.py` (2024), `scheduler_metrics_mixin.py` (2025, 2026); vLLM's
+`v1/engine/core.py`, `v1/utils.py`, `v1/core/kv_cache_utils.py`, pull requests 31193 (the line) and 35072 (its time).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from fluid.errors import FileError
+from fluid.textfile import TextFile
+
+Row = tuple[int, Sequence[float] | str]  # a line number, and the five numbers of a batch or what is wrong with them
+
+_DECODE = re.compile(r"Decode batch(?: \[\d+\])?[.,] #running-req: (\d+), .*?#(?:full )?token: (\d+), "
+                     r".*?gen throughput \(token/s\): (\d+\.?\d*)")
+_PREFILL = re.compile(r"Prefill batch(?: \[\d+\])?[.,] ")
+_RANK = re.compile(r"\bDP(\d+)\b")
+_SIZE = re.compile(r"GPU KV cache size: ([\d,]+) tokens")
+_ITERATION = re.compile(r"Iteration\(\d+\): (\d+) context requests, (\d+) context tokens, (\d+) generation requests, "
+                        r"(\d+) generation tokens, iteration elapsed time: (\d+\.?\d*) ms"
+                        r"(?:, GPU KV cache usage: (\d+\.?\d*)%)?")
+_SPECULATIVE = "must be one token a sequence (speculative decoding has no iteration time of this form)"
+
+
+def iterations(text: TextFile) -> Iterator[Row]:
+    """The batches in a log of SGLang or vLLM; raises FileError where it has no iterations, or does not tell enough."""
+    engines, found = (_SGLang(), _VLLM(text.source)), False
+    for number, line in enumerate(text.lines(), start=1):
+        for engine in engines:
+            row = engine.read(line)
+            if row is not None:
+                yield number, row
+        found = found or "Decode batch" in line or "Iteration(" in line
+    if not found:
+        raise FileError(text.source, "", "must be a CSV file with the columns num_decode, kv_tokens_decode, "
+                                         "num_prefill, prefill_tokens and batch_time_s, or a log of vLLM or SGLang "
+                                         "with iterations in it")
+
+
+class _SGLang:
+    """What the last line of each data-parallel rank said: (requests, tokens) of a decode, nothing of a prefill."""
+
+    def __init__(self) -> None:
+        self.before: dict[str, tuple[int, int]] = {}
+
+    def read(self, line: str) -> Sequence[float] | str | None:
+        """The mean iteration since the decode line before, where it is one to be told."""
+        match = _DECODE.search(line)
+        rank = str(_RANK.findall(line[: match.start() if match else None])[:1])
+        if match is None:
+            if _PREFILL.search(line):
+                self.before.pop(rank, None)
+            return None
+        if "accept len" in line:
+            return f"#running-req {_SPECULATIVE}"
+        running, tokens, throughput = int(match[1]), int(match[2]), float(match[3])
+        requests, held = self.before.get(rank, (0, 0))
+        self.before[rank] = running, tokens
+        if running != requests or tokens <= held or not throughput:
+            return None
+        return running, (tokens + held + running) // 2, 0, 0, running / throughput
+
+
+class _VLLM:
+    """The size of the KV cache, once the log has told it."""
+
+    def __init__(self, source: str) -> None:
+        self.source, self.size, self.asynchronous = source, 0, False
+
+    def read(self, line: str) -> Sequence[float] | str | None:
+        """The iteration of a line, less dummy ones; raises FileError where the log does not tell its KV or time."""
+        if size := _SIZE.search(line):
+            self.size = int(size[1].replace(",", ""))
+        self.asynchronous = self.asynchronous or "Asynchronous scheduling is enabled" in line
+        match = _ITERATION.search(line)
+        if match is None or "(dummy)" in line:
+            return None
+        self._refuse(usage=match[6])
+        prefills, prompt, decodes, generated = (int(match[i]) for i in (1, 2, 3, 4))
+        if generated != decodes:
+            return f"generation tokens {_SPECULATIVE}"
+        read = round(float(match[6]) / 100 * self.size)
+        return decodes, max(read - prompt, decodes), prefills, prompt, float(match[5]) / 1000
+
+    def _refuse(self, usage: str | None) -> None:
+        if self.asynchronous:
+            raise FileError(self.source, "", "must be logged with --no-async-scheduling (under asynchronous scheduling "
+                                             "the elapsed times are waits, not iterations)")
+        if usage is None:
+            raise FileError(self.source, "", "must have the GPU KV cache usage in its iteration lines (this version of "
+                                             "vLLM leaves it out: see the recorder in fluid.engine_logs)")
+        if not self.size:
+            raise FileError(self.source, "", 'must hold the line "GPU KV cache size: ... tokens" that vLLM writes when '
+                                             "it starts, before the iterations")

@@ -1,0 +1,229 @@
+"""Measured batches from CSV files and engines' logs: what is read, what is refused, in how many words."""
+
+import doctest
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fluid.batches
+from fluid import Batches, FileError, InputError, read_batches
+
+HEADER = "num_decode,kv_tokens_decode,num_prefill,prefill_tokens,batch_time_s"
+GOOD = ["8,4096,0,0,0.0122", "0,0,2,600,0.0452", "8,4096,1,512,0.0431"]
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Write bytes, or lines of text, and return the path."""
+    def write(content: bytes | list[str]) -> Path:
+        path = tmp_path / "batches.csv"
+        path.write_bytes(content if isinstance(content, bytes) else "\n".join(content).encode())
+        return path
+    return write
+
+
+def refusal(path: Path, **options: bool) -> str:
+    """The message with which a file is refused: one line, and it names the file."""
+    with pytest.raises(FileError) as error:
+        read_batches(path, **options)
+    assert error.value.source == str(path)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_the_examples_in_the_docstrings_run():
+    assert doctest.testmod(fluid.batches).failed == 0
+
+
+def test_a_batch_reads_its_prompt_tokens_too_and_holds_all_its_sequences(file):
+    """8 decodes of 512 tokens and a prompt of 512: 4,096 + 512 tokens read, 9 sequences."""
+    batches = read_batches(file([HEADER, *GOOD]))
+    assert batches.kv_read.tolist() == [4096, 600, 4608]
+    assert batches.sequences.tolist() == [8, 2, 9]
+    assert batches.prefill_tokens.tolist() == [0, 600, 512]
+    assert batches.seconds.tolist() == [0.0122, 0.0452, 0.0431]
+    assert batches.lines.tolist() == [2, 3, 4]
+    assert (batches.skipped, batches.bad_rows) == (0, ())
+
+
+def test_arrays_cannot_be_changed(file):
+    batches = read_batches(file([HEADER, *GOOD]))
+    with pytest.raises(ValueError, match="read-only"):
+        batches.seconds[0] = 1.0
+
+
+@pytest.mark.parametrize("dress", [
+    lambda text: text,
+    lambda text: b"\xef\xbb\xbf" + text,
+    lambda text: text.replace(b"\n", b"\r\n"),
+    lambda text: gzip.compress(text),
+    lambda text: text.replace(b"\n", b"\n\n") + b"\n  \n",
+    lambda text: text.replace(b"num_decode", b" NUM_Decode "),
+    lambda text: text.replace(b"0.0122", b"1.22e-2").replace(b"4096", b"4096.0"),
+], ids=["plain", "mark", "crlf", "gzip", "blank lines", "case", "floats"])
+def test_the_same_rows_are_read_however_the_file_is_dressed(file, dress):
+    read = read_batches(file(dress("\n".join([HEADER, *GOOD]).encode())))
+    assert read.kv_read.tolist() == [4096, 600, 4608]
+    assert read.seconds.tolist() == [0.0122, 0.0452, 0.0431]
+
+
+def test_columns_stand_in_any_order_among_others_and_a_decoding_server_has_no_prefill_columns(file):
+    batches = read_batches(file(["gpu,batch_time_s,kv_tokens_decode,num_decode", "a100,0.0122,4096,8"]))
+    assert (batches.kv_read[0], batches.sequences[0], batches.prefill_tokens[0]) == (4096, 8, 0)
+
+
+@pytest.mark.parametrize(("row", "problem"), [
+    ("eight,4096,0,0,0.01", "num_decode must be a number (got 'eight')"),
+    (",4096,0,0,0.01", "num_decode must be a number (got '')"),
+    ("8,4096,0,0", "a row must have 5 fields (got 4)"),
+    ("8,4096,0,0,0.01,9", "a row must have 5 fields (got 6)"),
+    ("8.5,4096,0,0,0.01", "num_decode must be a whole number of at least 0 (got 8.5)"),
+    ("8,nan,0,0,0.01", "kv_tokens_decode must be a whole number of at least 0 (got nan)"),
+    ("8,4096,-1,0,0.01", "num_prefill must be a whole number of at least 0 (got -1)"),
+    ("8,4096,1,inf,0.01", "prefill_tokens must be a whole number of at least 0 (got inf)"),
+    ("8,4096,0,0,nan", "batch_time_s must be a positive finite number of seconds (got nan)"),
+    ("8,4096,0,0,inf", "batch_time_s must be a positive finite number of seconds (got inf)"),
+    ("8,4096,0,0,0", "batch_time_s must be a positive finite number of seconds (got 0)"),
+    ("8,4096,0,0,-0.01", "batch_time_s must be a positive finite number of seconds (got -0.01)"),
+    ("0,0,0,0,0.01", "num_decode must be positive where nothing prefills (got 0)"),
+    ("8,7,0,0,0.01", "kv_tokens_decode must be at least num_decode (got 7)"),
+    ("8,4096,0,512,0.01", "num_prefill must be positive where prompt tokens are processed (got 0)"),
+    ("8,4096,2,1,0.01", "prefill_tokens must be at least num_prefill (got 1)"),
+])
+def test_a_row_that_cannot_be_used_is_quoted_with_its_line_or_left_out(file, row, problem):
+    path = file([HEADER, GOOD[0], row, *GOOD[1:]])
+    assert f"1 of 4 rows cannot be used: line 3, {problem}; skip them with --skip-bad-rows" in refusal(path)
+    batches = read_batches(path, skip_bad_rows=True)
+    assert batches.lines.tolist() == [2, 4, 5]
+    assert (batches.skipped, batches.bad_rows) == (1, (f"line 3, {problem}",))
+
+
+def test_all_bad_rows_are_counted_and_the_first_three_quoted_in_the_order_of_the_file(file):
+    message = refusal(file([HEADER, "1,1,0,0,0", "x,1,0,0,1", *GOOD, "1,1,0,0,-1", "1,1", "0,0,0,0,1"]))
+    assert "5 of 8 rows" in message
+    assert [part[:6] for part in message.split(": ", 2)[2].split("; ")] == ["line 2", "line 3", "line 7", "skip t"]
+
+
+def test_a_file_of_bad_rows_only_is_refused_even_when_they_may_be_skipped(file):
+    assert "2 of 2 rows cannot be used" in refusal(file([HEADER, "1,1,0,0,0", "x,1,0,0,1"]), skip_bad_rows=True)
+
+
+@pytest.mark.parametrize(("content", "problem"), [
+    (b"", "is empty"),
+    (b" \n\n", "is empty"),
+    (HEADER.encode(), "holds no batches"),
+    (HEADER.replace("batch_time_s", "seconds").encode(), "must have one column batch_time_s"),
+    (HEADER.replace("num_prefill,", "").encode(), "must have one column num_prefill"),
+    ((HEADER + ",num_decode\n").encode(), "must have one column num_decode"),
+    (b"a,b,c\n1,2,3\n", "must be a CSV file with the columns num_decode, kv_tokens_decode"),
+    (HEADER.encode() + b"\n8,4096,0,0,\xff\n", "must be UTF-8 text"),
+    (HEADER.encode() + b"\n8,4096,0,0,\x00\n", "must be text"),
+    (gzip.compress("\n".join([HEADER, *GOOD]).encode())[:-12], "must be a whole gzip file"),
+    ((HEADER + '\n"' + "8" * 200_000 + '"\n').encode(), "must be CSV: line 2"),
+])
+def test_a_file_that_cannot_be_used_is_refused_in_one_line(file, content, problem):
+    assert problem in refusal(file(content))
+
+
+def test_a_missing_file_and_a_directory_are_refused_in_one_line(tmp_path):
+    assert "cannot be read: No such file" in refusal(tmp_path / "none.csv")
+    assert "cannot be read: Is a directory" in refusal(tmp_path)
+
+
+def test_batches_made_by_hand_meet_the_same_requirements():
+    with pytest.raises(InputError, match=r"kv_tokens_decode must be at least num_decode.*in row 1"):
+        Batches.from_arrays([1, 8], [512, 7], [0.01, 0.01])
+    with pytest.raises(InputError, match="arrays of numbers of one shape"):
+        Batches.from_arrays([1, 8], [512, 900, 7], [0.01, 0.01])
+    with pytest.raises(InputError, match="arrays of numbers of one shape"):
+        Batches.from_arrays(["one"], [512], [0.01])
+
+
+# --- logs ---
+
+SGLANG = [
+    "[2025-05-27 20:14:30 TP0] server_args=ServerArgs(decode_log_interval=1)",
+    "[2025-05-27 20:14:33 TP0] Prefill batch. #new-seq: 4, #new-token: 1024, #cached-token: 0, token usage: 0.41, "
+    "#running-req: 12, #queue-req: 5, ",
+    "[2025-05-27 20:14:38 TP0] Decode batch. #running-req: 16, #token: 16000, token usage: 0.71, gen throughput "
+    "(token/s): 400.00, #queue-req: 3, ",
+    "[2025-05-27 20:14:38 TP0] Decode batch. #running-req: 16, #token: 16016, token usage: 0.71, cuda graph: True, gen "
+    "throughput (token/s): 1000.00, #queue-req: 3, ",
+    "[2025-05-27 20:14:39 TP0] Decode batch. #running-req: 15, #token: 15015, token usage: 0.71, cuda graph: True, gen "
+    "throughput (token/s): 1000.00, #queue-req: 3, ",
+]
+VLLM = [
+    "INFO 02-18 16:20:01 [vllm.py:834] Chunked prefill is enabled with max_num_batched_tokens=8192.",
+    "(EngineCore_DP0 pid=1) INFO 02-18 16:20:20 [kv_cache_utils.py:1291] GPU KV cache size: 100,000 tokens",
+    "INFO 02-18 16:21:20 [loggers.py:182] Engine 000: Iteration(41): 1 context requests, 512 context tokens, 5 "
+    "generation requests, 5 generation tokens, iteration elapsed time: 32.50 ms, GPU KV cache usage: 4.2%",
+    "INFO 02-18 16:21:20 [loggers.py:182] Engine 000: Iteration(42): 0 context requests, 0 context tokens, 6 "
+    "generation requests, 6 generation tokens, iteration elapsed time: 11.20 ms, GPU KV cache usage: 4.3%",
+    "INFO 02-18 16:21:20 [loggers.py:182] Engine 000: Iteration(43): 0 context requests, 0 context tokens, 0 "
+    "generation requests, 0 generation tokens, iteration elapsed time: 0.20 ms, GPU KV cache usage: 0.0% (dummy)",
+]
+
+
+def test_sglang_tells_the_iteration_between_two_decode_lines_with_the_same_requests(file):
+    """Line 3 follows a prefill and line 5 an end: passed over. Line 4: 16 requests at 1,000 tokens/s take 16 ms an
+    iteration, and read (16,000 + 16,016 + 16) / 2 = 16,016 tokens.
+    """
+    batches = read_batches(file(SGLANG))
+    assert batches.lines.tolist() == [4]
+    assert (batches.decode_sequences[0], batches.kv_read[0], batches.prefill_tokens[0]) == (16, 16_016, 0)
+    assert batches.seconds[0] == 16 / 1000
+
+
+def test_sglang_lines_forty_iterations_apart_tell_their_mean(file):
+    """40 iterations of 16 requests from 16,000 tokens read 16,016, 16,032, ..., 16,640: 16,328 in the mean."""
+    after = SGLANG[3].replace("16016", "16640")
+    assert read_batches(file([SGLANG[2], after])).kv_read.tolist() == [np.mean(16_000 + 16 * np.arange(1, 41))]
+
+
+def test_sglang_of_2026_writes_commas_iteration_numbers_and_full_tokens(file):
+    def dressed(line: str) -> str:
+        return line.replace("Decode batch.", "Decode batch [124],").replace("#token:", "#full token:")
+    assert read_batches(file([dressed(line) for line in SGLANG])).kv_read.tolist() == [16_016]
+
+
+def test_sglang_ranks_are_read_apart(file):
+    """A prefill on DP1 says nothing of DP0; the second line of DP1 follows its own prefill."""
+    lines = [line.replace("TP0", f"DP{rank} TP0") for line, rank in
+             [(SGLANG[2], 0), (SGLANG[2], 1), (SGLANG[1], 1), (SGLANG[3], 0), (SGLANG[3], 1)]]
+    assert read_batches(file(lines)).lines.tolist() == [4]
+
+
+def test_a_log_without_an_iteration_to_be_told_holds_no_batches(file):
+    assert "holds no batches" in refusal(file(SGLANG[:3]))
+
+
+def test_vllm_tells_kv_tokens_as_a_share_of_the_cache(file):
+    """4.2% and 4.3% of 100,000 tokens; the dummy iteration is passed over."""
+    batches = read_batches(file(VLLM))
+    assert batches.lines.tolist() == [3, 4]
+    assert batches.kv_read.tolist() == [4200, 4300]
+    assert batches.prefill_tokens.tolist() == [512, 0]
+    assert batches.sequences.tolist() == [6, 6]
+    assert batches.seconds == pytest.approx([0.0325, 0.0112])
+
+
+@pytest.mark.parametrize(("lines", "problem"), [
+    (["INFO [vllm.py:834] Asynchronous scheduling is enabled.", *VLLM], "must be logged with --no-async-scheduling"),
+    (VLLM[:1] + VLLM[2:], 'must hold the line "GPU KV cache size'),
+    ([line.split(", GPU")[0] for line in VLLM], "must have the GPU KV cache usage in its iteration lines"),
+    (VLLM[:2], "must be a CSV file with the columns"),
+])
+def test_a_vllm_log_that_does_not_tell_enough_is_refused_with_what_to_do(file, lines, problem):
+    assert problem in refusal(file(lines))
+
+
+@pytest.mark.parametrize("line", [
+    SGLANG[3].replace("cuda graph", "accept len: 2.40, accept rate: 0.84, cuda graph"),
+    VLLM[3].replace("6 generation tokens", "18 generation tokens"),
+])
+def test_lines_of_speculative_decoding_are_bad_rows(file, line):
+    path = file([VLLM[1], VLLM[2], line])
+    assert "1 of 2 rows cannot be used: line 3" in refusal(path)
+    assert read_batches(path, skip_bad_rows=True).lines.tolist() == [2]
