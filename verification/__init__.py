@@ -7,6 +7,7 @@ from verification.replicate import replicate
 from verification.rules.greedy import Greedy
 from verification.run import Run, Timeline
 from verification.simulate import simulate
+from verification.traffic import Poisson, Replay, Scheduled
 from verification.verdict import Verdict, judge
 from verification.verify import Verification, verify
 
@@ -15,7 +16,10 @@ __all__ = [
     "Check",
     "Greedy",
     "Interval",
+    "Poisson",
+    "Replay",
     "Run",
+    "Scheduled",
     "Timeline",
     "Verdict",
     "Verification",

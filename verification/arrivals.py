@@ -65,9 +65,7 @@ def poisson_arrivals(workload: Workload, horizon: float, generator: np.random.Ge
     >>> bool(arrivals.times.max() < 10.0)
     True
     """
-    expected = workload.rate * horizon
-    if not expected < MOST_REQUESTS:
-        raise InputError("horizon", f"short enough for fewer than {MOST_REQUESTS} requests", horizon, "simulation")
+    expected = count_expected(workload, horizon)
     times = np.empty(0)
     while times.size == 0 or times[-1] < horizon:
         more = int(expected - times.size + 6 * math.sqrt(expected)) if times.size == 0 else 0
@@ -76,6 +74,14 @@ def poisson_arrivals(workload: Workload, horizon: float, generator: np.random.Ge
         times = np.concatenate([times, last + np.cumsum(gaps)])
     times = times[: np.searchsorted(times, horizon)]
     return Arrivals(times, _draw_types(workload, len(times), generator))
+
+
+def count_expected(workload: Workload, horizon: float) -> float:
+    """Return the mean number of requests over a horizon (s); raises InputError where no memory would hold them."""
+    expected = workload.rate * horizon
+    if not expected < MOST_REQUESTS:
+        raise InputError("horizon", f"short enough for fewer than {MOST_REQUESTS} requests", horizon, "simulation")
+    return expected
 
 
 def _draw_types(workload: Workload, count: int, generator: np.random.Generator) -> Ints:

@@ -16,7 +16,7 @@ import numpy as np
 from fluid import Replica, Workload, stage_profile
 from fluid.errors import InputError, real, whole
 from thresholds import NestedWaitPolicy, OnReplica, PacedPolicy, WaitPolicy
-from verification.arrivals import Arrivals, poisson_arrivals, stream
+from verification.arrivals import Arrivals
 from verification.engine import (
     BUSY,
     DONE,
@@ -36,6 +36,7 @@ from verification.engine import (
 from verification.rules import greedy, nested, paced, wait
 from verification.rules.greedy import Greedy
 from verification.run import Run, Timeline
+from verification.traffic import POISSON, Traffic
 
 Policy = WaitPolicy | PacedPolicy | NestedWaitPolicy | Greedy
 RULES: dict[type, Callable[[Any, Problem], Kernel]] = {
@@ -47,11 +48,13 @@ ROWS = 1 << 16  # timeline rows handed over at a time
 
 
 def simulate(policy: Policy, workload: Workload, replica: Replica, *, horizon: float | None = None,
-             arrivals: Arrivals | None = None, seed: int = 0, replication: int = 0, record: bool = False) -> Run:
-    """Simulate a policy, on Poisson arrivals over [0, horizon) seconds or on explicit arrivals until nothing moves.
+             arrivals: Arrivals | None = None, traffic: Traffic = POISSON, seed: int = 0, replication: int = 0,
+             record: bool = False) -> Run:
+    """Simulate a policy, on `traffic` over [0, horizon) seconds or on explicit arrivals until nothing moves.
 
-    `seed` and `replication` choose the random stream; `record` keeps the timeline (one row per iteration). Raises
-    InputError unless exactly one of `horizon` and `arrivals` is given and the policy fits the workload.
+    `traffic` is Poisson unless told otherwise (`verification.traffic`); `seed` and `replication` choose the random
+    stream; `record` keeps the timeline (one row per iteration). Raises InputError unless exactly one of `horizon` and
+    `arrivals` is given and the policy fits the workload.
 
     >>> from fluid import IterationTime, PromptType
     >>> replica = Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.013e-7))
@@ -63,9 +66,9 @@ def simulate(policy: Policy, workload: Workload, replica: Replica, *, horizon: f
         raise InputError("horizon", "given where arrivals are not, and only there", horizon, "simulate")
     if arrivals is None:
         horizon = real("horizon", horizon, "simulate", unit="seconds")
-        generator = stream(whole("seed", seed, "simulate", unit="seeds", least=0, most=2**128),
-                           whole("replication", replication, "simulate", unit="replications", least=0))
-        arrivals = poisson_arrivals(workload, horizon, generator)
+        arrivals = traffic.draw(workload, horizon,
+                                whole("seed", seed, "simulate", unit="seeds", least=0, most=2**128),
+                                whole("replication", replication, "simulate", unit="replications", least=0))
     arrivals.check(workload)
     profile = stage_profile(workload, replica)
     problem = make_problem(arrivals, profile, replica, math.inf if horizon is None else horizon)

@@ -11,6 +11,7 @@ from verification.estimators import Interval, t_interval, warm_up
 from verification.replicate import MOST_KEPT, Progress, most_kept, replicate
 from verification.run import Run
 from verification.simulate import Policy
+from verification.traffic import POISSON, Poisson, Traffic
 from verification.verdict import STABLE, Verdict, judge, settle
 
 
@@ -53,25 +54,28 @@ class Verification:
 
 
 def verify(policy: Policy, workload: Workload, replica: Replica, *, horizon: float = 3600.0, replications: int = 10,
-           seed: int = 0, workers: int = -1, progress: Progress | None = None) -> Verification:
+           traffic: Traffic = POISSON, seed: int = 0, workers: int = -1,
+           progress: Progress | None = None) -> Verification:
     """Simulate replications of a policy and hold the predictions of the fluid model against them.
 
-    `horizon` in seconds. Raises InputError as `simulate` does.
+    `horizon` in seconds. Steady-state predictions are held against Poisson traffic only; what holds on every path, or
+    with a probability, against any. Raises InputError as `simulate` does.
     """
     def replications_over(seconds: float, record: bool) -> list[Run]:
-        return replicate(policy, workload, replica, horizon=seconds, replications=replications, seed=seed,
-                         workers=workers, record=record, progress=progress)
+        return replicate(policy, workload, replica, horizon=seconds, replications=replications,
+                         traffic=traffic, seed=seed, workers=workers, record=record, progress=progress)
 
+    rate = workload.rate * traffic.factor()
     runs = replications_over(horizon, record=True)
-    longest = MOST_KEPT / most_kept(workload, replica, 1.0, replications)
+    longest = MOST_KEPT / most_kept(rate, replica, 1.0, replications)
     share = warm_up([measures.in_system(run) for run in runs])
     study = Study(solve(workload, replica), policy, runs, [measures.window_after(run, share) for run in runs])
     delays = [measures.delays(run, window) for run, window in zip(runs, study.windows, strict=True)]
     return Verification(
         policy, horizon, replications, seed, share,
-        settle(judge(runs, workload.rate),
-               lambda seconds: judge(replications_over(seconds, record=False), workload.rate), longest),
-        study.checks(),
+        settle(judge(runs, rate),
+               lambda seconds: judge(replications_over(seconds, record=False), rate), longest),
+        study.checks(steady=isinstance(traffic, Poisson)),
         throughput=study.over_runs(measures.throughput),
         latency=t_interval([d.latency for d in delays]),
         latency_p99=t_interval([d.latency_p99 for d in delays]),

@@ -1,0 +1,105 @@
+"""Traffic: how the requests of a workload arrive.
+
+    Poisson     independent streams at the workload's rates: what every steady-state prediction assumes
+    Scheduled   Poisson streams whose rates a `fluid.Schedule` moves up and down
+    Replay      the requests of a trace at the trace's own moments, stretched to the workload's rate
+
+A replay repeats the trace when it is over; its last request and the first of the next lap then come together.
+Replication 0 starts at its first request, every other one at a random moment of it: their spread says how much depends
+on the moment, not how another day would look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from fluid import Schedule, Workload
+from fluid.errors import InputError
+from fluid.traces import Trace
+from verification.arrivals import Arrivals, count_expected, poisson_arrivals, stream
+
+
+class Traffic(Protocol):
+    """What `simulate` asks of traffic."""
+
+    def factor(self) -> float:
+        """Mean rate over a long time, in units of the workload's."""
+
+    def draw(self, workload: Workload, horizon: float, seed: int, replication: int) -> Arrivals:
+        """Arrivals over [0, horizon) seconds of one replication."""
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """Independent Poisson streams at the workload's rates."""
+
+    def factor(self) -> float:
+        return 1.0
+
+    def draw(self, workload: Workload, horizon: float, seed: int, replication: int) -> Arrivals:
+        return poisson_arrivals(workload, horizon, stream(seed, replication))
+
+
+POISSON = Poisson()
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """Poisson streams at the workload's rates times the factor of the schedule's window; time 0 opens the first.
+
+    >>> from fluid import PromptType
+    >>> traffic = Scheduled(Schedule([60.0, 60.0], [2.0, 1.0]))
+    >>> times = traffic.draw(Workload([PromptType(10, 10, 50.0)]), 120.0, seed=0, replication=0).times
+    >>> int((times < 60).sum()) > int((times >= 60).sum())
+    True
+    """
+
+    schedule: Schedule
+
+    def factor(self) -> float:
+        return self.schedule.mean_factor
+
+    def draw(self, workload: Workload, horizon: float, seed: int, replication: int) -> Arrivals:
+        steady = poisson_arrivals(workload, float(self.schedule.elapsed(horizon)), stream(seed, replication))
+        return Arrivals(np.minimum(self.schedule.moment(steady.times), np.nextafter(horizon, 0.0)), steady.types)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The requests of `trace`, whose length pairs must be the workload's types (`trace.workload(rate)`).
+
+    Raises InputError for a trace without arrival times, or with all of them at one moment.
+    """
+
+    trace: Trace
+
+    def __post_init__(self) -> None:
+        if self.trace.times is None or not self.trace.duration:
+            raise InputError("trace", "one with arrival times that differ", self.trace.source, "Replay")
+
+    def factor(self) -> float:
+        return 1.0
+
+    def draw(self, workload: Workload, horizon: float, seed: int, replication: int) -> Arrivals:
+        count_expected(workload, horizon)
+        own, period = self._stretched(workload)
+        begin = float(stream(seed, replication).uniform(0.0, period)) if replication else 0.0
+        first, last = self._count_before(own, period, begin), self._count_before(own, period, begin + horizon)
+        laps, places = np.divmod(np.arange(first, last), len(own))
+        times = np.clip(laps * period + own[places] - begin, 0.0, np.nextafter(horizon, 0.0))
+        return Arrivals(np.maximum.accumulate(times), self.trace.types[places])  # rounding may swap two at a lap's end
+
+    def _stretched(self, workload: Workload) -> tuple[np.ndarray, float]:
+        """The trace's moments at the workload's rate, and how long the trace then lasts."""
+        own = self.trace.scaled(workload.rate).times
+        assert own is not None  # checked when made
+        return own, len(own) / workload.rate
+
+    @staticmethod
+    def _count_before(own: np.ndarray, period: float, moment: float) -> int:
+        """Requests before a moment, the trace repeated from 0 on."""
+        laps, rest = divmod(moment, period)
+        return int(laps) * len(own) + int(np.searchsorted(own, rest))
