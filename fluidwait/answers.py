@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from fluid import Equilibrium
+from fluid import Equilibrium, Replica
+from fluid.schedule import carries, solve_windows
+from fluid.shares import scale_without_prefill_cost, time_shares
 from fluidwait import __version__
-from fluidwait.deployment import Deployment
 from fluidwait.explain import predicted, window_names
+from fluidwait.mix import Mix
 from thresholds import Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign, name_of
 from verification import Check, Interval, Verification
 from verification.verdict import UNSTABLE
@@ -25,24 +27,55 @@ INTERVALS = ("throughput", "latency", "latency_p99", "ttft", "evictions", "itera
 NUMBERS = ("kv_peak", "overflow_runs", "unfinished", "rejected", "warm_up")
 
 
-def provenance(command: str, deployment: Deployment) -> dict[str, Any]:
+class Input(Protocol):
+    """A file that was read: a deployment, a trace, measured batches."""
+
+    @property
+    def source(self) -> str:
+        """Its name."""
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of its bytes."""
+
+
+def provenance(command: str, read: Input) -> dict[str, Any]:
     """The head of every object."""
-    return {"schema": SCHEMA, "fluidwait": __version__, "command": command, "source": deployment.source,
-            "sha256": deployment.digest}
+    return {"schema": SCHEMA, "fluidwait": __version__, "command": command, "source": read.source,
+            "sha256": read.digest}
 
 
 def solve_answer(equilibrium: Equilibrium) -> dict[str, Any]:
     """The object of `fluidwait solve --json`."""
     workload, profile = equilibrium.workload, equilibrium.profile
     nothing = [None] * len(workload)
+    shares = time_shares(equilibrium)
     columns = zip(workload.names, workload.rates.tolist(), _list(equilibrium.inventory, nothing),
                   _list(equilibrium.kv_tokens, nothing), profile.kv_work.tolist(), strict=True)
     keys = ("name", "rate", "inventory", "kv_tokens", "kv_work")
     return {"stable": equilibrium.stable, "reason": equilibrium.reason, "load": equilibrium.load,
             "iteration_time": equilibrium.iteration_time, "kv_required": equilibrium.kv_required,
             "kv_capacity": equilibrium.kv_capacity, "throughput": equilibrium.throughput,
-            "max_rate_scale": equilibrium.max_rate_scale,
+            "max_rate_scale": equilibrium.max_rate_scale, "time_shares": shares._asdict() if shares else None,
+            "max_rate_scale_without_prefill_cost": scale_without_prefill_cost(equilibrium),
             "types": [dict(zip(keys, row, strict=True)) for row in columns]}
+
+
+def mix_answer(mix: Mix, replica: Replica) -> dict[str, Any]:
+    """Where the requests come from, and the windows their rates move through."""
+    answer: dict[str, Any] = {}
+    if mix.trace is not None:
+        trace = mix.trace
+        answer["trace"] = {"source": trace.source, "sha256": trace.digest, "format": trace.format,
+                           "requests": len(trace), "skipped": trace.skipped, "failed": trace.failed}
+    if mix.schedule is not None:
+        windows = solve_windows(mix.workload, mix.schedule, replica)
+        answer["windows"] = [{"start": each.start, "end": each.end, "rate": each.equilibrium.workload.rate,
+                              "stable": each.equilibrium.stable, "kv_required": each.equilibrium.kv_required,
+                              "iteration_time": each.equilibrium.iteration_time, "backlog": each.backlog}
+                             for each in windows]
+        answer["mean_rates_fit"] = carries(mix.workload, mix.schedule, replica)
+    return answer
 
 
 def thresholds_answer(design: Design) -> dict[str, Any]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fluid import FluidwaitError, solve
-from fluid.errors import one_of, shown
-from fluidwait import __version__, answers, report
+from fluid.errors import one_of
+from fluidwait import answers, measured, report
 from fluidwait.deployment import Deployment, embedded, embedded_text, load
+from fluidwait.options import File, Horizon, Json, Out, Replications, Seed, Version
+from fluidwait.paper import give
 from fluidwait.study import Comparison, Plan, choose, compare, examine_design, examine_greedy
 from thresholds import write_policy
 
@@ -22,45 +21,6 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich",
 
 POLICIES = ("auto", "wait", "paced", "nested", "greedy")
 LATER = ("sarathi", "mc-sf")
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise typer.BadParameter(f"must be a number (got {shown(text)})") from None
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise typer.BadParameter(f"must be a whole number (got {shown(text)})") from None
-
-
-def _folder(text: str) -> Path:
-    if not text:
-        raise typer.BadParameter("must be the name of a folder (got '')")
-    return Path(text)
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"fluidwait {__version__}")
-        raise typer.Exit
-
-
-File = Annotated[Path | None, typer.Argument(help="Deployment file (TOML); without it the built-in A100 deployment.",
-                                             show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the report.")]
-Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True,
-                                       help="Print the version and exit.")]
-Horizon = Annotated[float | None, typer.Option(parser=_number, metavar="SECONDS", show_default=False,
-                                               help="Time to simulate; by default target.horizon.")]
-Replications = Annotated[int, typer.Option(parser=_whole, metavar="NUMBER", help="Independent simulations.")]
-Seed = Annotated[int, typer.Option(parser=_whole, metavar="NUMBER", help="Seed of the random streams.")]
-Out = Annotated[Path | None, typer.Option(parser=_folder, metavar="FOLDER", show_default=False,
-                                          help="Where to put the figures, the policy and the report.")]
 
 
 @app.callback()
@@ -80,7 +40,7 @@ def run_command(file: File = None, horizon: Horizon = None, replications: Replic
     answer = {**answers.provenance("run", deployment), "seed": seed, **found.answer()}
     if out is not None:
         _write(out, found, answer)
-    _print(answer, json, lambda: report.show_run(deployment, found, out))
+    give(answer, json, lambda: report.show_run(deployment, found, out))
     _say(found.yes)
 
 
@@ -89,8 +49,9 @@ def solve_command(file: File = None, json: Json = False, version: Version = Fals
     """Solve the fluid equilibrium: batch, KV cache, iteration time, how far the mix can grow."""
     deployment = _deployment(file)
     equilibrium = solve(deployment.workload, deployment.replica)
-    answer = {**answers.provenance("solve", deployment), **answers.solve_answer(equilibrium)}
-    _print(answer, json, lambda: report.show_equilibrium(deployment, equilibrium))
+    answer = {**answers.provenance("solve", deployment), **answers.solve_answer(equilibrium),
+              **answers.mix_answer(deployment.mix, deployment.replica)}
+    give(answer, json, lambda: report.show_equilibrium(deployment, equilibrium))
     _say(equilibrium.stable)
 
 
@@ -105,7 +66,7 @@ def thresholds_command(file: File = None,
     choice = choose(deployment, policy)
     answer = {**answers.provenance("thresholds", deployment), "why": choice.why,
               **answers.thresholds_answer(choice.design)}
-    _print(answer, json, lambda: report.show_design(choice, install=True))
+    give(answer, json, lambda: report.show_design(choice, install=True))
     _say(choice.design.feasible)
 
 
@@ -124,7 +85,7 @@ def verify_command(file: File = None,
     else:
         outcome = examine_design(deployment, choose(deployment, policy).design, plan)
     answer = {**answers.provenance("verify", deployment), **outcome.answer()}
-    _print(answer, json, lambda: report.show_outcome(outcome))
+    give(answer, json, lambda: report.show_outcome(outcome))
     _say(outcome.yes)
 
 
@@ -137,7 +98,11 @@ def init_command(file: Annotated[Path, typer.Argument(help="The file to write.")
         raise FluidwaitError(f"{file}: exists already; choose another name or say --force")
     file.write_text(embedded_text(), encoding="utf-8")
     answer = {**answers.provenance("init", embedded()), "file": str(file)}
-    _print(answer, json, lambda: typer.echo(f"wrote {file}; next: fluidwait run {file}"))
+    give(answer, json, lambda: typer.echo(f"wrote {file}; next: fluidwait run {file}"))
+
+
+app.command("trace", epilog="Example: fluidwait trace requests.csv --out results")(measured.trace_command)
+app.command("calibrate", epilog="Example: fluidwait calibrate batches.csv --pieces 2")(measured.calibrate_command)
 
 
 def _later(name: str) -> None:
@@ -149,7 +114,7 @@ def _later(name: str) -> None:
     command.__doc__ = "(comes with a later version)"
 
 
-for _name in ("sweep", "trace", "calibrate", "plan"):
+for _name in ("sweep", "plan"):
     _later(_name)
 
 
@@ -177,19 +142,6 @@ def _write(folder: Path, found: Comparison, answer: dict[str, Any]) -> None:
     figures.draw(found, folder)
 
 
-def _print(answer: dict[str, Any], json: bool, show: Callable[[], None]) -> None:
-    try:
-        if json:
-            typer.echo(answers.to_text(answer))
-        else:
-            show()
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader left; the exit status still tells the answer
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _say(yes: bool) -> None:
     if not yes:
         raise typer.Exit(1)
-
-

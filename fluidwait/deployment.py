@@ -7,9 +7,7 @@ the whole roofline of the named model and GPU. What the file cannot be used for 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,14 +15,17 @@ from typing import Any
 from fluid.catalogue import MODELS, Model, find_gpu, find_model
 from fluid.errors import FileError, InputError, one_of, real
 from fluid.hardware import Placement, model_from_config
-from fluid.profile import stage_profile
 from fluid.replica import IterationTime, Replica
-from fluid.workload import PromptType, Workload
-from fluidwait.files import check, found, read_bytes, read_toml
-from fluidwait.schema import ChunkTable, DeploymentTable, IterationTimeTable, ReplicaTable, WorkloadTable
+from fluid.traces import read_trace
+from fluid.workload import Workload
+from fluidwait.files import check, found, keys_of, read_bytes, read_toml
+from fluidwait.mix import Mix, read_mix, trace_mix
+from fluidwait.progress import reading
+from fluidwait.schema import ChunkTable, DeploymentTable, IterationTimeTable, ReplicaTable
 
 EMBEDDED = "embedded"
-CATALOGUE_KEYS = ("tensor_parallel", "memory_fraction", "kv_dtype", "weight_dtype")
+TRACE_ENDINGS = (".csv", ".jsonl", ".json")
+CATALOGUE_KEYS = ("tensor_parallel", "memory_fraction", "activation_memory", "kv_dtype", "weight_dtype")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Deployment:
     built-in one) and `digest` the SHA-256 of its bytes.
     """
 
-    workload: Workload
+    mix: Mix
     replica: Replica
     horizon: float = 3600.0
     overflow_probability: float = 1e-3
@@ -53,11 +54,28 @@ class Deployment:
         object.__setattr__(self, "overflow_probability", chance)
         one_of("lengths", self.lengths, ("known", "unknown"))
 
+    @property
+    def workload(self) -> Workload:
+        """The prompt types and their rates."""
+        return self.mix.workload
+
 
 def load(path: str | Path) -> Deployment:
-    """Read the deployment file at `path`; raises FileError, one line, for anything that cannot be used."""
+    """Read the deployment file at `path`; raises FileError, one line, for anything that cannot be used.
+
+    A trace (a name in .csv, .jsonl, .json, with or without .gz) is served by the replica of the built-in deployment.
+    """
     path = Path(path)
+    if path.name.lower().removesuffix(".gz").endswith(TRACE_ENDINGS):
+        return _serving(path)
     return parse(read_bytes(path), str(path), path.parent)
+
+
+def _serving(path: Path) -> Deployment:
+    builtin = embedded()
+    with reading(str(path)) as progress:
+        trace = read_trace(path, progress=progress)
+    return replace(builtin, mix=trace_mix(trace, builtin.replica), source=str(path), digest=trace.digest)
 
 
 def embedded() -> Deployment:
@@ -84,38 +102,27 @@ def parse(data: bytes, source: str, folder: Path = Path()) -> Deployment:
     tables = check(DeploymentTable, read_toml(data, source), source)
     placement = _placement(tables.replica, source, folder)
     replica = _replica(tables.replica, placement, source)
-    workload = _workload(tables.workload, replica, source)
-    with _keys(source, "target"):
-        return Deployment(workload, replica, tables.target.horizon, tables.target.overflow_probability,
+    mix = read_mix(tables.workload, replica, source, folder)
+    with keys_of(source, "target"):
+        return Deployment(mix, replica, tables.target.horizon, tables.target.overflow_probability,
                           tables.workload.lengths, placement, source, hashlib.sha256(data).hexdigest())
-
-
-@contextmanager
-def _keys(source: str, table: str) -> Iterator[None]:
-    """Turn an InputError about a field into a FileError about that key of the table."""
-    try:
-        yield
-    except InputError as error:
-        place = f" in {error.where}" if error.where.startswith("prompt type") else ""
-        key = f"{table}.{error.field}".replace(" ", ".")
-        raise FileError(source, key, f"must be {error.requirement} (got {found(error.value)}){place}") from None
 
 
 def _placement(table: ReplicaTable, source: str, folder: Path) -> Placement | None:
     """The model on its GPUs; None where the file gives numbers only."""
     if table.model is None and table.gpu is None:
-        _refuse_catalogue_keys(table, source)
+        _refuse_cataloguekeys_of(table, source)
         return None
     for key in ("model", "gpu"):
         if getattr(table, key) is None:
             raise FileError(source, f"replica.{key}", "is missing: model and gpu go together")
     model = _model(str(table.model), source, folder)
     given = {key: getattr(table, key) for key in CATALOGUE_KEYS if getattr(table, key) is not None}
-    with _keys(source, "replica"):
+    with keys_of(source, "replica"):
         return Placement(model, find_gpu(str(table.gpu)), **given)
 
 
-def _refuse_catalogue_keys(table: ReplicaTable, source: str) -> None:
+def _refuse_cataloguekeys_of(table: ReplicaTable, source: str) -> None:
     for key in CATALOGUE_KEYS:
         if getattr(table, key) is not None:
             raise FileError(source, f"replica.{key}",
@@ -138,7 +145,7 @@ def _model(name: str, source: str, folder: Path) -> Model:
 def _replica(table: ReplicaTable, placement: Placement | None, source: str) -> Replica:
     capacity, time = table.kv_capacity, _iteration_time(table.iteration_time, source)
     prefill = table.prefill.chunk if isinstance(table.prefill, ChunkTable) else table.prefill
-    with _keys(source, "replica"):
+    with keys_of(source, "replica"):
         if placement is not None:
             capacity = placement.kv_capacity if capacity is None else capacity
             time = time or placement.iteration_time
@@ -160,40 +167,13 @@ def _iteration_time(table: IterationTimeTable | None, source: str) -> IterationT
             if key not in given:
                 requirement = IterationTimeTable.model_fields[key].description
                 raise FileError(source, f"{place}.{key}", f"is missing: it must be {requirement}")
-        with _keys(source, place):
+        with keys_of(source, place):
             return IterationTime(**given)
     if given:
         key = next(iter(given))
         raise FileError(source, f"{place}.pieces", f"must stand without {place}.{key} (got {found(given[key])})")
     lines = []
     for i, piece in enumerate(table.pieces):
-        with _keys(source, f"{place}.pieces[{i}]"):
+        with keys_of(source, f"{place}.pieces[{i}]"):
             lines.append(IterationTime(**piece.model_dump()))
     return IterationTime.largest(*lines)
-
-
-def _workload(table: WorkloadTable, replica: Replica, source: str) -> Workload:
-    if table.trace is not None:
-        raise FileError(source, "workload.trace", "is not usable yet: reading traces comes with a later version; "
-                        f"give [[workload.type]] tables (got {found(table.trace)})")
-    if table.type is None:
-        raise FileError(source, "workload.type", "is missing: it must be at least one [[workload.type]] table")
-    if table.rate is not None:
-        raise FileError(source, "workload.rate",
-                        f"must go with workload.trace; each workload.type has a rate of its own (got {table.rate})")
-    types = []
-    for i, each in enumerate(table.type):
-        with _keys(source, f"workload.type[{i}]"):
-            types.append(PromptType(each.prompt_tokens, each.output_tokens, each.rate, each.name))
-            stage_profile(Workload(types[-1:]), replica)
-    workload = Workload(types)
-    _refuse_duplicates(workload.names, source)
-    return workload
-
-
-def _refuse_duplicates(names: tuple[str, ...], source: str) -> None:
-    first: dict[str, int] = {}
-    for i, name in enumerate(names):
-        if first.setdefault(name, i) < i:
-            raise FileError(source, f"workload.type[{i}].name",
-                            f"must differ from that of workload.type[{first[name]}] (got {found(name)})")

@@ -11,13 +11,15 @@ import json
 import re
 import tomllib
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from fluid.errors import FileError, shown
+from fluid.errors import FileError, InputError, shown
 
 LARGEST_FILE = 2**20
 LONGEST_LINE = 4000  # a dotted key costs the parser memory in the square of its length
@@ -89,6 +91,17 @@ def check(table: type[TableType], document: dict[str, Any], source: str) -> Tabl
         details = sorted(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
         kind, loc = details[0]["type"], _without_tags(details[0]["loc"])
         raise FileError(source, key_path(loc), _problem(table, kind, loc, details[0]["input"])) from None
+
+
+@contextmanager
+def keys_of(source: str, table: str) -> Iterator[None]:
+    """Turn an InputError about a field into a FileError about that key of the table."""
+    try:
+        yield
+    except InputError as error:
+        place = f" in {error.where}" if error.where.startswith("prompt type") else ""
+        key = f"{table}.{error.field}".replace(" ", ".")
+        raise FileError(source, key, f"must be {error.requirement} (got {found(error.value)}){place}") from None
 
 
 def key_path(loc: tuple[int | str, ...]) -> str:

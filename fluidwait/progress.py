@@ -9,7 +9,7 @@ from typing import Any
 
 from numba.core import event
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class _CompileNote(event.Listener):
@@ -28,6 +28,16 @@ class _CompileNote(event.Listener):
 
     def on_end(self, event: Any) -> None:
         pass
+
+
+@contextmanager
+def reading(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how much of a file has been read; call what is yielded with (bytes read, all)."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(f"reading {name}", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 @contextmanager

@@ -6,31 +6,19 @@ import math
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from fluid import Equilibrium
 from fluidwait.deployment import Deployment
 from fluidwait.explain import growth, memory, predicted, window_names
 from fluidwait.install import advice
+from fluidwait.paper import console, largest, new_table, number, optional, print_table, say, seconds, title
+from fluidwait.report_mix import in_few_types, show_origin, show_shares, show_windows
 from fluidwait.study import Comparison, Outcome
 from thresholds import Choice, Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign
 from verification import Check, Interval, Verification
 from verification.estimators import LEVEL
 from verification.verdict import STABLE
-
-MOST_ROWS = 20
-
-
-class _Paper(Console):
-    """A console that leaves a closed pipe to the command, instead of exiting with a status of its own."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
-
-
-console = _Paper(highlight=False)
 
 
 def show_run(deployment: Deployment, found: Comparison, out: Path | None) -> None:
@@ -49,30 +37,37 @@ def show_run(deployment: Deployment, found: Comparison, out: Path | None) -> Non
 
 def show_equilibrium(deployment: Deployment, equilibrium: Equilibrium) -> None:
     """The report of `fluidwait solve`."""
-    _title("Fluid equilibrium", deployment.source)
-    _say(equilibrium.stable, equilibrium.reason)
-    console.print(f"load {equilibrium.load:.4g}, iteration time {_seconds(equilibrium.iteration_time)}, "
+    title("Fluid equilibrium", deployment.source)
+    show_origin(deployment.mix)
+    say(equilibrium.stable, equilibrium.reason)
+    console.print(f"load {equilibrium.load:.4g}, iteration time {seconds(equilibrium.iteration_time)}, "
                   f"offered {equilibrium.throughput:,.4g} output tokens/s")
-    table = _table("type", "prompt+output", "requests/s", "per stage n*", "KV tokens", "KV work")
+    _show_types(in_few_types(deployment.mix, equilibrium))
+    show_shares(equilibrium)
+    show_windows(deployment.mix, deployment.replica)
+
+
+def _show_types(equilibrium: Equilibrium) -> None:
+    table = new_table("type", "prompt+output", "requests/s", "per stage n*", "KV tokens", "KV work")
     workload = equilibrium.workload
-    for j in _largest(equilibrium.profile.kv_work * workload.rates):
+    for j in largest(equilibrium.profile.kv_work * workload.rates):
         table.add_row(escape(workload.names[j]), f"{workload.prompt_tokens[j]}+{workload.output_tokens[j]}",
-                      f"{workload.rates[j]:.4g}", _number(equilibrium.inventory, j), _number(equilibrium.kv_tokens, j),
+                      f"{workload.rates[j]:.4g}", number(equilibrium.inventory, j), number(equilibrium.kv_tokens, j),
                       f"{equilibrium.profile.kv_work[j]:,}")
-    _print_table(table, len(workload))
+    print_table(table, len(workload))
 
 
 def show_design(choice: Choice, install: bool = False) -> None:
     """The report of `fluidwait thresholds`: which policy, what to set, its memory, its delay, growth, installation."""
     design = choice.design
-    _title("Thresholds", choice.why)
-    _say(design.feasible, design.reason)
+    title("Thresholds", choice.why)
+    say(design.feasible, design.reason)
     if not design.exists:
         return
     console.print(escape(memory(design)))
     delay = predicted(design)
     if delay is not None:
-        console.print(f"expected latency {_seconds(delay.latency)}, TTFT {_seconds(delay.ttft)}"
+        console.print(f"expected latency {seconds(delay.latency)}, TTFT {seconds(delay.ttft)}"
                       + ("" if delay.exact else " (approximations)"))
     console.print(escape(growth(design)))
     match design:
@@ -88,18 +83,18 @@ def show_design(choice: Choice, install: bool = False) -> None:
 
 def _show_wait(design: WaitDesign) -> None:
     workload = design.equilibrium.workload
-    table = _table("serve when so many wait", "threshold n", "slack", "least stable", "KV tokens")
-    for j in _largest(np.array(design.thresholds) * design.equilibrium.profile.kv_work):
-        table.add_row(escape(workload.names[j]), str(design.thresholds[j]), _number(design.slack, j),
+    table = new_table("serve when so many wait", "threshold n", "slack", "least stable", "KV tokens")
+    for j in largest(np.array(design.thresholds) * design.equilibrium.profile.kv_work):
+        table.add_row(escape(workload.names[j]), str(design.thresholds[j]), number(design.slack, j),
                       str(design.stable_thresholds[j]),
                       f"{design.thresholds[j] * int(design.equilibrium.profile.kv_work[j]):,}")
-    _print_table(table, len(workload))
+    print_table(table, len(workload))
     console.print(f"threshold: nothing is evicted, bounded delays. Least stable ({design.stable_kv_required:,} KV "
                   "tokens): stable, slower.")
 
 
 def _show_paced(design: PacedDesign | UnknownPacedDesign) -> None:
-    table = _table("admit at most", "entries N", "in iterations g", "per iteration", "")
+    table = new_table("admit at most", "entries N", "in iterations g", "per iteration", "")
     for name, entries, iterations in zip(window_names(design), design.entries, design.iterations, strict=True):
         table.add_row(escape(name), str(entries), str(iterations), f"{entries / iterations:.4g}",
                       "as full cohorts" if design.gate else "")
@@ -110,10 +105,10 @@ def _show_paced(design: PacedDesign | UnknownPacedDesign) -> None:
 
 
 def _show_nested(design: NestedDesign) -> None:
-    table = _table("segment", "stages", "threshold n", "continue", "theta", "buffer tokens")
+    table = new_table("segment", "stages", "threshold n", "continue", "theta", "buffer tokens")
     for k, segment in enumerate(design.segments, 1):
         table.add_row(str(k), f"{segment.start}..{segment.end}", str(segment.threshold),
-                      *(_optional(value) for value in (segment.continuation, segment.theta, segment.buffer_tokens)))
+                      *(optional(value) for value in (segment.continuation, segment.theta, segment.buffer_tokens)))
     console.print(table)
 
 
@@ -131,14 +126,14 @@ def _show_installation(design: Design) -> None:
 def show_outcome(outcome: Outcome) -> None:
     """The report of `fluidwait verify`."""
     plan = outcome.plan
-    _title(f"Simulation of {outcome.policy}",
+    title(f"Simulation of {outcome.policy}",
            f"{plan.replications} replications of {plan.horizon:g} s, seed {plan.seed}")
     if outcome.found is None:
-        _say(False, f"not simulated: {outcome.reason}")
+        say(False, f"not simulated: {outcome.reason}")
         return
     found = outcome.found
-    _say(found.verdict.answer == STABLE, found.verdict.reason)
-    table = _table("prediction", "predicted", "measured", "interval", "")
+    say(found.verdict.answer == STABLE, found.verdict.reason)
+    table = new_table("prediction", "predicted", "measured", "interval", "")
     for check in found.checks:
         table.add_row(escape(check.name), f"{check.predicted:,.6g}", f"{check.measured:,.6g}", _range(check),
                       "[green]agrees[/green]" if check.agrees else "[red]differs[/red]")
@@ -157,7 +152,7 @@ def _show_measured(found: Verification) -> None:
 
 def _show_beside(found: Comparison) -> None:
     """The policies in one table."""
-    table = _table("policy", "tokens/s", "latency s", "p99 s", "TTFT s", "KV peak", "evictions")
+    table = new_table("policy", "tokens/s", "latency s", "p99 s", "TTFT s", "KV peak", "evictions")
     for outcome in found.outcomes:
         measured = outcome.found
         if measured is not None:
@@ -167,7 +162,7 @@ def _show_beside(found: Comparison) -> None:
     if not table.rows:
         return
     console.print()
-    _title("Side by side", f"the same arrivals; ± is the half-width of a {LEVEL:.0%} interval over replications")
+    title("Side by side", f"the same arrivals; ± is the half-width of a {LEVEL:.0%} interval over replications")
     console.print(table)
 
 
@@ -193,50 +188,9 @@ def _greedy_advice(found: Comparison) -> str:
     if greedy.verdict.answer != STABLE and lost > 0.005:
         return f" Greedy admission is {greedy.verdict.answer} and loses {lost:.0%} of the throughput to evictions."
     if greedy.evictions.mean == 0:
-        delays = f"{_seconds(greedy.latency.mean)} against {_seconds(ours.latency.mean)}"
+        delays = f"{seconds(greedy.latency.mean)} against {seconds(ours.latency.mean)}"
         return f" Greedy admission evicted nothing either (latency {delays}): thresholds pay near the edge."
     return f" Greedy admission evicted {greedy.evictions.mean:,.0f} requests a run."
-
-
-def _title(text: str, remark: str) -> None:
-    console.print(f"[bold]{escape(text)}[/bold]  [dim]{escape(remark)}[/dim]")
-
-
-def _say(good: bool, sentence: str) -> None:
-    console.print(f"[{'green' if good else 'red'}]{escape(sentence)}[/]")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 or not column else "right", overflow="fold")
-    return table
-
-
-def _print_table(table: Table, rows: int) -> None:
-    console.print(table)
-    if rows > MOST_ROWS:
-        console.print(f"[dim]the {MOST_ROWS} largest of {rows:,} types; --json has them all[/dim]")
-
-
-def _largest(weights: np.ndarray) -> list[int]:
-    """The types to show, in order: all of them, or the ones with the largest weights."""
-    chosen = np.argsort(-weights.astype(np.float64), kind="stable")[:MOST_ROWS]
-    return sorted(chosen.tolist())
-
-
-def _number(values: np.ndarray | None, j: int) -> str:
-    return "-" if values is None else f"{values[j]:,.4g}"
-
-
-def _optional(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.4g}"
-
-
-def _seconds(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return "-"
-    return f"{value * 1e3:.4g} ms" if value < 1 else f"{value:.4g} s"
 
 
 def _with_interval(interval: Interval) -> str:

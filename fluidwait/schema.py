@@ -68,6 +68,8 @@ class ReplicaTable(Table):
     gpu: str | None = Field(default=None, description="the name of a built-in GPU")
     tensor_parallel: Int | None = Field(default=None, description="a whole number of GPUs, at least 1")
     memory_fraction: float | None = Field(default=None, description="a share of the GPU memory above 0 and at most 1")
+    activation_memory: float | None = Field(
+        default=None, description="a nonnegative number of GiB per GPU, for activations and CUDA graphs")
     kv_dtype: str | None = Field(default=None, description="the name of an element type")
     weight_dtype: str | None = Field(default=None, description="the name of an element type")
     kv_capacity: Int | None = Field(default=None, description="a whole number of tokens, at least 1")
@@ -88,13 +90,38 @@ class TypeTable(Table):
     rate: float = Field(description="a positive number of requests/s")
 
 
+class WindowTable(Table):
+    """[[workload.window]]: a stretch of time in which all rates are multiplied by `scale`."""
+
+    duration: float = Field(description="a positive number of seconds")
+    scale: float = Field(description="a positive factor on the rates")
+
+
 class WorkloadTable(Table):
-    """[workload]: prompt types, or a trace and its total rate."""
+    """[workload]: prompt types, or a trace, and how their rates change over time."""
 
     type: list[TypeTable] | None = Field(default=None, min_length=1, description="at least one [[workload.type]] table")
     trace: str | None = Field(default=None, description="the path of a trace")
+    format: str | None = Field(default=None, description="the name of a trace format")
+    prompt_column: str | None = Field(default=None, description="the name of a column of the trace")
+    output_column: str | None = Field(default=None, description="the name of a column of the trace")
+    time_column: str | None = Field(default=None, description="the name of a column of the trace")
+    skip_bad_rows: bool | None = Field(default=None, description="true or false")
+    bins: Int | None = Field(default=None, description="a whole number of prompt types, at least 1")
+    arrivals: Literal["poisson", "trace"] | None = Field(default=None, description='"poisson" or "trace"')
     rate: float | None = Field(default=None, description="a positive number of requests/s")
     lengths: Literal["known", "unknown"] = Field(default="known", description='"known" or "unknown"')
+    window: list[WindowTable] | None = Field(
+        default=None, min_length=1, description="at least one [[workload.window]] table")
+
+    @property
+    def trace_keys(self) -> dict[str, Any]:
+        """The keys given that go with a trace only."""
+        given = {key: getattr(self, key) for key in TRACE_KEYS}
+        return {key: value for key, value in given.items() if value is not None}
+
+
+TRACE_KEYS = ("rate", "format", "prompt_column", "output_column", "time_column", "skip_bad_rows", "bins", "arrivals")
 
 
 class TargetTable(Table):

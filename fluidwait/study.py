@@ -146,5 +146,6 @@ def _examine(deployment: Deployment, rule: Policy | None, name: str, equilibrium
     if rule is not None and not hopeless:
         with working(f"simulating {name}") as progress:
             found = verify(rule, deployment.workload, deployment.replica, horizon=plan.horizon,
-                           replications=plan.replications, seed=plan.seed, progress=progress)
+                           replications=plan.replications, traffic=deployment.mix.traffic, seed=plan.seed,
+                           progress=progress)
     return Outcome(name, plan, found, equilibrium.reason)

@@ -1,0 +1,117 @@
+"""The commands on what users have measured: a trace of their requests, batches of their GPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fluid import solve
+from fluid.batches import read_batches
+from fluid.calibration import Calibration, calibrate
+from fluid.errors import InputError, one_of, real, whole
+from fluid.trace_formats import FORMATS
+from fluid.trace_summary import TraceSummary, summarise
+from fluid.traces import Columns, Trace, read_trace
+from fluidwait import answers, report_calibration, report_trace
+from fluidwait.deployment import Deployment, load
+from fluidwait.options import ForDeployment, Json, Out, SkipBadRows, Version, number, whole_number
+from fluidwait.paper import give
+from fluidwait.progress import reading
+from fluidwait.section import workload_section
+
+NAME = {"metavar": "NAME", "show_default": False}
+TraceFile = Annotated[Path, typer.Argument(help="Request trace: CSV, JSON lines or JSON, also gzipped.")]
+Format = Annotated[str | None, typer.Option(
+    help=f"{', '.join(FORMATS)}; by default found from the first row.", **NAME)]
+PromptColumn = Annotated[str | None, typer.Option(help="Column of the prompt tokens, in any other CSV.", **NAME)]
+OutputColumn = Annotated[str | None, typer.Option(help="Column of the output tokens.", **NAME)]
+TimeColumn = Annotated[str | None, typer.Option(help="Column of the arrival: seconds, or date and time.", **NAME)]
+Rate = Annotated[float | None, typer.Option(parser=number, metavar="REQUESTS/S", show_default=False,
+                                            help="Total rate of the section; by default the trace's own.")]
+Bins = Annotated[int | None, typer.Option(parser=whole_number, metavar="NUMBER", show_default=False,
+                                          help="Put the lengths together into so many types.")]
+Window = Annotated[float | None, typer.Option(parser=number, metavar="SECONDS", show_default=False,
+                                              help="Let the rate of the section follow the trace's, in windows.")]
+BatchFile = Annotated[Path, typer.Argument(help="Measured batches: CSV, or the log of an engine, also gzipped.")]
+Pieces = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER", help="Lines; the largest counts.")]
+
+
+def trace_command(file: TraceFile, format: Format = None,  # noqa: A002, the flag is called so
+                  prompt_column: PromptColumn = None, output_column: OutputColumn = None,
+                  time_column: TimeColumn = None, skip_bad_rows: SkipBadRows = False, rate: Rate = None,
+                  bins: Bins = None, window: Window = None, deployment: ForDeployment = None, out: Out = None,
+                  json: Json = False, version: Version = False) -> None:
+    """Summarise a request trace and print a workload section for it."""
+    keys = {"format": format, "prompt_column": prompt_column, "output_column": output_column,
+            "time_column": time_column, "skip_bad_rows": skip_bad_rows}
+    rate = rate if rate is None else real("--rate", rate, unit="requests/s")
+    bins = bins if bins is None else whole("--bins", bins, unit="types")
+    window = window if window is None else real("--window", window, unit="seconds")
+    replica = None if deployment is None else load(deployment).replica
+    trace = _read(file, keys)
+    section = workload_section(trace, keys, rate=rate, bins=bins, window=window)
+    summary = summarise(trace, replica=replica)
+    answer = {**answers.provenance("trace", trace), **report_trace.trace_answer(trace, summary, section)}
+    figures = [] if out is None else _write_trace(out, trace, summary, answer)
+    give(answer, json, lambda: report_trace.show_trace(trace, summary, section, out, figures))
+
+
+def calibrate_command(file: BatchFile, pieces: Pieces = 1, skip_bad_rows: SkipBadRows = False,
+                      deployment: ForDeployment = None, out: Out = None, json: Json = False,
+                      version: Version = False) -> None:
+    """Fit the iteration time to measured batches and print its section for a deployment file."""
+    lines = whole("--pieces", pieces, unit="lines", most=8)
+    aim = None if deployment is None else load(deployment)
+    found = calibrate(read_batches(file, skip_bad_rows=skip_bad_rows), lines)
+    warnings = () if aim is None else _warnings(found, aim)
+    answer = {**answers.provenance("calibrate", found.batches),
+              **report_calibration.calibration_answer(found, warnings)}
+    if out is not None:
+        _write_calibration(out, found, answer)
+    give(answer, json, lambda: report_calibration.show_calibration(found, warnings, out))
+
+
+def _read(file: Path, keys: dict[str, Any]) -> Trace:
+    if keys["format"] is not None:
+        one_of("--format", keys["format"], FORMATS)
+    names = {key: keys[f"{key}_column"] for key in ("prompt", "output", "time")}
+    columns = None
+    if any(name is not None for name in names.values()):
+        for key in ("prompt", "output"):
+            if names[key] is None:
+                raise InputError(f"--{key}-column", "given, as the name of a column", None)
+        columns = Columns(**names)
+    if keys["format"] is not None and (columns is None) == (keys["format"] == "columns"):
+        raise InputError("--format", '"columns" where --prompt-column is given, and only there', keys["format"])
+    with reading(str(file)) as progress:
+        return read_trace(file, format=keys["format"], columns=columns, skip_bad_rows=keys["skip_bad_rows"],
+                          progress=progress)
+
+
+def _warnings(found: Calibration, deployment: Deployment) -> tuple[str, ...]:
+    """Where the deployment's equilibrium, with the fitted iteration time, leaves the range of the batches."""
+    replica = replace(deployment.replica, iteration_time=found.iteration_time)
+    equilibrium = solve(deployment.workload, replica)
+    if equilibrium.inventory is None:
+        return (f"{deployment.source}: no equilibrium to compare: {equilibrium.reason}",)
+    return tuple(f"{deployment.source}: {sentence}" for sentence in found.warnings_for(equilibrium))
+
+
+def _write_trace(folder: Path, trace: Trace, summary: TraceSummary, answer: dict[str, Any]) -> list[str]:
+    from fluidwait.figures_trace import draw_trace  # matplotlib takes a second to load
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(answers.to_text(answer) + "\n", encoding="utf-8")
+    return draw_trace(trace, summary.dispersion, folder)
+
+
+def _write_calibration(folder: Path, found: Calibration, answer: dict[str, Any]) -> None:
+    from fluidwait.figures_calibration import draw_calibration
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(answers.to_text(answer) + "\n", encoding="utf-8")
+    (folder / "iteration_time.toml").write_text(found.to_toml(), encoding="utf-8")
+    draw_calibration(found, folder)

@@ -1,0 +1,137 @@
+"""The [workload] table of a deployment file: prompt types or a trace, and how the requests arrive over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fluid.errors import FileError, real
+from fluid.profile import stage_profile
+from fluid.replica import Replica
+from fluid.schedule import Schedule
+from fluid.traces import Binned, Columns, Trace, read_trace
+from fluid.workload import PromptType, Workload
+from fluidwait.files import found, keys_of
+from fluidwait.progress import reading
+from fluidwait.schema import TypeTable, WindowTable, WorkloadTable
+from verification.traffic import POISSON, Poisson, Replay, Scheduled
+
+Arriving = Poisson | Scheduled | Replay
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What arrives: the `workload`, the `traffic` that draws its arrivals, and the `trace` behind it, if any.
+
+    Where rates change over time the workload's are those of the busiest window. `binned` says what was lost where the
+    trace's length pairs were put together.
+    """
+
+    workload: Workload
+    traffic: Arriving = field(default=POISSON, compare=False)
+    trace: Trace | None = field(default=None, compare=False)
+    binned: Binned | None = field(default=None, compare=False)
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """How the rates change over time, if they do."""
+        return self.traffic.schedule if isinstance(self.traffic, Scheduled) else None
+
+
+def read_mix(table: WorkloadTable, replica: Replica, source: str, folder: Path) -> Mix:
+    """The mix of a [workload] table; raises FileError, one line, for anything that cannot be used."""
+    if table.trace is None:
+        mix = Mix(_typed(table, replica, source))
+    elif table.type is not None:
+        raise FileError(source, "workload.trace", f"must stand without [[workload.type]] (got {found(table.trace)})")
+    else:
+        mix = _traced(table, table.trace, replica, source, folder)
+    if table.window is None:
+        return mix
+    if isinstance(mix.traffic, Replay):
+        raise FileError(source, "workload.window", 'must stand without workload.arrivals = "trace"')
+    return _busiest(mix, _schedule(table.window, source))
+
+
+def trace_mix(trace: Trace, replica: Replica) -> Mix:
+    """The mix of a trace at its own rate, every length pair kept."""
+    workload = trace.workload()
+    stage_profile(workload, replica)
+    return Mix(workload, POISSON, trace)
+
+
+def _traced(table: WorkloadTable, name: str, replica: Replica, source: str, folder: Path) -> Mix:
+    columns = _columns(table, source)
+    trace = _read(table, folder / name, columns, source)
+    replayed = table.arrivals == "trace"
+    if replayed and table.bins is not None:
+        raise FileError(source, "workload.bins", f'must stand without workload.arrivals = "trace" (got {table.bins})')
+    with keys_of(source, "workload"):
+        binned = trace.binned(table.bins, table.rate) if table.bins is not None else None
+        workload = binned.workload if binned else trace.workload(table.rate)
+        stage_profile(workload, replica)
+        return Mix(workload, Replay(trace) if replayed else POISSON, trace, binned)
+
+
+def _read(table: WorkloadTable, path: Path, columns: Columns | None, source: str) -> Trace:
+    try:
+        with keys_of(source, "workload"), reading(path.name) as progress:
+            return read_trace(path, format=table.format, columns=columns, skip_bad_rows=bool(table.skip_bad_rows),
+                              progress=progress)
+    except FileError as error:
+        if error.source == source:
+            raise
+        problem = error.problem.replace("--skip-bad-rows", "workload.skip_bad_rows = true")
+        raise FileError(source, "workload.trace", f"must be a trace (got {found(table.trace)}): {problem}") from None
+
+
+def _columns(table: WorkloadTable, source: str) -> Columns | None:
+    given = {key: getattr(table, f"{key}_column") for key in ("prompt", "output", "time")}
+    if not any(given.values()):
+        return None
+    for key in ("prompt", "output"):
+        if given[key] is None:
+            raise FileError(source, f"workload.{key}_column", "is missing: it must be the name of a column")
+    return Columns(**given)
+
+
+def _typed(table: WorkloadTable, replica: Replica, source: str) -> Workload:
+    if table.type is None:
+        raise FileError(source, "workload.type", "is missing: it must be at least one [[workload.type]] table")
+    for key, value in table.trace_keys.items():
+        remark = "; each workload.type has a rate of its own" if key == "rate" else ""
+        raise FileError(source, f"workload.{key}", f"must go with workload.trace{remark} (got {found(value)})")
+    types = [_type(each, i, replica, source) for i, each in enumerate(table.type)]
+    workload = Workload(types)
+    _refuse_duplicates(workload.names, source)
+    return workload
+
+
+def _schedule(windows: list[WindowTable], source: str) -> Schedule:
+    for i, each in enumerate(windows):
+        with keys_of(source, f"workload.window[{i}]"):
+            real("duration", each.duration, unit="seconds")
+            real("scale", each.scale)
+    return Schedule([each.duration for each in windows], [each.scale for each in windows])
+
+
+def _busiest(mix: Mix, schedule: Schedule) -> Mix:
+    """The mix at the rates of its busiest window, for which thresholds are designed."""
+    peak = float(schedule.factors.max())
+    return Mix(mix.workload.scaled(peak), Scheduled(Schedule(schedule.durations, schedule.factors / peak)), mix.trace,
+               mix.binned)
+
+
+def _type(table: TypeTable, i: int, replica: Replica, source: str) -> PromptType:
+    with keys_of(source, f"workload.type[{i}]"):
+        made = PromptType(table.prompt_tokens, table.output_tokens, table.rate, table.name)
+        stage_profile(Workload([made]), replica)
+    return made
+
+
+def _refuse_duplicates(names: tuple[str, ...], source: str) -> None:
+    first: dict[str, int] = {}
+    for i, name in enumerate(names):
+        if first.setdefault(name, i) < i:
+            raise FileError(source, f"workload.type[{i}].name",
+                            f"must differ from that of workload.type[{first[name]}] (got {found(name)})")

@@ -1,0 +1,58 @@
+"""The flags that commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fluid.errors import shown
+from fluidwait import __version__
+
+
+def number(text: str) -> float:
+    """A number, as a flag gives it."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"must be a number (got {shown(text)})") from None
+
+
+def whole_number(text: str) -> int:
+    """A whole number, as a flag gives it."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"must be a whole number (got {shown(text)})") from None
+
+
+def folder(text: str) -> Path:
+    """The name of a folder."""
+    if not text:
+        raise typer.BadParameter("must be the name of a folder (got '')")
+    return Path(text)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        typer.echo(f"fluidwait {__version__}")
+        raise typer.Exit
+
+
+File = Annotated[Path | None, typer.Argument(help="Deployment file (TOML); without it the built-in A100 deployment.",
+                                             show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the report.")]
+Version = Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True,
+                                       help="Print the version and exit.")]
+Horizon = Annotated[float | None, typer.Option(parser=number, metavar="SECONDS", show_default=False,
+                                               help="Time to simulate; by default target.horizon.")]
+Replications = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER", help="Independent simulations.")]
+Seed = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER", help="Seed of the random streams.")]
+Out = Annotated[Path | None, typer.Option(parser=folder, metavar="FOLDER", show_default=False,
+                                          help="Where to put the figures and the report.")]
+ForDeployment = Annotated[Path | None, typer.Option("--deployment", metavar="FILE", show_default=False,
+                                                    help="Deployment file whose replica counts.")]
+SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used, and count "
+                                                                   "them, instead of refusing the file.")]

@@ -1,0 +1,89 @@
+"""What every report is written on: a console, titles, tables, and numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fluidwait import answers
+
+MOST_ROWS = 20
+
+
+class _Paper(Console):
+    """A console that leaves a closed pipe to the command, instead of exiting with a status of its own."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+console = _Paper(highlight=False)
+
+
+def title(text: str, remark: str) -> None:
+    """A heading, with a remark beside it."""
+    console.print(f"[bold]{escape(text)}[/bold]  [dim]{escape(remark)}[/dim]")
+
+
+def say(good: bool, sentence: str) -> None:
+    """A sentence in green or red."""
+    console.print(f"[{'green' if good else 'red'}]{escape(sentence)}[/]")
+
+
+def new_table(*columns: str) -> Table:
+    """An empty table; the first column and one without a heading are aligned to the left."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 or not column else "right", overflow="fold")
+    return table
+
+
+def print_table(table: Table, rows: int) -> None:
+    """A table of types, and how many there are where it does not show them all."""
+    console.print(table)
+    if rows > MOST_ROWS:
+        console.print(f"[dim]the {MOST_ROWS} largest of {rows:,} types; --json has them all[/dim]")
+
+
+def largest(weights: np.ndarray) -> list[int]:
+    """The types to show, in order: all of them, or the ones with the largest weights."""
+    chosen = np.argsort(-weights.astype(np.float64), kind="stable")[:MOST_ROWS]
+    return sorted(chosen.tolist())
+
+
+def number(values: np.ndarray | None, j: int) -> str:
+    """The value of type j, "-" where there is none."""
+    return "-" if values is None else f"{values[j]:,.4g}"
+
+
+def optional(value: float | None) -> str:
+    """The value, "-" where there is none."""
+    return "-" if value is None else f"{value:,.4g}"
+
+
+def seconds(value: float | None) -> str:
+    """A time with its unit, "-" where there is none."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value * 1e3:.4g} ms" if value < 1 else f"{value:.4g} s"
+
+
+def give(answer: dict[str, Any], json: bool, show: Callable[[], None]) -> None:
+    """Print a report or, with `json`, the answer as one JSON object."""
+    try:
+        if json:
+            typer.echo(answers.to_text(answer))
+        else:
+            show()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader left; the exit status still tells the answer
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,72 @@
+"""The part of the report about what arrives: its origin, what prefills take, the windows its rates move through."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+
+from fluid import Equilibrium, Replica, solve
+from fluid.schedule import carries, solve_windows
+from fluid.shares import scale_without_prefill_cost, time_shares
+from fluidwait.mix import Mix
+from fluidwait.paper import MOST_ROWS, console, new_table, optional, print_table, seconds
+from fluidwait.section import errors
+from verification import Replay
+
+FEW = 8
+
+
+def show_origin(mix: Mix) -> None:
+    """One line about the trace behind the workload, if there is one."""
+    if mix.trace is None:
+        return
+    trace, pairs = mix.trace, len(mix.workload)
+    console.print(f"trace {escape(trace.source)}: {len(trace):,} requests, {pairs:,} "
+                  f"{'types' if mix.binned else 'distinct length pairs'}, at {mix.workload.rate:.4g} requests/s"
+                  + (", replayed at its own moments" if isinstance(mix.traffic, Replay) else "")
+                  + (f"; {trace.skipped:,} bad rows left out" if trace.skipped else "")
+                  + (f"; {trace.failed:,} failed requests left out" if trace.failed else ""))
+    if mix.binned is not None:
+        console.print(errors(mix.binned))
+
+
+def in_few_types(mix: Mix, equilibrium: Equilibrium) -> Equilibrium:
+    """The equilibrium to show type by type: of a trace, that of its length pairs put together into a few."""
+    if mix.trace is None or len(mix.workload) <= MOST_ROWS:
+        return equilibrium
+    few = mix.trace.binned(FEW, mix.workload.rate)
+    console.print(f"[dim]in {len(few.workload)} types, for reading only (KV work {few.kv_work_error:+.2%}):[/dim]")
+    return solve(few.workload, equilibrium.replica)
+
+
+def show_shares(equilibrium: Equilibrium) -> None:
+    """What an iteration is spent on, and how much of the region prefills take."""
+    shares = time_shares(equilibrium)
+    if shares is not None:
+        parts = zip(("overhead", "reading KV", "prefill", "sequences"), shares, strict=True)
+        console.print("an iteration is spent on " + ", ".join(f"{name} {part:.1%}" for name, part in parts if part))
+    free, edge = scale_without_prefill_cost(equilibrium), equilibrium.max_rate_scale
+    if 0 < edge < free:
+        console.print(f"prefill takes {1 - edge / free:.1%} of the region: if it took no time, the mix would be stable "
+                      f"up to {free:.4g} of these rates instead of {edge:.4g}")
+
+
+def show_windows(mix: Mix, replica: Replica) -> None:
+    """The windows of one period, which of them do not fit, and what waits at their ends."""
+    if mix.schedule is None:
+        return
+    windows = solve_windows(mix.workload, mix.schedule, replica)
+    table = new_table("window", "requests/s", "KV tokens", "iteration", "backlog", "")
+    for each in windows:
+        balance = each.equilibrium
+        table.add_row(f"{each.start:,.6g} to {each.end:,.6g} s", f"{balance.workload.rate:.4g}",
+                      optional(balance.kv_required), seconds(balance.iteration_time), seconds(each.backlog),
+                      "[green]fits[/green]" if balance.stable else "[red]does not fit[/red]")
+    print_table(table, 0)
+    over = sum(not each.equilibrium.stable for each in windows)
+    mean = f"{mix.workload.rate * mix.schedule.mean_factor:.4g} requests/s"
+    if over:
+        fits = carries(mix.workload, mix.schedule, replica)
+        console.print(f"{over} of {len(windows)} windows do not fit; the mean rate, {mean}, "
+                      + ("does: what piles up in them is served in the others" if fits else "does not fit either"))
+    console.print("[dim]backlog: the seconds it takes to serve what waits at the end of a window; types and thresholds "
+                  "are those of the busiest window[/dim]")

@@ -1,0 +1,80 @@
+"""The [workload] section of a deployment file for a trace: ready to paste, and `read_mix` reads it back."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fluid.traces import Binned, Trace
+
+UNKNOWN_RATE = 1.0
+
+
+def workload_section(trace: Trace, keys: dict[str, Any], *, rate: float | None = None, bins: int | None = None,
+                     window: float | None = None) -> str:
+    """The section: the trace by name with the `keys` it was read with, or `bins` types; `window` s follow its rate.
+
+    `rate` in requests/s; None is the trace's own, or, where it has none, a number to be replaced.
+    """
+    known = rate or trace.rate
+    if bins is None:
+        given = {"trace": trace.source, **{key: value for key, value in keys.items() if value}}
+        lines = ["[workload]", *(f"{key} = {_toml(value)}" for key, value in given.items()),
+                 f"rate = {known or UNKNOWN_RATE:<20.6g}# requests/s"
+                 + ("" if known else ": the trace has no rate of its own, put yours here"),
+                 'lengths = "known"           # what a policy may see on arrival: "known" or "unknown" output lengths']
+    else:
+        lines = list(_types(trace.binned(bins, known or UNKNOWN_RATE)))
+    return "\n".join([*lines, *(_windows(trace, window) if window else ())]) + "\n"
+
+
+def _types(binned: Binned) -> Iterator[str]:
+    workload = binned.workload
+    yield f"# {errors(binned)}\n"
+    for j, name in enumerate(_different(workload.names)):
+        yield (f"[[workload.type]]\nname = {_toml(name)}\nprompt_tokens = {workload.prompt_tokens[j]}\n"
+               f"output_tokens = {workload.output_tokens[j]}\nrate = {workload.rates[j]:.6g}\n")
+
+
+def errors(binned: Binned) -> str:
+    """What was lost where length pairs were put together, in words."""
+    return (f"in {len(binned.workload)} types: KV work {binned.kv_work_error:+.2%}, prompt tokens "
+            f"{binned.prompt_tokens_error:+.2%}, output tokens {binned.output_tokens_error:+.2%} against the trace")
+
+
+def _different(names: tuple[str, ...]) -> list[str]:
+    """The names, all but the first of several alike with a number."""
+    seen = Counter[str]()
+    numbered = []
+    for name in names:
+        seen[name] += 1
+        numbered.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return numbered
+
+
+def _windows(trace: Trace, window: float) -> Iterator[str]:
+    """The trace's rate over time as factors on its mean."""
+    edges, rates = trace.rates_over_time(window)
+    durations, scales = np.diff(edges), rates / float(trace.rate or 1.0)
+    for duration, scale in _merged(durations.tolist(), scales.tolist()):
+        yield f"\n[[workload.window]]\nduration = {duration:.6g}\nscale = {scale:.6g}"
+
+
+def _merged(durations: list[float], scales: list[float]) -> list[tuple[float, float]]:
+    """The windows, each that is empty, or a last one that is short, put to the one before."""
+    merged: list[tuple[float, float]] = []
+    for duration, scale in zip(durations, scales, strict=True):
+        if merged and (scale == 0 or 2 * duration < durations[0]):
+            before, factor = merged.pop()
+            factor = (factor * before + scale * duration) / (before + duration)
+            duration, scale = before + duration, factor
+        merged.append((duration, scale))
+    return merged
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
