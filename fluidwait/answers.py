@@ -12,8 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fluid import Equilibrium, Replica
-from fluid.schedule import carries, solve_windows
+from fluid import Equilibrium
 from fluid.shares import scale_without_prefill_cost, time_shares
 from fluidwait import __version__
 from fluidwait.explain import predicted, window_names
@@ -61,20 +60,21 @@ def solve_answer(equilibrium: Equilibrium) -> dict[str, Any]:
             "types": [dict(zip(keys, row, strict=True)) for row in columns]}
 
 
-def mix_answer(mix: Mix, replica: Replica) -> dict[str, Any]:
-    """Where the requests come from, and the windows their rates move through."""
+def mix_answer(mix: Mix) -> dict[str, Any]:
+    """Where the requests come from, the windows their rates move through, and the answer where some do not fit."""
     answer: dict[str, Any] = {}
     if mix.trace is not None:
         trace = mix.trace
         answer["trace"] = {"source": trace.source, "sha256": trace.digest, "format": trace.format,
                            "requests": len(trace), "skipped": trace.skipped, "failed": trace.failed}
-    if mix.schedule is not None:
-        windows = solve_windows(mix.workload, mix.schedule, replica)
+    if mix.windows:
         answer["windows"] = [{"start": each.start, "end": each.end, "rate": each.equilibrium.workload.rate,
                               "stable": each.equilibrium.stable, "kv_required": each.equilibrium.kv_required,
                               "iteration_time": each.equilibrium.iteration_time, "backlog": each.backlog}
-                             for each in windows]
-        answer["mean_rates_fit"] = carries(mix.workload, mix.schedule, replica)
+                             for each in mix.windows]
+        answer["mean_rates_fit"] = mix.mean_fits
+    if mix.overload:
+        answer.update(stable=False, reason=mix.overload)
     return answer
 
 

@@ -50,9 +50,9 @@ def solve_command(file: File = None, json: Json = False, version: Version = Fals
     deployment = _deployment(file)
     equilibrium = solve(deployment.workload, deployment.replica)
     answer = {**answers.provenance("solve", deployment), **answers.solve_answer(equilibrium),
-              **answers.mix_answer(deployment.mix, deployment.replica)}
+              **answers.mix_answer(deployment.mix)}
     give(answer, json, lambda: report.show_equilibrium(deployment, equilibrium))
-    _say(equilibrium.stable)
+    _say(equilibrium.stable and not deployment.mix.overload)
 
 
 @app.command("thresholds", epilog="Example: fluidwait thresholds deployment.toml --policy paced")

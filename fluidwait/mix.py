@@ -8,7 +8,7 @@ from pathlib import Path
 from fluid.errors import FileError, real
 from fluid.profile import stage_profile
 from fluid.replica import Replica
-from fluid.schedule import Schedule
+from fluid.schedule import Schedule, WindowEquilibrium, carries, solve_windows
 from fluid.traces import Binned, Columns, Trace, read_trace
 from fluid.workload import PromptType, Workload
 from fluidwait.files import found, keys_of
@@ -23,19 +23,29 @@ Arriving = Poisson | Scheduled | Replay
 class Mix:
     """What arrives: the `workload`, the `traffic` that draws its arrivals, and the `trace` behind it, if any.
 
-    Where rates change over time the workload's are those of the busiest window. `binned` says what was lost where the
-    trace's length pairs were put together.
+    Where rates change over time the workload's are those of the busiest window that fits: thresholds are designed for
+    it; `windows` holds the equilibrium of each, and `mean_fits` says whether the mean rates are inside the region.
+    `binned` says what was lost where the trace's length pairs were put together.
     """
 
     workload: Workload
     traffic: Arriving = field(default=POISSON, compare=False)
     trace: Trace | None = field(default=None, compare=False)
     binned: Binned | None = field(default=None, compare=False)
+    windows: tuple[WindowEquilibrium, ...] = field(default=(), compare=False)
+    mean_fits: bool = field(default=True, compare=False)
 
     @property
-    def schedule(self) -> Schedule | None:
-        """How the rates change over time, if they do."""
-        return self.traffic.schedule if isinstance(self.traffic, Scheduled) else None
+    def overload(self) -> str:
+        """The windows that do not fit, in a sentence; empty where all do."""
+        over = [each for each in self.windows if not each.equilibrium.stable]
+        if not over:
+            return ""
+        rate = f"{self.workload.rate * self.traffic.factor():.4g} requests/s"
+        waiting = max(each.backlog for each in over)
+        end = (f"does: what piles up, {waiting:,.4g} s of work at most, is served in the others" if self.mean_fits
+               else "does not fit either")
+        return f"{len(over)} of {len(self.windows)} windows do not fit; the mean rate, {rate}, {end}"
 
 
 def read_mix(table: WorkloadTable, replica: Replica, source: str, folder: Path) -> Mix:
@@ -50,7 +60,7 @@ def read_mix(table: WorkloadTable, replica: Replica, source: str, folder: Path) 
         return mix
     if isinstance(mix.traffic, Replay):
         raise FileError(source, "workload.window", 'must stand without workload.arrivals = "trace"')
-    return _busiest(mix, _schedule(table.window, source))
+    return _scheduled(mix, _schedule(table.window, source), replica)
 
 
 def trace_mix(trace: Trace, replica: Replica) -> Mix:
@@ -115,11 +125,12 @@ def _schedule(windows: list[WindowTable], source: str) -> Schedule:
     return Schedule([each.duration for each in windows], [each.scale for each in windows])
 
 
-def _busiest(mix: Mix, schedule: Schedule) -> Mix:
-    """The mix at the rates of its busiest window, for which thresholds are designed."""
-    peak = float(schedule.factors.max())
-    return Mix(mix.workload.scaled(peak), Scheduled(Schedule(schedule.durations, schedule.factors / peak)), mix.trace,
-               mix.binned)
+def _scheduled(mix: Mix, schedule: Schedule, replica: Replica) -> Mix:
+    windows = solve_windows(mix.workload, schedule, replica)
+    fit = [each.equilibrium.stable for each in windows]
+    factor = float(schedule.factors[fit].max() if any(fit) else schedule.factors.min())
+    return Mix(mix.workload.scaled(factor), Scheduled(Schedule(schedule.durations, schedule.factors / factor)),
+               mix.trace, mix.binned, windows, carries(mix.workload, schedule, replica))
 
 
 def _type(table: TypeTable, i: int, replica: Replica, source: str) -> PromptType:

@@ -44,7 +44,7 @@ def show_equilibrium(deployment: Deployment, equilibrium: Equilibrium) -> None:
                   f"offered {equilibrium.throughput:,.4g} output tokens/s")
     _show_types(in_few_types(deployment.mix, equilibrium))
     show_shares(equilibrium)
-    show_windows(deployment.mix, deployment.replica)
+    show_windows(deployment.mix)
 
 
 def _show_types(equilibrium: Equilibrium) -> None:
@@ -169,8 +169,10 @@ def _show_beside(found: Comparison) -> None:
 def _advice(found: Comparison) -> str:
     if not found.equilibrium.stable or not found.design.feasible:
         return escape(found.design.reason)
-    if found.chosen.found is not None and found.chosen.found.verdict.answer != STABLE:
+    if found.chosen.found is not None and found.chosen.found.verdict.answer != STABLE and not found.overload:
         return escape(found.chosen.found.verdict.reason)
+    if found.overload:
+        return f"{escape(found.overload)}.{_greedy_advice(found)}"
     if not found.chosen.yes:
         return "A prediction differs from what was simulated: see the table."
     name = "WAIT" if found.chosen.policy == "wait" else f"{found.chosen.policy} WAIT"

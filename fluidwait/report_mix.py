@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from rich.markup import escape
 
-from fluid import Equilibrium, Replica, solve
-from fluid.schedule import carries, solve_windows
+from fluid import Equilibrium, solve
 from fluid.shares import scale_without_prefill_cost, time_shares
 from fluidwait.mix import Mix
-from fluidwait.paper import MOST_ROWS, console, new_table, optional, print_table, seconds
+from fluidwait.paper import MOST_ROWS, console, new_table, optional, say, seconds
 from fluidwait.section import errors
 from verification import Replay
 
@@ -50,23 +49,18 @@ def show_shares(equilibrium: Equilibrium) -> None:
                       f"up to {free:.4g} of these rates instead of {edge:.4g}")
 
 
-def show_windows(mix: Mix, replica: Replica) -> None:
+def show_windows(mix: Mix) -> None:
     """The windows of one period, which of them do not fit, and what waits at their ends."""
-    if mix.schedule is None:
+    if not mix.windows:
         return
-    windows = solve_windows(mix.workload, mix.schedule, replica)
     table = new_table("window", "requests/s", "KV tokens", "iteration", "backlog", "")
-    for each in windows:
+    for each in mix.windows:
         balance = each.equilibrium
         table.add_row(f"{each.start:,.6g} to {each.end:,.6g} s", f"{balance.workload.rate:.4g}",
                       optional(balance.kv_required), seconds(balance.iteration_time), seconds(each.backlog),
                       "[green]fits[/green]" if balance.stable else "[red]does not fit[/red]")
-    print_table(table, 0)
-    over = sum(not each.equilibrium.stable for each in windows)
-    mean = f"{mix.workload.rate * mix.schedule.mean_factor:.4g} requests/s"
-    if over:
-        fits = carries(mix.workload, mix.schedule, replica)
-        console.print(f"{over} of {len(windows)} windows do not fit; the mean rate, {mean}, "
-                      + ("does: what piles up in them is served in the others" if fits else "does not fit either"))
-    console.print("[dim]backlog: the seconds it takes to serve what waits at the end of a window; types and thresholds "
-                  "are those of the busiest window[/dim]")
+    console.print(table)
+    if mix.overload:
+        say(False, mix.overload)
+    console.print("[dim]backlog: the seconds it takes to serve what waits at the end of a window; all else is said of "
+                  "the rates of the busiest window that fits[/dim]")

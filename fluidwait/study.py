@@ -57,10 +57,14 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The whole report: the design to use, and it, its rivals and greedy simulated on the same arrivals."""
+    """The whole report: the design to use, and it, its rivals and greedy simulated on the same arrivals.
+
+    `overload` names the windows of time whose rates do not fit, if any: then the answer is no.
+    """
 
     choice: Choice
     outcomes: tuple[Outcome, ...]
+    overload: str = ""
 
     @property
     def design(self) -> Design:
@@ -95,12 +99,12 @@ class Comparison:
     @property
     def yes(self) -> bool:
         """Stable, feasible and verified."""
-        return self.equilibrium.stable and self.design.feasible and self.chosen.yes
+        return self.equilibrium.stable and not self.overload and self.design.feasible and self.chosen.yes
 
     def answer(self) -> dict[str, Any]:
         """The body of `run --json`."""
         return {"answer": self.yes, "why": self.choice.why, "overtaken_by": self.overtaken_by,
-                "solve": answers.solve_answer(self.equilibrium),
+                "overload": self.overload, "solve": answers.solve_answer(self.equilibrium),
                 "thresholds": answers.thresholds_answer(self.design), "verify": self.chosen.answer(),
                 "rivals": [outcome.answer() for outcome in self.outcomes[1:]]}
 
@@ -127,7 +131,7 @@ def compare(deployment: Deployment, plan: Plan) -> Comparison:
     choice = choose(deployment, "auto")
     rivals = [design for design in choice.candidates if design is not choice.design and design.feasible]
     outcomes = [examine_design(deployment, design, plan) for design in (choice.design, *rivals)]
-    return Comparison(choice, (*outcomes, examine_greedy(deployment, plan)))
+    return Comparison(choice, (*outcomes, examine_greedy(deployment, plan)), deployment.mix.overload)
 
 
 def examine_design(deployment: Deployment, design: Design, plan: Plan) -> Outcome:
