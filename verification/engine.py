@@ -21,6 +21,7 @@ from fluid.workload import Floats, Ints
 from verification.arrivals import Arrivals
 
 NOBODY = -1
+NO_CAP = 2**62
 
 # places in State.counts
 ARRIVED, REJECTED, ITERATION, OVERFLOWS, EVICTIONS, KV_PEAK, RECORDED, DONE, COUNTS = range(9)
@@ -29,7 +30,7 @@ NOW, BUSY, LAST_COMPLETION, CLOCKS = range(4)
 
 
 class Problem(NamedTuple):
-    """What a kernel reads: the arrivals, the stages of each type, the iteration time, C and the horizon."""
+    """What a kernel reads: the arrivals, the stages of each type, the iteration time, C, B and the horizon."""
 
     times: Floats
     types: Ints
@@ -42,6 +43,7 @@ class Problem(NamedTuple):
     block: int
     pieces: Floats
     capacity: int
+    most_sequences: int
     horizon: float
 
 
@@ -63,7 +65,8 @@ def make_problem(arrivals: Arrivals, profile: StageProfile, replica: Replica, ho
     """Gather what a kernel reads."""
     return Problem(arrivals.times, arrivals.types, profile.prompt, profile.chunk, profile.prefill_stages,
                    profile.stages, profile.first_token_stage, profile.peak, profile.block,
-                   replica.iteration_time.coefficients, replica.kv_capacity, horizon)
+                   replica.iteration_time.coefficients, replica.kv_capacity,
+                   int(min(replica.most_sequences, NO_CAP)), horizon)
 
 
 def make_state(problem: Problem, record: int) -> State:
@@ -127,7 +130,7 @@ def execute(problem: Problem, state: State, kv: int, read: int, prefill: int, si
     duration = iteration_time(problem, read, prefill, size)
     end = start + duration
     counts[KV_PEAK] = max(counts[KV_PEAK], kv)
-    counts[OVERFLOWS] += kv > problem.capacity
+    counts[OVERFLOWS] += kv > problem.capacity or size > problem.most_sequences
     clock[BUSY] += min(end, problem.horizon) - start
     if state.timeline.shape[0] > 0:
         row = state.timeline[counts[RECORDED]]

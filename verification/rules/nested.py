@@ -8,7 +8,8 @@ last token; its length is looked at there and nowhere else.
 
 Each segment counts its batches. A prompt that enters segment k with batch b is due out with batch b + (stages it has
 there) - 1, so a calendar by batches holds everyone inside; an iteration costs the prompts that enter or leave a
-segment. `link` serves queues and calendars, since a prompt is in one of them.
+segment. `link` serves queues and calendars, since a prompt is in one of them. A batch of more than B sequences counts
+as an overflow, as one of more than C tokens does.
 """
 
 from __future__ import annotations
