@@ -33,9 +33,9 @@ LIMITS = {"memory": "memory", "sequences": "max_num_seqs", "time": "time"}  # as
 class Equilibrium:
     """What the fluid model says of a workload on a replica; made by `solve`.
 
-    `load` is rho = max_i rho_i; `iteration_time` Delta* (s), `kv_required` M* (tokens) and `inventory` n*
-    (prompts per stage, shape (J,)) and `sequences` (in a batch) are None where rho >= 1; `throughput` is the offered output tokens/s;
-    `max_rate_scale` the largest factor on all rates that stays in the region; `reason` says all that in words.
+    `load` is rho = max_i rho_i; `iteration_time` Delta* (s), `kv_required` M* (tokens), `inventory` n* (prompts per
+    stage, shape (J,)) and `sequences` (in a batch) are None where rho >= 1; `throughput` is the offered output
+    tokens/s; `max_rate_scale` the largest factor on all rates that stays in the region; `reason` says it in words.
     """
 
     workload: Workload
@@ -137,7 +137,7 @@ def _tokens(number: float | None) -> str:
 
 
 def _count(number: float | None) -> str:
-    return f"{number:.4g}" if number is not None and number < 1000 else _tokens(number)
+    return f"{number:.3g}" if number is not None and number < 1000 else _tokens(number)
 
 
 def solve(workload: Workload, replica: Replica) -> Equilibrium:
