@@ -27,6 +27,9 @@ one, and all of them longer by its own work, which fills later batches too, by a
     latency_j = W_j + S_j Delta* + V Delta* r (1 - r^S)/(1 - r) + c_j/(1 - rho)
     TTFT_j    = W_j + (s + 1) Delta* + (V Delta* r + x_j)(1 - r^{s+1})/(1 - r) + (rest of its work in stages 0..s)
 
+**A cap on sequences** is not in these formulas: they hold while batches stay below it. Designs for known lengths always
+do, one for unknown lengths mostly; past the cap on average (`Equilibrium.sequences`) nothing is stable.
+
 Source: model.md sections 3 and 4; the continuous law is derived here, `benchmarks/delay_accuracy.py` measures it.
 """
 
@@ -40,6 +43,7 @@ import numpy as np
 
 from fluid import Equilibrium, IterationTime, Replica, Workload, solve
 from fluid.errors import InputError
+from fluid.region import at_most
 from fluid.replica import Line
 from fluid.workload import Floats, Ints
 from thresholds.bulk import MOST_BATCH, bulk_queue_mean, heavy_traffic_mean
@@ -95,7 +99,8 @@ def predict_continuous(equilibrium: Equilibrium, waits: Floats | None = None) ->
 
     Without `waits` every prompt enters the next iteration: greedy admission below its boundary.
     """
-    if equilibrium.iteration_time is None:
+    most = equilibrium.replica.most_sequences
+    if equilibrium.iteration_time is None or not at_most(equilibrium.sequences or 0.0, most):
         return _over_mix(equilibrium, (TypeDelay(math.inf, math.inf),) * len(equilibrium.workload), exact=False)
     profile, iteration = equilibrium.profile, equilibrium.iteration_time
     line = _binding_line(equilibrium)

@@ -187,6 +187,10 @@ class Segments:
         """Delta(n), seconds."""
         return float(np.max(self.overheads + self.time @ counts))
 
+    def sequences(self, counts: Floats) -> int:
+        """The most sequences in a batch: n_k in each stage of every segment."""
+        return int(self.profile.stages @ counts)
+
     def drifts(self, counts: Floats) -> bool:
         """Whether Lambda Delta(n) < n_1 and p_k < n_k/n_{k-1} < 1, beyond rounding."""
         falling = np.all(counts[1:] < counts[:-1]) and np.all(above(counts[1:], counts[:-1], self.continuation[1:]))
