@@ -41,6 +41,7 @@ class Problem(NamedTuple):
     first_stage: Ints
     peak: Ints
     block: int
+    window: int
     pieces: Floats
     capacity: int
     most_sequences: int
@@ -64,7 +65,7 @@ Kernel = Callable[[State, int], None]  # runs a rule on a state until its budget
 def make_problem(arrivals: Arrivals, profile: StageProfile, replica: Replica, horizon: float) -> Problem:
     """Gather what a kernel reads."""
     return Problem(arrivals.times, arrivals.types, profile.prompt, profile.chunk, profile.prefill_stages,
-                   profile.stages, profile.first_token_stage, profile.peak, profile.block,
+                   profile.stages, profile.first_token_stage, profile.peak, profile.block, profile.window,
                    replica.iteration_time.coefficients, replica.kv_capacity,
                    int(min(replica.most_sequences, NO_CAP)), horizon)
 
@@ -100,12 +101,18 @@ def iteration_time(problem: Problem, read: int, prefill: int, size: int) -> floa
 
 
 @compiled
-def stage_read(problem: Problem, j: int, stage: int) -> int:
-    """KV tokens type j reads at a stage."""
+def stage_tokens(problem: Problem, j: int, stage: int) -> int:
+    """The context of type j at a stage: the tokens it would read without an attention window."""
     decoded = stage - problem.prefill_stages[j] + 1
     if decoded > 0:
         return problem.prompt[j] + decoded
     return min(problem.chunk[j] * (stage + 1), problem.prompt[j])
+
+
+@compiled
+def stage_read(problem: Problem, j: int, stage: int) -> int:
+    """KV tokens type j reads at a stage."""
+    return min(stage_tokens(problem, j, stage), problem.window)
 
 
 @compiled

@@ -13,18 +13,7 @@ import math
 from dataclasses import dataclass
 
 from fluid.errors import InputError, one_of, real
-from verification.continuous import (
-    KV,
-    SIZE,
-    Residents,
-    admit,
-    advance,
-    evict,
-    make_residents,
-    push_back,
-    push_front,
-    take_arrivals,
-)
+from verification.continuous import admit, advance, evict
 from verification.engine import (
     Kernel,
     Problem,
@@ -35,6 +24,7 @@ from verification.engine import (
     sleep,
     stage_read,
 )
+from verification.residents import KV, SIZE, Residents, make_residents, push_back, push_front, take_arrivals
 
 
 @dataclass(frozen=True)

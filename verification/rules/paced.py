@@ -16,8 +16,9 @@ import numpy as np
 from fluid.errors import InputError
 from fluid.workload import Ints
 from thresholds import PacedPolicy
-from verification.continuous import SIZE, Residents, admit, advance, make_residents, take_arrivals
+from verification.continuous import admit, advance
 from verification.engine import ITERATION, Kernel, Problem, State, compiled, paused, sleep
+from verification.residents import SIZE, Residents, make_residents, take_arrivals
 
 LONG_AGO = -(2**62)
 
