@@ -111,8 +111,9 @@ def predict_continuous(equilibrium: Equilibrium, waits: Floats | None = None) ->
     latency = (wait + profile.stages * iteration + excess * memory * _echo(memory, profile.stages)
                + profile.time_work(IterationTime(*line))[0] / (1 - equilibrium.load))
     first = profile.first_token_stage + 1
-    own = line.per_prefill_token * profile.prefilled - prefill + (line.per_kv_token * profile.prompt
-                                                                  + line.per_sequence) * first
+    read = np.minimum(profile.prompt, profile.window)
+    own = (line.per_prefill_token * profile.prefilled - prefill
+           + (line.per_kv_token * read + line.per_sequence) * first)
     ttft = wait + first * iteration + (excess * memory + prefill) * _echo(memory, first) + own
     ttft = np.where(first > 0, ttft, 0.0)
     return _over_mix(equilibrium, tuple(TypeDelay(*row) for row in zip(latency.tolist(), ttft.tolist(), strict=True)),

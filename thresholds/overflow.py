@@ -34,7 +34,8 @@ from functools import cache, cached_property, partial
 
 from fluid import Replica, Workload, stage_profile
 from fluid.errors import InputError, real
-from thresholds.buffers import WIDEST, BlockChernoff, Convolution, LengthMix
+from thresholds.buffers import WIDEST, BlockChernoff, Convolution
+from thresholds.lengths import LengthMix
 
 BUNCHING, ENOUGH = 0.95, 0.999
 CONVOLUTION_GAIN = 4.0

@@ -96,13 +96,15 @@ class Lengths:
         held = self.prompts[np.searchsorted(self.ends, start, side="right")] + start
         chunk = held if isinstance(self.replica.prefill, str) else np.full_like(held, self.replica.prefill)
         prefill = np.where(start == 0, self.prefill_stages, 0)
-        return StageProfile(held, end - start, end - start, prefill, chunk, prefill, self.replica.block)
+        return StageProfile(held, end - start, end - start, prefill, chunk, prefill, self.replica.block,
+                            self.replica.window)
 
     def waiting(self, start: Ints) -> tuple[Ints, Ints]:
         """b and b', the KV of a prompt of l(start) tokens at stage `start` and at the next, in whole blocks."""
         held = self.prompts[np.searchsorted(self.ends, start, side="right")] + start
-        block = self.replica.block
-        return -(-held // block) * block, -(-(held + 1) // block) * block
+        block, window = self.replica.block, self.replica.window
+        now, then = np.minimum(held, window), np.minimum(held + 1, window)
+        return -(-now // block) * block, -(-then // block) * block
 
 
 @dataclass(frozen=True, eq=False)
