@@ -7,7 +7,8 @@ With x_j = N_j/g_j entries per iteration at most, Delta(x) = max_i [ a_i + sum_j
     sequences   sum_j N_j ceil(S_j / g_j) <= B              where the engine caps them: then nobody waits for a place
 
 For one type balance is x >= n*; the window then serves more than arrives. For several the real solutions of balance
-have n* as their least point.
+have n* as their least point. Where the iteration time is the largest of several lines Delta(x) is the largest of their
+means, a little below the mean of the largest: balance is then the fluid's word, memory and sequences stay certain.
 
 **Design.** Given a target t for the rates take, type by type, the rational at least t_j of least KV bound (with a cap:
 of the least share of C or of B, whichever is larger; the best for one type, a rule of thumb for several); if balance

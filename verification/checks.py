@@ -109,7 +109,7 @@ class Study:
     def _fluid(self) -> bool:
         """Whether the server is busy enough, and the iteration time simple enough, for the fluid limit."""
         busy = min(run.busy_share for run in self.runs)
-        return busy >= BUSY and len(self.equilibrium.replica.iteration_time.pieces) == 1
+        return busy >= BUSY and len(set(self.equilibrium.replica.iteration_time.pieces)) == 1
 
     def _filled(self, j: int, threshold: float) -> bool:
         """Whether every stage of type j under WAIT has filled by the start of the window."""
