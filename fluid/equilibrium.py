@@ -7,10 +7,11 @@ Delta = max_i (a_i + rho_i Delta):
     Delta* = max_i a_i / (1 - rho_i)     needs every rho_i < 1
     M*     = Delta* W                    KV tokens
     n_j*   = lambda_j Delta*             prompts of type j in each stage
+    sequences   = sum_j n_j* S_j         in a batch, one in each stage
     throughput* = sum_j lambda_j R_j     output tokens/s
 
-Three outcomes: rho >= 1, no policy is stable [A, Prop. 1]; rho < 1 and M* > C, the offered load does not fit;
-rho < 1 and M* <= C, stabilizable. Source: model.md section 2.
+Three outcomes: rho >= 1, no policy is stable [A, Prop. 1]; rho < 1 and M* > C, or more sequences than the engine's cap
+B, the offered load does not fit; else stabilizable. Source: model.md section 2.
 """
 
 from __future__ import annotations
@@ -25,14 +26,16 @@ from fluid.region import Region, at_most, below_one, region_of
 from fluid.replica import Replica
 from fluid.workload import Floats, Workload, bounded, finite_sum
 
+LIMITS = {"memory": "memory", "sequences": "max_num_seqs", "time": "time"}  # as sentences name them
+
 
 @dataclass(frozen=True, eq=False)
 class Equilibrium:
     """What the fluid model says of a workload on a replica; made by `solve`.
 
-    `load` is rho = max_i rho_i; `iteration_time` Delta* (s), `kv_required` M* (tokens) and `inventory` n*
-    (prompts per stage, shape (J,)) are None where rho >= 1; `throughput` is the offered output tokens/s;
-    `max_rate_scale` the largest factor on all rates that stays in the region; `reason` says all that in words.
+    `load` is rho = max_i rho_i; `iteration_time` Delta* (s), `kv_required` M* (tokens), `inventory` n* (prompts per
+    stage, shape (J,)) and `sequences` (in a batch) are None where rho >= 1; `throughput` is the offered output
+    tokens/s; `max_rate_scale` the largest factor on all rates that stays in the region; `reason` says it in words.
     """
 
     workload: Workload
@@ -70,23 +73,35 @@ class Equilibrium:
         return None if self.kv_tokens is None else finite_sum(self.kv_tokens)
 
     @cached_property
+    def sequences(self) -> float | None:
+        """sum_j n_j* S_j, the mean number of sequences in a batch."""
+        if self.inventory is None:
+            return None
+        with np.errstate(over="ignore"):
+            return finite_sum(self.inventory * self.profile.stages)
+
+    @cached_property
     def max_rate_scale(self) -> float:
         """The largest factor on all rates that stays in the region."""
         return self.region.max_rate_scale(self.workload.rates)
 
     @property
     def stable(self) -> bool:
-        """rho < 1, M* <= C, and every type fits."""
+        """rho < 1, M* <= C, no more sequences in a batch than the cap, and every type fits."""
         return self.limit is None
 
     @property
     def limit(self) -> str | None:
-        """The limit that is passed: "length" (a type never fits), "time" (rho >= 1), "memory" (M* > C), or None."""
+        """The limit that is passed, or None: "length" (a type never fits), "time" (rho >= 1), "memory" (M* > C) or
+        "sequences" (more in a batch than the cap), of these two the one passed further.
+        """
         if self.region.never_fits.size:
             return "length"
-        if self.kv_required is None:
+        if self.kv_required is None or self.sequences is None:
             return "time"
-        return None if at_most(self.kv_required, self.kv_capacity) else "memory"
+        shares = {"memory": self.kv_required / self.kv_capacity, "sequences": self.sequences / self._cap}
+        further = max(shares, key=shares.__getitem__)
+        return None if at_most(shares[further], 1.0) else further
 
     @property
     def reason(self) -> str:
@@ -103,12 +118,26 @@ class Equilibrium:
             case "memory":
                 return (f"overloaded: needs {_tokens(self.kv_required)} KV tokens, the replica has "
                         f"{self.kv_capacity:,} (memory); the mix is stable up to {edge}")
-        return (f"stable: needs {self.kv_required:,.0f} of {self.kv_capacity:,} KV tokens; memory binds at "
+            case "sequences":
+                return (f"overloaded: needs {_count(self.sequences)} sequences in a batch, the replica takes "
+                        f"{self._cap:,} (max_num_seqs); the mix is stable up to {edge}")
+        capped = self.replica.max_num_seqs is not None
+        batch = f" and {_count(self.sequences)} of {self._cap:,} sequences in a batch" if capped else ""
+        return (f"stable: needs {self.kv_required:,.0f} of {self.kv_capacity:,} KV tokens{batch}; "
+                f"{LIMITS[self.region.binding(self.workload.rates)]} binds at "
                 f"{self.workload.rate * self.max_rate_scale:.4g} requests/s, {edge}")
+
+    @property
+    def _cap(self) -> float:
+        return self.replica.most_sequences
 
 
 def _tokens(number: float | None) -> str:
     return "-" if number is None else f"{number:,.0f}" if number < 1e15 else f"{number:.4g}"
+
+
+def _count(number: float | None) -> str:
+    return f"{number:.3g}" if number is not None and number < 1000 else _tokens(number)
 
 
 def solve(workload: Workload, replica: Replica) -> Equilibrium:

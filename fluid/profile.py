@@ -1,18 +1,21 @@
 """Stage profiles: the KV tokens a prompt holds, and the prompt tokens it prefills, at each stage of its life.
 
 Every server of model.md section 1 has one shape: K prefill stages, each taking a chunk of q prompt tokens, then
-o decode stages. With i = 1..K and s = 1..o,
+o decode stages. With i = 1..K and s = 1..o, and z the attention window,
 
-    prefill stage i   kv = min(q i, l),  prefilled = min(q, l - q (i - 1))
-    decode stage s    kv = l + s,        prefilled = 0
+    prefill stage i   kv = min(q i, l, z),  prefilled = min(q, l - q (i - 1))
+    decode stage s    kv = min(l + s, z),   prefilled = 0
 
-Whole prefill is K = 1; chunked prefill K = ceil(l / q); decode only K = 0. Memory counts kv rounded up to whole
-cache blocks of b tokens; time counts the tokens read, unrounded. Over its S = K + o stages a prompt costs
+Without a window z is infinite. Whole prefill is K = 1; chunked prefill K = ceil(l / q); decode only K = 0. Memory
+counts kv rounded up to whole cache blocks of b tokens; time counts the tokens read, unrounded. Over its S = K + o
+stages a prompt costs
 
     KV work   w = sum of the KV held          (whole prefill, b = 1: (o + 1)(l + o/2) token-iterations)
     time work c = d1 (sum of the KV read) + d2 (tokens prefilled) + d3 S      seconds, one per piece
 
-Sums are closed forms in integers, exact, vectorised over the types. Source: model.md section 1.
+Sums are closed forms in integers, exact, vectorised over the types: of the decode stages those with l + s < z grow, the
+others hold z. A window is that of a model whose every layer attends to its last z tokens (Mistral 7B v0.1); kv does not
+decrease with the stage, with or without one. Source: model.md section 1.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from functools import cached_property
 import numpy as np
 
 from fluid.errors import InputError
-from fluid.replica import DECODE_ONLY, WHOLE, IterationTime, Replica
+from fluid.replica import DECODE_ONLY, UNLIMITED, WHOLE, IterationTime, Replica
 from fluid.workload import Floats, Ints, Workload, bounded
 
 
@@ -32,7 +35,8 @@ class StageProfile:
     """The stages of each prompt type; every array has shape (J,).
 
     `prompt` l, `output` R (response tokens), `decode` o (decode stages), `prefill_stages` K, `chunk` q (tokens
-    per prefill stage), `first_token_stage` (the stage whose end makes the first token; -1: before arrival).
+    per prefill stage), `first_token_stage` (the stage whose end makes the first token; -1: before arrival); `block` and
+    `window` z are the tokens of a cache block and of the attention window.
     """
 
     prompt: Ints
@@ -42,6 +46,7 @@ class StageProfile:
     chunk: Ints
     first_token_stage: Ints
     block: int
+    window: int = UNLIMITED
 
     @cached_property
     def stages(self) -> Ints:
@@ -66,7 +71,7 @@ class StageProfile:
     @cached_property
     def peak(self) -> Ints:
         """The largest KV a prompt holds, that of its last stage, in tokens (whole blocks)."""
-        return _rounded(self.prompt + self.decode, self.block)
+        return _rounded(np.minimum(self.prompt + self.decode, self.window), self.block)
 
     def time_work(self, iteration_time: IterationTime) -> Floats:
         """c, the iteration time one prompt adds over its life, per piece: shape (pieces, J), seconds."""
@@ -76,9 +81,9 @@ class StageProfile:
 
     def stage_read(self, j: int) -> Ints:
         """KV tokens type j reads at each of its stages, unrounded: shape (S_j,)."""
-        chunks = np.arange(1, self.prefill_stages[j] + 1) * self.chunk[j]
         steps = np.arange(1, self.decode[j] + 1) + self.prompt[j]
-        return np.concatenate([np.minimum(chunks, self.prompt[j]), steps])
+        read: Ints = np.minimum(np.concatenate([self._done(j), steps]), self.window)
+        return read
 
     def stage_kv(self, j: int) -> Ints:
         """KV tokens type j holds at each of its stages, in whole blocks: shape (S_j,)."""
@@ -86,19 +91,27 @@ class StageProfile:
 
     def stage_prefill(self, j: int) -> Ints:
         """Prompt tokens type j prefills at each of its stages: shape (S_j,)."""
-        done = self.stage_read(j)[: self.prefill_stages[j]]
-        return np.concatenate([np.diff(done, prepend=0), np.zeros(self.decode[j], dtype=np.int64)])
+        return np.concatenate([np.diff(self._done(j), prepend=0), np.zeros(self.decode[j], dtype=np.int64)])
+
+    def _done(self, j: int) -> Ints:
+        """Prompt tokens of type j prefilled by the end of each prefill stage."""
+        done: Ints = np.minimum(np.arange(1, self.prefill_stages[j] + 1) * self.chunk[j], self.prompt[j])
+        return done
 
     def _work(self, block: int) -> Ints:
-        decoding = _rounded_sum(self.prompt + self.decode, block) - _rounded_sum(self.prompt, block)
-        last = np.where(self.prefill_stages > 0, _rounded(self.prompt, block), 0)
-        return decoding + last + self._chunks_before_last(block)
+        final, prompt = self.prompt + self.decode, np.minimum(self.prompt, self.window)
+        growing = _rounded_sum(np.minimum(final, self.window), block) - _rounded_sum(prompt, block)
+        full = np.maximum(final - np.maximum(self.prompt, self.window), 0)  # decode stages beyond the window
+        at_window = _rounded(np.minimum(final, self.window), block)
+        last = np.where(self.prefill_stages > 0, _rounded(prompt, block), 0)
+        work: Ints = growing + full * at_window + last + self._chunks_before_last(block)
+        return work
 
     def _chunks_before_last(self, block: int) -> Ints:
         full = np.maximum(self.prefill_stages - 1, 0)
         if not full.any():
             return full
-        held = _rounded(np.arange(1, full.max() + 1) * self.chunk.min(), block)
+        held = _rounded(np.minimum(np.arange(1, full.max() + 1) * self.chunk.min(), self.window), block)
         up_to: Ints = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(held)])
         before_last: Ints = up_to[full]
         return before_last
@@ -127,7 +140,8 @@ def stage_profile(workload: Workload, replica: Replica) -> StageProfile:
         prefill_stages = -(-prompt // chunk)
     _refuse_without_stages(workload, prefill_stages + decode)
     first = prefill_stages - 1 if in_prefill else prefill_stages
-    return StageProfile(prompt, output, decode, prefill_stages, chunk, first, replica.block)
+    return StageProfile(prompt, output, decode, prefill_stages, chunk, first, replica.block,
+                        replica.window)
 
 
 def _refuse_without_stages(workload: Workload, stages: Ints) -> None:

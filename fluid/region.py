@@ -1,14 +1,17 @@
 """The stability region: which arrival rates one replica can carry.
 
 M* <= C with M* = Delta* W and Delta* = max_i a_i / (1 - rho_i) is a polytope in the rates, one half-space for each
-piece i of the iteration time:
+piece i of the iteration time, because a_i W / (1 - rho_i) <= C is a_i W / C <= 1 - rho_i. The sequences of a batch at
+equilibrium are Delta* sum_j lambda_j S_j, one in each of the S_j stages, so an engine that runs at most B together
+(`max_num_seqs`) adds half-spaces of the same form, S_j for w_j and B for C:
 
-    sum_j lambda_j h_ij <= 1,      h_ij = c_ij + a_i w_j / C
+    sum_j lambda_j h_ij <= 1,      memory      h_ij = c_ij + a_i w_j / C
+                                   sequences   h_ij = c_ij + a_i S_j / B        where there is a cap
+                                   time        h_ij = c_ij (1 + 3e-9)
 
-because a_i W / (1 - rho_i) <= C is a_i W / C <= 1 - rho_i. So a mix can grow by the factor
-1 / max_i sum_j lambda_j h_ij. Where memory is next to nothing beside time the edge is that of rho < 1: h_ij is held at
-c_ij (1 + 3e-9), so that every point of the region has rho < 1 to the shared tolerance of 1e-9. A type that never fits
-(its largest stage KV exceeds C) is outside at every positive rate. Source: model.md section 2.
+The last keeps every point of the region at rho < 1 to the shared tolerance of 1e-9; it binds only where the others ask
+for next to nothing beside time. A mix can grow by the factor 1 / max_i sum_j lambda_j h_ij. A type that never fits (its
+largest stage KV exceeds C) is outside at every positive rate. Source: model.md section 2; sequences derived here.
 """
 
 from __future__ import annotations
@@ -41,19 +44,22 @@ def below_one(load: float) -> bool:
 class Region:
     """Half-spaces sum_j lambda_j h_ij <= 1 over the rates of J types.
 
-    `half_spaces` is h, shape (pieces, J), seconds; `never_fits` lists the types whose largest stage KV exceeds C.
+    `half_spaces` is h, shape (constraints, J), seconds; `limits` says what each row keeps, "memory", "sequences" or
+    "time": one row for each piece of the iteration time, those of memory first, those of a cap on sequences (where
+    there is one) next, those of time last. `never_fits` lists the types whose largest stage KV exceeds C.
     """
 
     half_spaces: Floats
+    limits: tuple[str, ...]
     never_fits: Ints
 
     def edge_load(self, rates: ArrayLike) -> float:
         """Return max_i sum_j lambda_j h_ij for rates of shape (J,): 1 on the edge, above it outside."""
-        values = np.asarray(rates, dtype=np.float64)
-        if values.shape != self.half_spaces.shape[1:]:
-            raise InputError("rates", f"{self.half_spaces.shape[1]} numbers, one per prompt type", rates, "region")
-        with np.errstate(over="ignore"):
-            return float(min((self.half_spaces @ values).max(), sys.float_info.max))
+        return float(min(self._loads(rates).max(), sys.float_info.max))
+
+    def binding(self, rates: ArrayLike) -> str:
+        """Return the limit that a mix in these proportions meets first as it grows."""
+        return self.limits[int(np.argmax(self._loads(rates)))]
 
     def contains(self, rates: ArrayLike) -> bool:
         """Whether the rates are inside or on the edge."""
@@ -68,6 +74,14 @@ class Region:
         if self._meets_a_misfit(rates):
             return 0.0
         return 1.0 / load if load > 1 / sys.float_info.max else sys.float_info.max
+
+    def _loads(self, rates: ArrayLike) -> Floats:
+        values = np.asarray(rates, dtype=np.float64)
+        if values.shape != self.half_spaces.shape[1:]:
+            raise InputError("rates", f"{self.half_spaces.shape[1]} numbers, one per prompt type", rates, "region")
+        with np.errstate(over="ignore"):
+            loads: Floats = self.half_spaces @ values
+        return loads
 
     def _meets_a_misfit(self, rates: ArrayLike) -> bool:
         return bool(np.any(np.asarray(rates)[self.never_fits] > 0))
@@ -90,6 +104,10 @@ def region_of(profile: StageProfile, replica: Replica) -> Region:
     overheads = replica.iteration_time.overheads[:, None]
     time_work = profile.time_work(replica.iteration_time)
     with np.errstate(over="ignore"):
-        half_spaces = time_work + overheads * (profile.kv_work / replica.kv_capacity)
-        half_spaces = bounded(np.maximum(half_spaces, time_work * (1 + 3 * TOLERANCE)))
-    return Region(half_spaces, np.flatnonzero(profile.peak > replica.kv_capacity))
+        rows = {"memory": time_work + overheads * (profile.kv_work / replica.kv_capacity)}
+        if replica.max_num_seqs is not None:
+            rows["sequences"] = time_work + overheads * (profile.stages / replica.max_num_seqs)
+        rows["time"] = time_work * (1 + 3 * TOLERANCE)
+        half_spaces = bounded(np.concatenate(list(rows.values())))
+    limits = tuple(limit for limit, block in rows.items() for _ in block)
+    return Region(half_spaces, limits, np.flatnonzero(profile.peak > replica.kv_capacity))

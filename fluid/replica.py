@@ -9,6 +9,7 @@ with KV the tokens read, prefill the prompt tokens processed, size the sequences
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from fluid.workload import MOST_TOKENS, Floats
 
 WHOLE, DECODE_ONLY = "whole", "decode-only"
 FIRST_TOKEN = ("decode", "prefill")
+UNLIMITED = 2**62  # tokens: a window that no prompt fills
 
 
 class Line(NamedTuple):
@@ -94,7 +96,9 @@ class Replica:
 
     `prefill` is "whole" (a prompt is prefilled in one iteration), "decode-only" (prefill happens elsewhere) or
     a chunk size in tokens; `block` is the number of tokens per cache block; `first_token` says which iteration
-    makes the first output token: the first "decode" one (R decode stages) or the last "prefill" one (R - 1).
+    makes the first output token: the first "decode" one (R decode stages) or the last "prefill" one (R - 1);
+    `max_num_seqs` is B, the most sequences the engine runs in one batch (None: as many as there are);
+    `attention_window` is the number of last tokens whose KV is kept and read, the same in every layer (None: all).
 
     >>> Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.013e-7)).prefill
     'whole'
@@ -105,6 +109,8 @@ class Replica:
     prefill: str | int = WHOLE
     block: int = 1
     first_token: str = "decode"
+    max_num_seqs: int | None = None
+    attention_window: int | None = None
 
     def __post_init__(self) -> None:
         def keep(field: str, value: object) -> None:
@@ -112,6 +118,11 @@ class Replica:
 
         keep("kv_capacity", whole("kv_capacity", self.kv_capacity, "replica", unit="tokens", most=2**50))
         keep("block", whole("block", self.block, "replica", unit="tokens", most=MOST_TOKENS))
+        if self.max_num_seqs is not None:
+            keep("max_num_seqs", whole("max_num_seqs", self.max_num_seqs, "replica", unit="sequences"))
+        if self.attention_window is not None:
+            window = whole("attention_window", self.attention_window, "replica", unit="tokens", most=MOST_TOKENS)
+            keep("attention_window", window)
         one_of("first_token", self.first_token, FIRST_TOKEN, "replica")
         if not isinstance(self.iteration_time, IterationTime):
             raise InputError("iteration_time", "an IterationTime", self.iteration_time, "replica")
@@ -120,3 +131,13 @@ class Replica:
                 raise InputError("prefill", '"whole", "decode-only" or a chunk size in tokens', self.prefill, "replica")
             return
         keep("prefill", whole("prefill chunk", self.prefill, "replica", unit="tokens", most=MOST_TOKENS))
+
+    @property
+    def most_sequences(self) -> float:
+        """B, the most sequences in a batch; infinite where there is no cap."""
+        return math.inf if self.max_num_seqs is None else self.max_num_seqs
+
+    @property
+    def window(self) -> int:
+        """The most tokens of a prompt whose KV is kept; beyond any prompt where there is no attention window."""
+        return UNLIMITED if self.attention_window is None else self.attention_window

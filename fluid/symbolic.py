@@ -15,9 +15,10 @@ The balance is linear in the unknowns, so it has one solution; it is an equilibr
     z    : M*(z lambda) = C                                    the factor at which the mix meets the capacity
     h_j  = d (1/z) / d lambda_j                                1/z is linear in the rates: h_j = c_j + d0 w_j / C
 
-M*(z lambda) rises with z up to z = 1/rho, so M* <= C and 1/z <= 1 say the same. A length is differentiated as a real
-number, the sum over its stages being a polynomial in it. `o` counts decode stages: R with first_token = "decode",
-R - 1 with "prefill". Source: model.md section 2; [A], arXiv 2504.11320.
+M*(z lambda) rises with z up to z = 1/rho, so M* <= C and 1/z <= 1 say the same. With the sequences of the batch (size
+at the solution) for M* and the engine's cap B for C the same steps give h_j = c_j + d0 (o_j + 1) / B. A length is
+differentiated as a real number, the sum over its stages being a polynomial in it. `o` counts decode stages: R with
+first_token = "decode", R - 1 with "prefill". Source: model.md section 2; [A], arXiv 2504.11320.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 
 import sympy as sp
 
-from fluid.errors import InputError, whole
+from fluid.errors import InputError, one_of, whole
 from fluid.region import below_one
 from fluid.replica import WHOLE, Replica
 from fluid.workload import PromptType, Workload
@@ -36,8 +37,8 @@ _STAGE = sp.Symbol("s", integer=True, nonnegative=True)
 
 @dataclass(frozen=True)
 class Symbols:
-    """The letters of the model: d0 (s), d1, d2 (s/token), d3 (s), C (tokens); and for each of J types, as tuples,
-    `rates` lambda_j (requests/s), `prompts` l_j (tokens), `decodes` o_j (decode stages).
+    """The letters of the model: d0 (s), d1, d2 (s/token), d3 (s), C (tokens), B (sequences); and for each of J types,
+    as tuples, `rates` lambda_j (requests/s), `prompts` l_j (tokens), `decodes` o_j (decode stages).
     """
 
     overhead: sp.Symbol
@@ -45,6 +46,7 @@ class Symbols:
     per_prefill_token: sp.Symbol
     per_sequence: sp.Symbol
     kv_capacity: sp.Symbol
+    max_num_seqs: sp.Symbol
     rates: tuple[sp.Symbol, ...]
     prompts: tuple[sp.Symbol, ...]
     decodes: tuple[sp.Symbol, ...]
@@ -54,9 +56,9 @@ class Symbols:
 class SymbolicEquilibrium:
     """The solution of the flow balance in symbols; made by `derive`.
 
-    `balance` holds the J + 1 equations in the unknowns `delta` and `counts`; `iteration_time` Delta* (s),
-    `inventory` n* and `kv_required` M* (tokens) solve them; `load` is rho; `kv_work` w_j (token-iterations) and
-    `time_work` c_j (s) are what one prompt adds over its life. Tuples have one entry per type.
+    `balance` holds the J + 1 equations in the unknowns `delta` and `counts`; `iteration_time` Delta* (s), `inventory`
+    n*, `kv_required` M* (tokens) and the `sequences` of a batch solve them; `load` is rho; `kv_work` w_j
+    (token-iterations) and `time_work` c_j (s) are what one prompt adds over its life. Tuples have one entry per type.
 
     Limits: as rho -> 0, Delta* -> d0 and M* -> d0 W (one iteration's overhead of arriving work); with
     d1 = d2 = d3 = 0 that holds at any rate (Little's law for iterations of fixed length); as rho -> 1, M* grows
@@ -73,6 +75,7 @@ class SymbolicEquilibrium:
     iteration_time: sp.Expr
     inventory: tuple[sp.Expr, ...]
     kv_required: sp.Expr
+    sequences: sp.Expr
 
     @property
     def rate_sensitivity(self) -> tuple[sp.Expr, ...]:
@@ -102,7 +105,7 @@ class SymbolicEquilibrium:
         """Return the value of an expression in these symbols for J prompt types on a replica.
 
         Raises InputError where rho >= 1 (no equilibrium exists), where the number of types is not J, and for a
-        replica other than whole prefill, block 1 and one affine piece.
+        replica other than whole prefill, block 1, one affine piece and no attention window.
 
         >>> from fluid import IterationTime
         >>> replica = Replica(kv_capacity=40, iteration_time=IterationTime(0.5, 0.05))
@@ -118,7 +121,7 @@ class SymbolicEquilibrium:
 
 @dataclass(frozen=True)
 class SymbolicRegion:
-    """M* <= C as a half-space sum_j lambda_j h_j <= 1 of the rates; made by `derive_region`.
+    """M* <= C, or sequences <= B, as a half-space sum_j lambda_j h_j <= 1 of the rates; made by `derive_region`.
 
     `half_spaces` h_j (s) has one entry per type; `max_rate_scale` is 1 / sum_j lambda_j h_j. Limits: as C grows,
     h_j -> c_j (time alone binds, rho <= 1); with d1 = d2 = d3 = 0, h_j = d0 w_j / C (memory alone binds);
@@ -166,29 +169,35 @@ def derive(types: int = 1) -> SymbolicEquilibrium:
     load = _combine(x.rates, time_work)
     iteration_time = x.overhead / (1 - load)  # the same as solution[delta], in the order a reader expects
     flow_through = tuple(sp.cancel(solution[n] / solution[delta]) for n in counts)
-    kv_work = tuple(sp.factor(held.doit()) for held in _held(x, (sp.Integer(1),) * len(counts)))
+    one_each = (sp.Integer(1),) * len(counts)
+    kv_work = tuple(sp.factor(held.doit()) for held in _held(x, one_each))
     return SymbolicEquilibrium(x, delta, counts, balance, kv_work, time_work, load, iteration_time,
                                inventory=tuple(through * iteration_time for through in flow_through),
-                               kv_required=iteration_time * _combine(flow_through, kv_work))
+                               kv_required=iteration_time * _combine(flow_through, kv_work),
+                               sequences=iteration_time * _combine(flow_through, _stages(x, one_each)))
 
 
-def derive_region(equilibrium: SymbolicEquilibrium) -> SymbolicRegion:
+def derive_region(equilibrium: SymbolicEquilibrium, limit: str = "memory") -> SymbolicRegion:
     """Solve M*(z lambda) = C for the factor z; 1/z = sum_j lambda_j h_j is the load against the region's edge.
+
+    With `limit` "sequences" those of the batch and the cap B take the place of M* and C.
 
     >>> derive_region(derive()).half_spaces[0]
     d_1*(2*l + o)*(o + 1)/2 + d_2*l + d_3*(o + 1) + d_0*(2*l + o)*(o + 1)/(2*C)
     """
     x, z = equilibrium.symbols, sp.Symbol("z", positive=True)
-    scaled = equilibrium.kv_required.subs({rate: z * rate for rate in x.rates}, simultaneous=True)
-    (edge,) = sp.solve(sp.Eq(scaled, x.kv_capacity), z)
+    pairs = {"memory": (equilibrium.kv_required, x.kv_capacity), "sequences": (equilibrium.sequences, x.max_num_seqs)}
+    needed, most = pairs[one_of("limit", limit, tuple(pairs), "derive_region")]
+    scaled = needed.subs({rate: z * rate for rate in x.rates}, simultaneous=True)
+    (edge,) = sp.solve(sp.Eq(scaled, most), z)
     half_spaces = tuple(_by_coefficient(x, slope) for slope in _gradient(1 / edge, x.rates))
     return SymbolicRegion(x, half_spaces, 1 / _combine(x.rates, half_spaces))
 
 
 def _symbols(types: int) -> Symbols:
-    overhead, capacity = sp.symbols("d_0 C", positive=True)
+    overhead, capacity, cap = sp.symbols("d_0 C B", positive=True)
     per_kv_token, per_prefill_token, per_sequence = sp.symbols("d_1:4", nonnegative=True)
-    return Symbols(overhead, per_kv_token, per_prefill_token, per_sequence, capacity,
+    return Symbols(overhead, per_kv_token, per_prefill_token, per_sequence, capacity, cap,
                    _indexed("lambda", types, positive=True), _indexed("l", types, positive=True),
                    _indexed("o", types, nonnegative=True))
 
@@ -199,9 +208,13 @@ def _indexed(letter: str, types: int, **assumptions: bool) -> tuple[sp.Symbol, .
 
 
 def _batch_time(x: Symbols, counts: tuple[sp.Expr, ...]) -> sp.Expr:
-    size = sum(sp.Sum(n, (_STAGE, 0, o)) for n, o in zip(counts, x.decodes, strict=True))
     return (x.overhead + x.per_kv_token * sum(_held(x, counts)) + x.per_prefill_token * _combine(counts, x.prompts)
-            + x.per_sequence * size)
+            + x.per_sequence * sum(_stages(x, counts)))
+
+
+def _stages(x: Symbols, counts: tuple[sp.Expr, ...]) -> tuple[sp.Expr, ...]:
+    """Sequences that `counts` prompts of each type in every stage are."""
+    return tuple(sp.Sum(n, (_STAGE, 0, o)).doit() for n, o in zip(counts, x.decodes, strict=True))
 
 
 def _held(x: Symbols, counts: tuple[sp.Expr, ...]) -> tuple[sp.Sum, ...]:
@@ -230,10 +243,12 @@ def _value(x: Symbols, expression: sp.Expr, workload: Workload | PromptType, rep
         raise InputError("workload", f"of {len(x.rates)} prompt types", len(mix), "the symbolic model")
     (line,) = _one_line(replica)
     decodes = mix.output_tokens - (replica.first_token == "prefill")
+    if x.max_num_seqs in expression.free_symbols and replica.max_num_seqs is None:
+        raise InputError("max_num_seqs", "given", None, "the symbolic model")
     letters = (*x.rates, *x.prompts, *x.decodes, x.overhead, x.per_kv_token, x.per_prefill_token, x.per_sequence)
     numbers = (*mix.rates.tolist(), *mix.prompt_tokens.tolist(), *decodes.tolist(), *line)
-    evaluate = sp.lambdify([*letters, x.kv_capacity], expression, "math")
-    return float(evaluate(*numbers, replica.kv_capacity))
+    evaluate = sp.lambdify([*letters, x.kv_capacity, x.max_num_seqs], expression, "math")
+    return float(evaluate(*numbers, replica.kv_capacity, replica.max_num_seqs))
 
 
 def _one_line(replica: Replica) -> tuple[tuple[float, ...]]:
@@ -241,6 +256,8 @@ def _one_line(replica: Replica) -> tuple[tuple[float, ...]]:
         raise InputError("prefill", f'"{WHOLE}"', replica.prefill, "the symbolic model")
     if replica.block != 1:
         raise InputError("block", "1 token", replica.block, "the symbolic model")
+    if replica.attention_window is not None:
+        raise InputError("attention_window", "absent", replica.attention_window, "the symbolic model")
     if len(replica.iteration_time.pieces) != 1:
         raise InputError("iteration_time", "one affine piece", len(replica.iteration_time.pieces), "the symbolic model")
     return replica.iteration_time.pieces

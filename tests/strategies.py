@@ -90,6 +90,18 @@ def instances(draw: Any, load: tuple[float, float] = (0.01, 0.95), replica: st.S
 
 
 @st.composite
+def capped(draw: Any, **options: Any) -> Instance:
+    """An instance whose replica runs at most B sequences together: a few, or up to five times those at equilibrium."""
+    mix, server = draw(instances(**options))
+    work = stage_profile(mix, server)
+    loads = work.time_work(server.iteration_time) @ mix.rates
+    counts = mix.rates * (server.iteration_time.overheads / (1 - loads)).max() if loads.max() < 1 else mix.rates
+    most = max(1, min(int(5 * counts @ work.stages), 2**40))
+    cap = draw(st.one_of(st.integers(1, 20), st.floats(0.0, 1.0).map(lambda share: 1 + int(share * most))))
+    return Instance(mix, replace(server, max_num_seqs=cap))
+
+
+@st.composite
 def near_edge(draw: Any, within: float = 1e-6, replica: st.SearchStrategy[Replica] | None = None,
               least: int = 2) -> tuple[Instance, float]:
     """An instance and the factor at which its rates stand to the region's edge, at most `within` from 1 but not 1.

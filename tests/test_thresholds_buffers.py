@@ -12,10 +12,11 @@ import pytest
 
 from fluid import IterationTime, Replica, StageProfile, Workload, stage_profile
 from fluid.workload import Floats
-from thresholds.buffers import BlockChernoff, Convolution, LengthMix, block_sums
+from thresholds.buffers import BlockChernoff, Convolution, block_sums
+from thresholds.lengths import LengthMix
 from thresholds.overflow import OverflowProblem
 
-SERVERS = list(product(["whole", "decode-only", 1, 3, 7], [1, 4], ["decode", "prefill"]))
+SERVERS = list(product(["whole", "decode-only", 1, 3, 7], [1, 4], ["decode", "prefill"], [None, 7]))
 SEEDS = range(6)
 
 
@@ -28,11 +29,11 @@ class Mix(NamedTuple):
     endless: Floats
 
 
-def random_mix(seed: int, prefill: str | int = "whole", block: int = 1, first_token: str = "decode", *, types: int = 5,
-               prompts: int = 12, outputs: int = 8) -> Mix:
+def random_mix(seed: int, prefill: str | int = "whole", block: int = 1, first_token: str = "decode",
+               attention: int | None = None, *, types: int = 5, prompts: int = 12, outputs: int = 8) -> Mix:
     """Up to `types` different length pairs (some equal) at random rates."""
     rng = np.random.default_rng(seed)
-    replica = Replica(10**6, IterationTime(1.0, 1e-6), prefill, block, first_token)
+    replica = Replica(10**6, IterationTime(1.0, 1e-6), prefill, block, first_token, attention_window=attention)
     prompt, output = rng.integers(1, prompts, types), rng.integers(2, outputs, types)
     rates = rng.uniform(0.1, 1.0, types)
     profile = stage_profile(Workload.from_arrays(prompt, output, rates), replica)
@@ -89,35 +90,36 @@ def bounds_at(mix: Mix, entries: int, g: int, level: int) -> tuple[float, float]
     return math.exp(chernoff.log_tail(entries, g, level)), math.exp(convolution.tail(entries)(level))
 
 
-@pytest.mark.parametrize(("prefill", "block", "first_token"), SERVERS)
+@pytest.mark.parametrize(("prefill", "block", "first_token", "attention"), SERVERS)
 @pytest.mark.parametrize("window", [1, 4])
 def test_moment_generating_functions_equal_a_sum_over_types(prefill: str | int, block: int, first_token: str,
-                                                            window: int) -> None:
+                                                            attention: int | None, window: int) -> None:
     """ln E exp(theta y(a)), every age and server: the definition, summed over the types one by one."""
     for seed in SEEDS:
-        mix = random_mix(seed, prefill, block, first_token)
+        mix = random_mix(seed, prefill, block, first_token, attention)
         for theta in (1e-4, 0.03, 1.0):
             brute = [np.log(mix.share @ np.exp(theta * held(mix, a, window))) for a in ages(mix, window)]
             np.testing.assert_allclose(mix.lengths.log_mgf(theta, window), brute, rtol=1e-9, atol=1e-13)
 
 
-@pytest.mark.parametrize(("prefill", "block", "first_token"), SERVERS)
+@pytest.mark.parametrize(("prefill", "block", "first_token", "attention"), SERVERS)
 @pytest.mark.parametrize("window", [1, 4])
 def test_worst_case_by_age_is_the_most_a_living_type_holds(prefill: str | int, block: int, first_token: str,
-                                                           window: int) -> None:
+                                                           attention: int | None, window: int) -> None:
     """ess sup y(a) is a maximum over types; ln E exp(theta y(a)) is below theta times it."""
-    mix = random_mix(3, prefill, block, first_token)
+    mix = random_mix(3, prefill, block, first_token, attention)
     brute = [held(mix, a, window).max() for a in ages(mix, window)]
     np.testing.assert_array_equal(mix.lengths.worst(window), brute)
     assert (mix.lengths.log_mgf(0.5, window) <= 0.5 * np.array(brute) + 1e-9).all()
 
 
-@pytest.mark.parametrize(("prefill", "block", "first_token"), SERVERS)
+@pytest.mark.parametrize(("prefill", "block", "first_token", "attention"), SERVERS)
 @pytest.mark.parametrize(("g", "window", "cell"), [(1, 1, 1), (3, 1, 2), (2, 4, 3)])
 def test_block_survival_is_the_largest_survival_function_of_the_block(prefill: str | int, block: int, first_token: str,
-                                                                      g: int, window: int, cell: int) -> None:
+                                                                      attention: int | None, g: int, window: int,
+                                                                      cell: int) -> None:
     """P(X_b > v) at cell edges = max over the ages of the block of P(y(a) > v), values rounded up to cells."""
-    mix = random_mix(4, prefill, block, first_token)
+    mix = random_mix(4, prefill, block, first_token, attention)
     for start in range(g):
         found = list(mix.lengths.block_survival(g, start, cell, window))
         blocks: dict[int, list[int]] = {}
@@ -168,10 +170,11 @@ def test_convolution_is_exact_where_n_enter_every_iteration(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("entries", "g"), [(1, 1), (1, 2), (2, 2), (1, 3), (2, 3)])
-def test_no_bunching_beats_the_bounds(seed: int, entries: int, g: int) -> None:
+@pytest.mark.parametrize(("entries", "g", "attention"), [(1, 1, None), (1, 2, 6), (2, 2, None), (1, 3, None),
+                                                         (2, 3, 7)])
+def test_no_bunching_beats_the_bounds(seed: int, entries: int, g: int, attention: int | None) -> None:
     """The exact game against an adversary who is told every length on entry stays below both bounds."""
-    mix = random_mix(seed, types=3, outputs=5)
+    mix = random_mix(seed, attention=attention, types=3, outputs=5)
     peak = entries * int(block_sums(mix.lengths.worst(), g).min())
     for level in {max(1, int(share * peak)) for share in (0.4, 0.6, 0.8, 0.95)}:
         truth = best_bunching(mix, entries, g, level)

@@ -222,6 +222,16 @@ def test_the_delay_of_a_large_threshold_that_wait_designs_is_predicted() -> None
     assert predict(wait(mix, UNIT_REPLICA), mix, UNIT_REPLICA).latency > 0
 
 
+def test_cohorts_of_millions_are_predicted_by_heavy_traffic() -> None:
+    """Past a million prompts E[Q] is its limit, here 0: d1 = 0, rate n/2 per second and iterations of 1 s.
+
+    (n - 1)/(2 lambda) = 1 s until the batch is full, then 9 more batches 2 s apart and an iteration.
+    """
+    n = 2_000_000
+    mix, replica = Workload([PromptType(1, 9, n / 2)]), Replica(100, IterationTime(1.0, 0.0))
+    assert predict(WaitPolicy((n,)), mix, replica).latency == pytest.approx(1 + 9 * 2 + 1, rel=1e-5)
+
+
 def test_a_type_that_never_fits_has_no_finite_latency() -> None:
     """10 + 6 tokens end at 16 > 15 = C: no request is ever served, the latency of none is the mean of nothing."""
     assert not math.isfinite(delays((1,), (10, 6, 0.1), replica=Replica(15, IterationTime(1.0, 0.0))).latency)

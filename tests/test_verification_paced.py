@@ -92,7 +92,8 @@ def windows(draw: st.DrawFn) -> tuple[Workload, Replica, PacedPolicy]:
     lanes = draw(st.sampled_from([1, count]))
     numbers = [tuple(draw(st.lists(st.integers(1, most), min_size=lanes, max_size=lanes))) for most in (3, 9)]
     replica = Replica(100_000, IterationTime(draw(st.sampled_from([0.01, 0.3, 3.0])), 1e-5),
-                      draw(st.sampled_from(["whole", "decode-only", 4])), draw(st.integers(1, 5)))
+                      draw(st.sampled_from(["whole", "decode-only", 4])), draw(st.integers(1, 5)),
+                      attention_window=draw(st.sampled_from([None, 7, 20])))
     return workload, replica, PacedPolicy(*numbers, gate=draw(st.booleans()))
 
 

@@ -36,7 +36,8 @@ def paths(draw: Any) -> Path:
     lengths = [draw(st.lists(st.integers(*span), min_size=types, max_size=types)) for span in ((1, 30), (2, 20))]
     replica = Replica(draw(st.integers(10, 200)), draw(iteration_times()),
                       draw(st.one_of(st.sampled_from(["whole", "decode-only"]), st.integers(1, 12))),
-                      draw(st.integers(1, 8)), draw(st.sampled_from(["decode", "prefill"])))
+                      draw(st.integers(1, 8)), draw(st.sampled_from(["decode", "prefill"])),
+                      draw(st.one_of(st.none(), st.integers(1, 12))), draw(st.one_of(st.none(), st.integers(1, 45))))
     count = draw(st.integers(0, 40))
     scale = replica.iteration_time.overheads.max() * draw(st.sampled_from([0.1, 1.0, 10.0]))
     steps = draw(st.lists(st.sampled_from([0.0, 0.0, 0.3, 1.0, 2.5]), min_size=count, max_size=count))

@@ -5,7 +5,7 @@ from thresholds.choose import Choice, Design, auto, name_of, paced
 from thresholds.delay import Prediction, TypeDelay, predict, predict_continuous
 from thresholds.design import OnReplica, batch_time
 from thresholds.nested import NestedDesign, nested
-from thresholds.paced import PacedDesign, kv_bound
+from thresholds.paced import PacedDesign, kv_bound, sequence_bound
 from thresholds.policy import NestedWaitPolicy, PacedPolicy, ThresholdPolicy, WaitPolicy, read_policy, write_policy
 from thresholds.theta import theta
 from thresholds.unknown import UnknownPacedDesign
@@ -37,6 +37,7 @@ __all__ = [
     "predict",
     "predict_continuous",
     "read_policy",
+    "sequence_bound",
     "theta",
     "wait",
     "write_policy",

@@ -37,7 +37,7 @@ for Chernoff's block bound; the rest is derived here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -46,110 +46,14 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, rfft
 from scipy.ndimage import maximum_filter1d
 
-from fluid import StageProfile
-from fluid.workload import Floats, Ints
+from fluid.workload import Floats
+from thresholds.lengths import LengthMix
 
 LARGEST_EXPONENT = 600.0  # exp(600) = 1e260: sums of exponentials stay finite without scaling
 THETAS_PER_OCTAVE = 10
 WIDEST = 64  # iterations in a window
 MOST_CELLS = 2**16
 ROUNDING = 1e-14
-
-
-@dataclass(frozen=True, eq=False)
-class LengthMix:
-    """A random prompt: pairs (kind, S) with probabilities, sorted by S; a kind is a prompt length l.
-
-    Per kind: `base` l - K + 1 and `prefill_stages` K; per pair: `kind`, `stages` S and `probability`. At age a a prompt
-    holds q (a + 1) tokens if a < K - 1 and base + a from there on, rounded up to blocks of b.
-    """
-
-    base: Ints
-    prefill_stages: Ints
-    kind: Ints
-    stages: Ints
-    probability: Floats
-    chunk: int
-    block: int
-
-    @classmethod
-    def of(cls, profile: StageProfile, rates: Floats) -> LengthMix:
-        """The mix of a workload's types, each as likely as its rate; equal length pairs are put together."""
-        prompts, first, kind = np.unique(profile.prompt, return_index=True, return_inverse=True)
-        pairs, which = np.unique(profile.stages * prompts.size + kind, return_inverse=True)
-        share = np.bincount(which, rates / rates.max())
-        prefill = profile.prefill_stages[first]
-        return cls(prompts - prefill + 1, prefill, pairs % prompts.size, pairs // prompts.size, share / share.sum(),
-                   int(profile.chunk.max()), profile.block)
-
-    @property
-    def ages(self) -> int:
-        """A, the most stages a prompt lasts."""
-        return int(self.stages[-1])
-
-    @cached_property
-    def peak(self) -> int:
-        """The most KV tokens a prompt ever holds."""
-        return int(_rounded(self.base[self.kind] + self.stages - 1, self.block).max())
-
-    def held(self, age: int) -> Ints:
-        """KV tokens a prompt of each kind holds at an age, were it to last that long: shape (kinds,)."""
-        early = self.chunk * (age + 1)
-        return _rounded(np.where(age < self.prefill_stages - 1, early, self.base + age), self.block)
-
-    def log_mgf(self, theta: float, window: int = 1) -> Floats:
-        """ln E exp(theta y(a)) for a = -(k - 1)..A - 1, k = `window`; O(pairs + strands x ages) time.
-
-        Suffix sums over S of exp(theta lift) serve every age at once: one strand for whole prefill without blocks.
-        """
-        end = np.arange(self.ages + window - 1)
-        age = np.maximum(end - window + 1, 0)
-        total = np.cumsum(np.bincount(self.stages, self.probability))[age]
-        for cut, rest, lift, stages, probability in self._strands:
-            lasting = _suffix_sums(np.bincount(stages, probability * np.exp(theta * lift), self.ages + 1))[1:]
-            total[cut:] += lasting[age[cut:]] * np.exp(theta * _rounded(end[cut:] - rest, self.block))
-            chunks = _rounded(self.chunk * (end[:cut] + 1), self.block)
-            total[:cut] += probability.sum() * np.exp(theta * chunks)
-        return np.log(np.maximum(total, 1.0))
-
-    def worst(self, window: int = 1) -> Floats:
-        """ess sup y(a), tokens, for a = -(k - 1)..A - 1: the limit of log_mgf / theta as theta grows."""
-        longest = np.zeros(self.base.size, dtype=np.int64)
-        longest[self.kind] = self.stages  # sorted: the last one written is the longest
-        return np.array([self.held(end)[longest > max(end - window + 1, 0)].max()
-                         for end in range(self.ages + window - 1)], dtype=np.float64)
-
-    def block_survival(self, g: int, start: int, cell: int, window: int = 1) -> Iterator[Floats]:
-        """P(X_b > h (c - 1)) over c = 0, 1.., h = `cell` tokens, oldest block first; blocks start at `start` + g Z."""
-        bounds, alive = np.searchsorted(self.stages, np.arange(self.ages + 2)), np.zeros(self.base.size)
-        highest = np.zeros(-(-(self.peak + window + self.block) // cell) + 1)
-        for end in range(self.ages + window - 2, -1, -1):
-            if end >= window - 1:
-                last = slice(bounds[end - window + 2], bounds[end - window + 3])
-                alive += np.bincount(self.kind[last], self.probability[last], alive.size)
-            some = np.flatnonzero(alive)
-            cells = -(-self.held(end)[some] // cell)
-            highest = np.maximum(highest, _suffix_sums(np.bincount(cells, alive[some], highest.size)))
-            if (end - start) % g == 0 or end == 0:
-                yield highest
-                highest = np.zeros(highest.size)
-
-    @cached_property
-    def _strands(self) -> list[tuple[int, int, Ints, Ints, Floats]]:
-        """(cut, rest, lift, S, probability) of pairs that hold lift + b ceil((a - rest)/b) tokens at ages a >= cut."""
-        cut, rest = np.maximum(self.prefill_stages - 1, 0), -self.base % self.block
-        _, first, strand = np.unique(cut * self.block + rest, return_index=True, return_inverse=True)
-        pairs = [np.flatnonzero(strand[self.kind] == i) for i in range(first.size)]
-        return [(int(cut[j]), int(rest[j]), (self.base + rest)[self.kind[p]], self.stages[p], self.probability[p])
-                for j, p in zip(first, pairs, strict=True)]
-
-
-def _rounded(tokens: Ints, block: int) -> Ints:
-    return -(-tokens // block) * block
-
-
-def _suffix_sums(values: Floats | Ints) -> Floats:
-    return np.cumsum(values[::-1], dtype=np.float64)[::-1]
 
 
 def block_sums(values: Floats, g: int) -> Floats:

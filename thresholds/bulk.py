@@ -59,7 +59,7 @@ def bulk_queue_mean(batch: int, arrivals: float) -> float:
     >>> round(bulk_queue_mean(1, 0.5), 12)       # M/D/1: a^2 / (2 (1 - a))
     0.25
     """
-    n, a = _checked(batch, arrivals)
+    n, a = _checked(batch, arrivals, MOST_BATCH)
     if a >= n:
         return math.inf
     if a == 0:
@@ -68,8 +68,8 @@ def bulk_queue_mean(batch: int, arrivals: float) -> float:
     return by_roots if by_roots > 1.0 else _by_spitzer(n, a)
 
 
-def _checked(batch: int, arrivals: float) -> tuple[int, float]:
-    return (whole("batch", batch, unit="prompts", most=MOST_BATCH),
+def _checked(batch: int, arrivals: float, most: int = 2**53) -> tuple[int, float]:
+    return (whole("batch", batch, unit="prompts", most=most),
             real("arrivals", arrivals, unit="prompts per service", zero=True))
 
 

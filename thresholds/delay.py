@@ -12,8 +12,10 @@ E[Q](n, a) of `thresholds.bulk` and S stages,
     W_j = (n_j - 1)/(2 lambda_j) + E[Q](n_j, lambda_j Delta*)/lambda_j + Delta*/2,  then as above with Delta*
 
 **Continuous batching** (paced WAIT, greedy admission below its boundary). Residents never stand still: iterations, not
-batches of the type, set the pace. With x_j the time of a type's first prefill stage and r = sum_j lambda_j x_j, an
-iteration follows the last as tau' = const + sum of x over Poisson(lambda tau) entries, so that
+batches of the type, set the pace. Here Delta* is their mean, x_j the time of a type's first prefill stage, c_j what a
+prompt adds over its life and rho = sum_j lambda_j c_j: those of the line, or for the largest of several lines those of
+`thresholds.pace`. With r = sum_j lambda_j x_j an iteration follows the last as tau' = const + sum of x over
+Poisson(lambda tau) entries, so that
 
     V = Var(tau)/Delta*^2 = sum_j lambda_j x_j^2 / (Delta* (1 - r^2)),      deviations decay like r^k
 
@@ -27,6 +29,9 @@ one, and all of them longer by its own work, which fills later batches too, by a
     latency_j = W_j + S_j Delta* + V Delta* r (1 - r^S)/(1 - r) + c_j/(1 - rho)
     TTFT_j    = W_j + (s + 1) Delta* + (V Delta* r + x_j)(1 - r^{s+1})/(1 - r) + (rest of its work in stages 0..s)
 
+**A cap on sequences** is not in these formulas: they hold while batches stay below it. Designs for known lengths always
+do, one for unknown lengths mostly; past the cap on average (`Equilibrium.sequences`) nothing is stable.
+
 Source: model.md sections 3 and 4; the continuous law is derived here, `benchmarks/delay_accuracy.py` measures it.
 """
 
@@ -38,12 +43,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fluid import Equilibrium, IterationTime, Replica, Workload, solve
+from fluid import Equilibrium, Replica, Workload, solve
 from fluid.errors import InputError
-from fluid.replica import Line
+from fluid.region import at_most
 from fluid.workload import Floats, Ints
 from thresholds.bulk import MOST_BATCH, bulk_queue_mean, heavy_traffic_mean
 from thresholds.design import batch_time
+from thresholds.pace import pace_of
 from thresholds.policy import PacedPolicy, WaitPolicy
 
 
@@ -86,7 +92,7 @@ def predict(policy: WaitPolicy | PacedPolicy, workload: Workload, replica: Repli
     if isinstance(policy, PacedPolicy):
         if len(policy.entries) > 1:
             _one_per_type("entries", policy.entries, len(workload))
-        return predict_continuous(equilibrium, _window_waits(policy, equilibrium))
+        return _continuous(equilibrium, policy)
     raise InputError("policy", "a WaitPolicy or PacedPolicy", policy, "predict")
 
 
@@ -95,20 +101,25 @@ def predict_continuous(equilibrium: Equilibrium, waits: Floats | None = None) ->
 
     Without `waits` every prompt enters the next iteration: greedy admission below its boundary.
     """
-    if equilibrium.iteration_time is None:
-        return _over_mix(equilibrium, (TypeDelay(math.inf, math.inf),) * len(equilibrium.workload), exact=False)
-    profile, iteration = equilibrium.profile, equilibrium.iteration_time
-    line = _binding_line(equilibrium)
-    prefill = line.per_prefill_token * np.minimum(profile.chunk, profile.prefilled)
-    memory = float(equilibrium.workload.rates @ prefill)
-    excess = float(equilibrium.workload.rates @ prefill**2) / (1 - memory**2)  # V Delta*
+    return _continuous(equilibrium, waits=waits)
+
+
+def _continuous(equilibrium: Equilibrium, policy: PacedPolicy | None = None, waits: Floats | None = None) -> Prediction:
+    pace, profile, rates = pace_of(equilibrium), equilibrium.profile, equilibrium.workload.rates
+    if pace is None or not at_most(equilibrium.sequences or 0.0, equilibrium.replica.most_sequences):
+        return _over_mix(equilibrium, (TypeDelay(math.inf, math.inf),) * len(rates), exact=False)
+    if policy is not None:
+        waits = _window_waits(policy, rates, pace.iteration)
+    iteration, entry, memory = pace.iteration, pace.entry, float(rates @ pace.entry)
+    excess = float(rates @ entry**2) / (1 - memory**2)  # V Delta*
     wait = (iteration + excess) / 2 + (0.0 if waits is None else waits)
     latency = (wait + profile.stages * iteration + excess * memory * _echo(memory, profile.stages)
-               + profile.time_work(IterationTime(*line))[0] / (1 - equilibrium.load))
+               + pace.work / (1 - float(rates @ pace.work)))
     first = profile.first_token_stage + 1
-    own = line.per_prefill_token * profile.prefilled - prefill + (line.per_kv_token * profile.prompt
-                                                                  + line.per_sequence) * first
-    ttft = wait + first * iteration + (excess * memory + prefill) * _echo(memory, first) + own
+    chunks = profile.prefilled / np.maximum(np.minimum(profile.chunk, profile.prefilled), 1)
+    read = np.minimum(profile.prompt, profile.window)
+    own = entry * np.maximum(chunks - 1, 0) + (pace.per_kv_token * read + pace.per_sequence) * first
+    ttft = wait + first * iteration + (excess * memory + entry) * _echo(memory, first) + own
     ttft = np.where(first > 0, ttft, 0.0)
     return _over_mix(equilibrium, tuple(TypeDelay(*row) for row in zip(latency.tolist(), ttft.tolist(), strict=True)),
                      exact=False)
@@ -139,28 +150,18 @@ def _wait_delays(equilibrium: Equilibrium, counts: Floats) -> tuple[TypeDelay, .
     return tuple(delays)
 
 
-def _window_waits(policy: PacedPolicy, equilibrium: Equilibrium) -> Floats:
+def _window_waits(policy: PacedPolicy, rates: Floats, iteration: float) -> Floats:
     """Seconds each type waits for its window; infinite where the window is narrower than the arrivals."""
-    rates = equilibrium.workload.rates
-    if equilibrium.iteration_time is None:
-        return np.full(len(rates), math.inf)
     lanes = rates if len(policy.entries) > 1 else np.array([rates.sum()])
     waits = []
     for n, g, rate in zip(policy.entries, policy.iterations, lanes.tolist(), strict=True):
         gathered = (n - 1) / 2 if policy.gate else 0.0
-        waits.append((gathered + _queue(n, rate * g * equilibrium.iteration_time)) / rate)
+        waits.append((gathered + _queue(n, rate * g * iteration)) / rate)
     return np.array(waits) if len(waits) > 1 else np.full(len(rates), waits[0])
 
 
 def _queue(batch: int, arrivals: float) -> float:
     return bulk_queue_mean(batch, arrivals) if batch <= MOST_BATCH else heavy_traffic_mean(batch, arrivals)
-
-
-def _binding_line(equilibrium: Equilibrium) -> Line:
-    """The piece of the iteration time that sets Delta*."""
-    iteration_time = equilibrium.replica.iteration_time
-    loads = equilibrium.profile.time_work(iteration_time) @ equilibrium.workload.rates
-    return iteration_time.pieces[int(np.argmax(iteration_time.overheads / (1 - loads)))]
 
 
 def _echo(memory: float, iterations: Ints) -> Floats:

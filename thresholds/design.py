@@ -14,7 +14,8 @@ from fluid.workload import Floats
 
 @dataclass(frozen=True)
 class OnReplica:
-    """Mixed into a policy: the `equilibrium` it was designed at; `kv_base` and `kv_required` come from the design.
+    """Mixed into a policy: the `equilibrium` it was designed at; the design adds `kv_base` and `kv_required` (tokens)
+    and `sequences`, those in a batch when every stage or window is full.
 
     Where no thresholds exist the policy's numbers are empty, and the rules that ask for at least one do not apply.
     """
@@ -42,14 +43,25 @@ class OnReplica:
         base, required = getattr(self, "kv_base", None), getattr(self, "kv_required", None)
         return None if base is None or required is None else required - base
 
-
     @property
     def feasible(self) -> bool:
-        """Whether thresholds exist, every type can be served, and kv_required <= C."""
+        """Whether thresholds exist, every type can be served, kv_required <= C, and the sequences respect the cap."""
         required = getattr(self, "kv_required", None)
         if required is None or self.equilibrium.limit in ("time", "length"):
             return False
-        return at_most(required, self.kv_capacity)
+        return at_most(required, self.kv_capacity) and self.places_suffice
+
+    @property
+    def places_suffice(self) -> bool:
+        """Whether a batch takes the `sequences` of the design; true where there is no cap."""
+        sequences = getattr(self, "sequences", None)
+        return sequences is not None and at_most(sequences, self.equilibrium.replica.most_sequences)
+
+    @property
+    def places(self) -> str:
+        """The sequences of a batch beside the cap, for a sentence; nothing where there is no cap."""
+        cap, sequences = self.equilibrium.replica.max_num_seqs, getattr(self, "sequences", None)
+        return "" if cap is None or sequences is None else f", in batches of at most {sequences:,} of {cap:,} sequences"
 
 
 @dataclass(frozen=True)

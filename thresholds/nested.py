@@ -12,6 +12,9 @@ overflows the cache over the horizon T, with probability at least 1 - delta [A, 
 **How many segments.** Few segments hold KV for prompts long gone; many have many buffers: the memory is U-shaped in L.
 Without a number given, L grows from the least that drifts until the memory has risen PATIENCE times in a row.
 
+**How many sequences.** A batch has at most n_k prompts in each stage of segment k. Where the engine caps sequences, the
+design of least memory is taken among those, one for each L, that respect the cap; if none does, none is found feasible.
+
 **How much memory.** At its best about 1.6 to 3 times the fluid M* where n_1 is large. Whole thresholds fall from
 segment to segment by at least 1, so n_k >= L - k + 1: where fluid inventories are below a few prompts per stage, as on
 most single GPUs, the least memory is many times M*. Paced WAIT (section 4), whose thresholds may be fractions, then
@@ -88,6 +91,11 @@ class NestedDesign(OnReplica, NestedWaitPolicy):
         return None if self.kv_base is None or self.kv_buffer is None else self.kv_base + self.kv_buffer
 
     @cached_property
+    def sequences(self) -> int | None:
+        """sum_k n_k (stages of segment k), the most sequences in a batch."""
+        return self._segments.sequences(self._counts) if self.thresholds else None
+
+    @cached_property
     def iteration_time(self) -> float | None:
         """Delta(n), seconds: an iteration that serves every segment."""
         return self._segments.iteration_time(self._counts) if self.thresholds else None
@@ -119,10 +127,14 @@ class NestedDesign(OnReplica, NestedWaitPolicy):
             return f"infeasible: no whole thresholds keep up with the arrivals in these segments; {instead}"
         need = (f"{self.kv_required:,.0f} KV tokens ({self.kv_base:,} and {self.kv_buffer:,.0f} of buffers, "
                 f"{len(self.thresholds)} segments)")
-        if not self.feasible:
+        if not at_most(self.kv_required, self.kv_capacity):
             return f"infeasible: the best whole thresholds need {need}, the replica has {self.kv_capacity:,}; {instead}"
-        return (f"feasible: needs {need} of {self.kv_capacity:,}; overflows within {self.horizon:g} s with probability "
-                f"at most {self.overflow_probability:g}; the fluid model needs {self.equilibrium.kv_required:,.0f}")
+        if not self.places_suffice:
+            return (f"infeasible: the best whole thresholds make batches of {self.sequences:,} sequences, the replica "
+                    f"takes {self.equilibrium.replica.most_sequences:,} (max_num_seqs); {instead}")
+        return (f"feasible: needs {need} of {self.kv_capacity:,}{self.places}; overflows within {self.horizon:g} s "
+                f"with probability at most {self.overflow_probability:g}; "
+                f"the fluid model needs {self.equilibrium.kv_required:,.0f}")
 
     @cached_property
     def _segments(self) -> Segments:
@@ -194,7 +206,7 @@ def _best(lengths: Lengths, segments: int | None, rule: str | tuple[int, ...],
     scan = _Scan(lengths, rule, most, progress)
     best = scan.over_all() if segments is None else scan.at(min(segments, most))
     if best is not None and rule == OPTIMISED:
-        best = scan.search.moved(best)
+        best = min(best, scan.search.moved(best), key=_rank)
     if progress:
         progress(most, most)
     return best
@@ -219,7 +231,7 @@ class _Scan:
     def best(self) -> Design | None:
         """The best design so far."""
         found = [design for design in self.tried.values() if design is not None]
-        return min(found, key=lambda design: design.required, default=None)
+        return min(found, key=_rank, default=None)
 
     def at(self, number: int, known: float = np.inf, enough: float = 0.0) -> Design | None:
         """The design with this number of segments."""
@@ -239,13 +251,13 @@ class _Scan:
         risen, number = 0, 1
         while number <= self.most and risen < PATIENCE:
             known = self.best
-            if known is not None and known.required <= enough:
+            if known is not None and _places_suffice(known) and known.required <= enough:
                 return known
             self.at(number, max(known.required if known else np.inf, enough), enough)
             risen = 0 if known is None or self.best is not known else risen + 1
             number += max(1, number // 4)
         best = self.best
-        while best is not None and best.required > enough:
+        while best is not None and _rank(best) > (False, enough):
             number = next(n for n, design in self.tried.items() if design is best)
             for other in (max(number - 1, 1), min(number + 1, self.most)):
                 self.at(other, best.required, enough)
@@ -253,6 +265,16 @@ class _Scan:
                 break
             best = self.best
         return best
+
+
+def _places_suffice(design: Design) -> bool:
+    segments = design.segments
+    return at_most(segments.sequences(design.counts.astype(np.float64)), segments.lengths.replica.most_sequences)
+
+
+def _rank(design: Design) -> tuple[bool, float]:
+    """Designs that respect the cap on sequences come first, then those that need less memory."""
+    return not _places_suffice(design), design.required
 
 
 def _largest_scale(design: NestedDesign) -> float:
@@ -276,7 +298,7 @@ def _served(design: NestedDesign, factor: float) -> float:
         found = _Scan(lengths, design.rule, min(MOST_SEGMENTS, lengths.ends.size)).over_all(capacity)
     else:
         found = _best(lengths, None, design.rule)
-    if found is None or not at_most(found.required, capacity):
+    if found is None or not _places_suffice(found) or not at_most(found.required, capacity):
         return 0.0
     counts = found.counts.astype(np.float64)
     return float(counts[0] / (workload.rate * found.segments.iteration_time(counts))) * (1 - 2e-9)

@@ -11,11 +11,16 @@ P(KV > C at some iteration of the horizon), both for entries however bunched and
 
 with k doubled as long as the tokens needed fall. The design installs the largest N/g with a tight bound of delta.
 
+**Sequences.** An engine that runs at most B sequences together makes prompts wait, which the bounds allow: whether one
+enters may depend on all others. A full window has (N/g) E[S] in a batch on average, which is kept at B or less: behind
+a wider one the cap would be the limit. It is a mean: chance fills the batch now and then, and prompts wait then.
+
 **The largest window.** For every N the least g whose bound holds, by bisection: at most N in any g + 1 iterations is at
 most N in any g, so the true probability falls with g. N = 1, g = A is always possible: one prompt at a time. Only pairs
 with a larger N/g than the best so far are tried. The search ends where bunching, which costs more as g grows, has taken
-5%, and convolutions are tried where Chernoff's bound misses by less than exp(4): both could only miss a slightly larger
-window; the guarantee stands, because the pair returned has passed the bound itself.
+5%, or where the cap on sequences is met within 0.1%, and convolutions are tried where Chernoff's bound misses by less
+than exp(4): these could only miss a slightly larger window; the guarantee stands, because the pair returned has passed
+the bound itself.
 
 Source: model.md section 4; the proofs are in `thresholds.buffers`.
 """
@@ -29,9 +34,10 @@ from functools import cache, cached_property, partial
 
 from fluid import Replica, Workload, stage_profile
 from fluid.errors import InputError, real
-from thresholds.buffers import WIDEST, BlockChernoff, Convolution, LengthMix
+from thresholds.buffers import WIDEST, BlockChernoff, Convolution
+from thresholds.lengths import LengthMix
 
-BUNCHING = 0.95
+BUNCHING, ENOUGH = 0.95, 0.999
 CONVOLUTION_GAIN = 4.0
 ROUNDING = 1e-12  # N that should be whole may come out below
 
@@ -61,12 +67,16 @@ class OverflowBound:
 
 @dataclass(frozen=True, eq=False)
 class OverflowProblem:
-    """What a window must keep: P(KV > C at some of n `iterations`) <= delta, for prompts of a mix."""
+    """What a window must keep: P(KV > C at some of n `iterations`) <= delta, for prompts of a mix, and N/g <= `rate`.
+
+    `rate` is B/E[S], what a batch of B sequences takes in per iteration.
+    """
 
     mix: LengthMix
     capacity: int
     iterations: float
     probability: float
+    rate: float = math.inf
 
     def theorem(self, entries: int, g: int) -> OverflowBound:
         """The block Chernoff bound at every iteration, added up over g n of them."""
@@ -80,9 +90,11 @@ class OverflowProblem:
     @cached_property
     def theorem_pair(self) -> tuple[int, int]:
         """The largest N/g whose theorem bound is at most delta."""
-        most = cache(lambda g: self._near.most_entries(g, self.capacity, self._log_share(g * self.iterations)))
+        def most(g: int) -> float:
+            return min(self._near.most_entries(g, self.capacity, self._log_share(g * self.iterations)), g * self.rate)
+
         alone = (max(1, int(most(self.mix.ages) * (1 + ROUNDING))), self.mix.ages)
-        return _largest_window(alone, self.mix.ages, most, lambda entries, g: True)
+        return _largest_window(alone, self.mix.ages, cache(most), lambda entries, g: True, self.rate)
 
     @cached_property
     def tight_pair(self) -> tuple[int, int]:
@@ -90,14 +102,15 @@ class OverflowProblem:
         chernoff, convolution = self._windows, cache(self._convolution)
 
         def hopeful(g: int) -> float:
-            return chernoff.most_entries(g, self.capacity, self._log_window_share(g) + CONVOLUTION_GAIN)
+            share = self._log_window_share(g) + CONVOLUTION_GAIN
+            return min(chernoff.most_entries(g, self.capacity, share), g * self.rate)
 
         def fits(entries: int, g: int) -> bool:
             share = self._log_window_share(g)
             return (chernoff.log_tail(entries, g, self.capacity) <= share
                     or convolution(g).tail(entries)(self.capacity) <= share)
 
-        return _largest_window(self.theorem_pair, self.mix.ages, cache(hopeful), fits)
+        return _largest_window(self.theorem_pair, self.mix.ages, cache(hopeful), fits, self.rate)
 
     @cached_property
     def _every(self) -> BlockChernoff:
@@ -161,12 +174,14 @@ def overflow_problem(workload: Workload, replica: Replica, *, horizon: float,
         raise InputError("overflow_probability", "a number above 0 and below 1", overflow_probability, "paced_unknown")
     seconds = real("horizon", horizon, "paced_unknown", unit="seconds")
     iterations = 1 + seconds / float(replica.iteration_time.overheads.max())
-    return OverflowProblem(LengthMix.of(stage_profile(workload, replica), workload.rates), replica.kv_capacity,
-                           iterations, probability)
+    mix = LengthMix.of(stage_profile(workload, replica), workload.rates)
+    return OverflowProblem(mix, replica.kv_capacity, iterations, probability,
+                           replica.most_sequences / float(mix.stages @ mix.probability))
 
 
-def _largest_window(best: tuple[int, int], ages: int, most: Callable[[int], float], fits: Fits) -> tuple[int, int]:
-    """Climb from a pair to the largest N/g with N <= most(g) and fits(N, g), g <= ages."""
+def _largest_window(best: tuple[int, int], ages: int, most: Callable[[int], float], fits: Fits,
+                    rate: float) -> tuple[int, int]:
+    """Climb from a pair to the largest N/g with N <= most(g) and fits(N, g), g <= ages; nearly `rate` is enough."""
 
     def good(entries: int, g: int) -> bool:
         return entries <= most(g) * (1 + ROUNDING) and fits(entries, g)
@@ -175,7 +190,7 @@ def _largest_window(best: tuple[int, int], ages: int, most: Callable[[int], floa
         return not good(entries, g)
 
     g = 0
-    while g < ages:
+    while g < ages and best[0] < ENOUGH * rate * best[1]:
         entries = best[0] * (g + 1) // best[1] + 1  # the least that improves at g + 1, and the last g where it does
         g = min((entries * best[1] - 1) // best[0], ages)
         if most(g) * (1 / g + 1 / ages) < BUNCHING * best[0] / best[1]:

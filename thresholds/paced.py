@@ -2,16 +2,19 @@ r"""Paced WAIT: rational thresholds N_j/g_j for a real GPU, residents never paus
 
 With x_j = N_j/g_j entries per iteration at most, Delta(x) = max_i [ a_i + sum_j x_j c_ij ], ask
 
-    balance   lambda_j Delta(x) <= x_j   for every j            the windows carry the offered load
-    memory    sum_j kv_bound_j(N_j, g_j) <= C                   exact over all phases: `thresholds.windows`
+    balance     lambda_j Delta(x) <= x_j   for every j      the windows carry the offered load
+    memory      sum_j kv_bound_j(N_j, g_j) <= C             exact over all phases: `thresholds.windows`
+    sequences   sum_j N_j ceil(S_j / g_j) <= B              where the engine caps them: then nobody waits for a place
 
 For one type balance is x >= n*; the window then serves more than arrives. For several the real solutions of balance
-have n* as their least point.
+have n* as their least point. Where the iteration time is the largest of several lines Delta(x) is the largest of their
+means, a little below the mean of the largest: balance is then the fluid's word, memory and sequences stay certain.
 
-**Design.** Given a target t for the rates take, type by type, the rational of least KV bound that is at least t_j; if
-balance fails, raise the targets to lambda Delta(x) and try again. Start at t = s n* with s = 1, which decides
-feasibility, then take the largest s whose bound still fits C: a wider window never makes a prompt wait longer, and the
-memory is there. A mix of more than a few dozen types (a trace) gets one window, since a window of its own costs each
+**Design.** Given a target t for the rates take, type by type, the rational at least t_j of least KV bound (with a cap:
+of the least share of C or of B, whichever is larger; the best for one type, a rule of thumb for several); if balance
+fails, raise the targets to lambda Delta(x) and try again. Start at t = s n* with s = 1, which decides feasibility, then
+take the largest s whose bounds still fit C and B: a wider window never makes a prompt wait longer, and the memory is
+there. A mix of more than a few dozen types (a trace) gets one window, since a window of its own costs each
 type at least its largest KV, whatever its rate.
 
 **Gates.** Without a gate a prompt enters as soon as its window allows: no delay at low load. With a gate a type enters
@@ -31,8 +34,8 @@ from fluid import Equilibrium, Replica, Workload, solve
 from fluid.region import at_most
 from fluid.workload import Floats, finite_sum
 from thresholds.design import OnEveryPath, batch_time
-from thresholds.policy import PacedPolicy, WaitPolicy
-from thresholds.windows import Window
+from thresholds.policy import NestedWaitPolicy, PacedPolicy, WaitPolicy
+from thresholds.windows import Window, residents
 
 MOST_WINDOWS = 24
 ROUNDS = 60
@@ -43,7 +46,8 @@ class PacedDesign(OnEveryPath, PacedPolicy):
     """Windows of known lengths and what they guarantee; made by `paced`.
 
     `entries` and `iterations` (empty where rho >= 1) hold one pair per type, or one for the whole mix. If feasible,
-    resident KV never exceeds `kv_required` and nothing is evicted, on every path of arrivals.
+    resident KV never exceeds `kv_required`, no batch has more than `sequences`, so that a cap on them never makes a
+    prompt wait, and nothing is evicted, on every path of arrivals.
     """
 
     @cached_property
@@ -64,6 +68,11 @@ class PacedDesign(OnEveryPath, PacedPolicy):
         return _window_bound(self, self.equilibrium) if self.entries else None
 
     @cached_property
+    def sequences(self) -> int | None:
+        """The most sequences in a batch, over all phases of the windows."""
+        return _window_sequences(self, self.equilibrium) if self.entries else None
+
+    @cached_property
     def iteration_time(self) -> float | None:
         """Delta(N/g), seconds: an iteration of always full windows."""
         return batch_time(self.equilibrium, self.rates) if self.entries else None
@@ -75,7 +84,7 @@ class PacedDesign(OnEveryPath, PacedPolicy):
 
     @property
     def feasible(self) -> bool:
-        """Whether the windows carry the offered load inside C."""
+        """Whether the windows carry the offered load inside C, and inside the cap on sequences."""
         return super().feasible and self.equilibrium.limit is None and self.balanced
 
     @cached_property
@@ -104,12 +113,15 @@ class PacedDesign(OnEveryPath, PacedPolicy):
         if self.kv_required is None or not self.equilibrium.stable:
             return self.equilibrium.reason
         if self.feasible:
-            return (f"feasible: residents never hold more than {self.kv_required:,} of {self.kv_capacity:,} KV tokens, "
-                    f"nothing is evicted; feasible up to {self.max_rate_scale:.4g} of these rates, "
+            return (f"feasible: residents never hold more than {self.kv_required:,} of {self.kv_capacity:,} KV tokens"
+                    f"{self.places}, nothing is evicted; feasible up to {self.max_rate_scale:.4g} of these rates, "
                     f"{self.fluid_share:.1%} of the fluid limit")
-        return (f"infeasible: windows that carry this load need {self.kv_required:,} KV tokens, "
-                f"{self.kv_required - self.kv_capacity:,} more than the replica has; feasible up to "
-                f"{self.max_rate_scale:.4g} of these rates")
+        cap, excess = self.equilibrium.replica.max_num_seqs, self.kv_required - self.kv_capacity
+        missing = f"need {self.kv_required:,} KV tokens, {excess:,} more than the replica has"
+        if at_most(self.kv_required, self.kv_capacity) and not self.places_suffice:
+            missing = f"let {self.sequences:,} sequences into a batch, the replica takes {cap:,} (max_num_seqs)"
+        return (f"infeasible: windows that carry this load {missing}; "
+                f"feasible up to {self.max_rate_scale:.4g} of these rates")
 
 
 def kv_bound(policy: object, equilibrium: Equilibrium) -> float | None:
@@ -124,13 +136,35 @@ def kv_bound(policy: object, equilibrium: Equilibrium) -> float | None:
     return None
 
 
+def sequence_bound(policy: object, equilibrium: Equilibrium) -> int | None:
+    """Return the sequences that a batch can have under a policy on any path; None for policies without such a bound.
+
+    WAIT: sum_j n_j S_j. Paced: sum_j N_j ceil(S_j/g_j). Nested WAIT: n_k in each stage of segment k.
+    """
+    profile = equilibrium.profile
+    if isinstance(policy, WaitPolicy):
+        return int(np.array(policy.thresholds) @ profile.stages)
+    if isinstance(policy, PacedPolicy):
+        return _window_sequences(policy, equilibrium)
+    if isinstance(policy, NestedWaitPolicy):
+        widths = np.diff(policy.boundaries, prepend=-int(profile.prefill_stages[0]))
+        return int(np.array(policy.thresholds) @ widths)
+    return None
+
+
+def _window_sequences(policy: PacedPolicy, equilibrium: Equilibrium) -> int:
+    stages = equilibrium.profile.stages
+    lives = stages.tolist() if len(policy.entries) > 1 else [int(stages.max())]
+    return sum(residents(n, g, life) for n, g, life in zip(policy.entries, policy.iterations, lives, strict=True))
+
+
 def _window_bound(policy: PacedPolicy, equilibrium: Equilibrium) -> int:
     pairs = zip(_windows(equilibrium, len(policy.entries)), policy.entries, policy.iterations, strict=True)
     return sum(window.kv_bound(n, g) for window, n, g in pairs)
 
 
 def design_known(workload: Workload, replica: Replica, gate: bool = False) -> PacedDesign:
-    """Return the widest windows that fit C and carry the load of types whose output lengths are known.
+    """Return the widest windows that fit C (and the cap) and carry the load of types whose output lengths are known.
 
     Infeasible is an answer (`feasible`, `reason`), not an error. Source: model.md section 4.
 
@@ -169,7 +203,7 @@ def _designed(equilibrium: Equilibrium, widening: float, gate: bool) -> PacedDes
     design, target = None, widening * equilibrium.inventory
     for _ in range(ROUNDS):
         goals = target if lanes > 1 else [float(target.sum())]
-        pairs = [window.least(goal) for window, goal in zip(windows, goals, strict=True)]
+        pairs = [window.least(goal, equilibrium.replica) for window, goal in zip(windows, goals, strict=True)]
         design = PacedDesign(tuple(n for n, _ in pairs), tuple(g for _, g in pairs), gate, equilibrium=equilibrium)
         if design.balanced:
             return design

@@ -96,13 +96,15 @@ class Lengths:
         held = self.prompts[np.searchsorted(self.ends, start, side="right")] + start
         chunk = held if isinstance(self.replica.prefill, str) else np.full_like(held, self.replica.prefill)
         prefill = np.where(start == 0, self.prefill_stages, 0)
-        return StageProfile(held, end - start, end - start, prefill, chunk, prefill, self.replica.block)
+        return StageProfile(held, end - start, end - start, prefill, chunk, prefill, self.replica.block,
+                            self.replica.window)
 
     def waiting(self, start: Ints) -> tuple[Ints, Ints]:
         """b and b', the KV of a prompt of l(start) tokens at stage `start` and at the next, in whole blocks."""
         held = self.prompts[np.searchsorted(self.ends, start, side="right")] + start
-        block = self.replica.block
-        return -(-held // block) * block, -(-(held + 1) // block) * block
+        block, window = self.replica.block, self.replica.window
+        now, then = np.minimum(held, window), np.minimum(held + 1, window)
+        return -(-now // block) * block, -(-then // block) * block
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +188,10 @@ class Segments:
     def iteration_time(self, counts: Floats) -> float:
         """Delta(n), seconds."""
         return float(np.max(self.overheads + self.time @ counts))
+
+    def sequences(self, counts: Floats) -> int:
+        """The most sequences in a batch: n_k in each stage of every segment."""
+        return int(self.profile.stages @ counts)
 
     def drifts(self, counts: Floats) -> bool:
         """Whether Lambda Delta(n) < n_1 and p_k < n_k/n_{k-1} < 1, beyond rounding."""

@@ -10,6 +10,10 @@ bounds do not depend on the rates, so this is also the largest rate over all des
 
     max_rate_scale = (N/g) / (Lambda Delta(N/g))
 
+**A cap of B sequences** makes prompts wait where a batch is full, so it costs no guarantee: what is proved of the KV
+cache is proved of any rule of entry that does not look at the length of who enters. That the batch then carries the
+load is the fluid's word: (N/g) E[S] <= B, the sequences of full windows on average, and the region.
+
 Source: model.md section 4; the proofs are in `thresholds.buffers`.
 """
 
@@ -44,6 +48,11 @@ class UnknownPacedDesign(OnReplica, PacedPolicy):
     def kv_base(self) -> float | None:
         """(N/g) sum_a E x(a), tokens: the mean KV while the window is full."""
         return self._rate * float(self._mean(self.equilibrium.profile.kv_work)) if self.entries else None
+
+    @property
+    def sequences(self) -> float | None:
+        """(N/g) E[S], the mean number of sequences in a batch while the window is full."""
+        return self._rate * float(self._mean(self.equilibrium.profile.stages)) if self.entries else None
 
     @property
     def kv_required(self) -> float | None:
@@ -84,9 +93,14 @@ class UnknownPacedDesign(OnReplica, PacedPolicy):
             return self.equilibrium.reason
         window = (f"at most {self.entries[0]:,} prompts in any {self.iterations[0]:,} iterations keep the probability "
                   f"of more than {self.kv_capacity:,} KV tokens at {self.tight.overflow_probability:.2g} "
-                  f"({self.tight.method}; block Chernoff alone: {self.theorem.overflow_probability:.2g})")
+                  f"({self.tight.method}; block Chernoff alone: {self.theorem.overflow_probability:.2g}){self._batch}")
         return (f"{'feasible' if self.feasible else 'infeasible'}: {window}; that carries up to "
                 f"{self.max_rate_scale:.4g} of these rates, {self.fluid_share:.1%} of the fluid limit")
+
+    @property
+    def _batch(self) -> str:
+        cap = self.equilibrium.replica.max_num_seqs
+        return "" if cap is None else f" and fill {self.sequences:,.4g} of {cap:,} places in a batch on average"
 
     @property
     def _rate(self) -> float:

@@ -4,18 +4,21 @@ Let n range over vectors of positive integers, with the iteration time of a thre
 
     Delta(n) = max_i [ a_i + sum_j n_j c_ij ]        M^pi(n) = sum_j n_j w_j
 
-[A, Theorem 1] asks of the thresholds
+[A, Theorem 1] asks of the thresholds, and an engine that runs at most B sequences together asks besides,
 
     load balance   lambda_j Delta(n) <= n_j   for every j
     memory         M^pi(n) <= C
+    sequences      sum_j n_j S_j <= B
 
 **Least element.** Put F_j(n) = max(1, ceil(lambda_j Delta(n))); load balance is F(n) <= n. Delta is monotone, so F is.
 If n and m are balanced, so is their componentwise minimum: F(min(n, m)) <= min(F(n), F(m)) <= min(n, m). The positive
 integers bounded below have no infinite descent, so, if any balanced vector exists, there is a least one, n0. It is a
 fixed point: F(n0) <= n0 is balanced itself (F(F(n0)) <= F(n0)), so it cannot be smaller. Every objective that is
-increasing in n, M^pi and Delta among them, is least at n0: WAIT at integer thresholds is feasible if and only if
-M^pi(n0) <= C. If rho < 1 a balanced vector exists: with n = ceil(lambda t), Delta(n) <= max_i (a_i + rho_i t +
-sum_j c_ij), which is at most t for t large. If rho >= 1 none does, since Delta(n) >= a_i + rho_i Delta(n) for every i.
+increasing in n, M^pi, the sequences and Delta among them, is least at n0: WAIT at integer thresholds is feasible if and
+only if M^pi(n0) <= C and n0 . S <= B. The same holds of real thresholds, whose least point is n*: there are some if and
+only if the equilibrium is stable. If rho < 1 a balanced vector exists: with n = ceil(lambda t), Delta(n) <=
+max_i (a_i + rho_i t + sum_j c_ij), which is at most t for t large. If rho >= 1 none does, since Delta(n) >=
+a_i + rho_i Delta(n) for every i.
 
 **Jumps.** Iterating F from the real n* = lambda Delta* climbs to n0 (each iterate is a lower bound of n0, by
 induction) but takes thousands of steps as rho -> 1. Given a lower bound k of n0, every balanced n >= k has
@@ -43,7 +46,7 @@ from numba import njit
 
 from fluid import Equilibrium, Replica, Workload, solve
 from fluid.region import TOLERANCE, at_most
-from fluid.workload import Floats, finite_sum
+from fluid.workload import Floats, Ints, finite_sum
 from thresholds.design import OnEveryPath, batch_time
 from thresholds.policy import WaitPolicy
 
@@ -55,7 +58,8 @@ class WaitDesign(OnEveryPath, WaitPolicy):
     """The least integer WAIT thresholds of a workload on a replica, and what they guarantee; made by `wait`.
 
     `thresholds` n0 (empty where rho >= 1: there are none, or none below 2^52) satisfy load balance: if M^pi <= C the
-    resident KV never exceeds M^pi, nothing is evicted, and the throughput gap vanishes [A, Theorem 1].
+    resident KV never exceeds M^pi, nothing is evicted, and the throughput gap vanishes [A, Theorem 1]. No batch has
+    more than `sequences`, since every stage holds n_j prompts or none.
     `stable_thresholds` floor(n*) + 1 are the least that are stable: the queues stay bounded, no more is promised.
     """
 
@@ -67,6 +71,11 @@ class WaitDesign(OnEveryPath, WaitPolicy):
     def kv_required(self) -> int | None:
         """M^pi = sum_j n_j w_j, tokens: the most KV that residents ever hold."""
         return int(self._counts @ self.equilibrium.profile.kv_work) if self.thresholds else None
+
+    @cached_property
+    def sequences(self) -> int | None:
+        """sum_j n_j S_j, the most sequences in a batch."""
+        return int(self._counts @ self.equilibrium.profile.stages) if self.thresholds else None
 
     @property
     def kv_base(self) -> int | None:
@@ -99,22 +108,28 @@ class WaitDesign(OnEveryPath, WaitPolicy):
 
     @cached_property
     def max_rate_scale(self) -> float:
-        """The largest factor on all rates at which the least integer thresholds still fit C; 0 if none."""
+        """The largest factor on all rates at which the least integer thresholds still fit C and the cap; 0 if none."""
         return _largest_scale(self.equilibrium)
 
     @property
     def reason(self) -> str:
-        """One sentence: what the thresholds guarantee, or which type needs how many tokens too many."""
+        """One sentence: what the thresholds guarantee, or which type needs how many tokens or places too many."""
         if self.kv_required is None or not self.equilibrium.stable:
             return self.equilibrium.reason
         if self.feasible:
-            return (f"feasible: residents never hold more than {self.kv_required:,} of {self.kv_capacity:,} KV tokens, "
-                    f"nothing is evicted; feasible up to {self.max_rate_scale:.4g} of these rates")
-        held = (self._counts * self.equilibrium.profile.kv_work).astype(np.int64)
-        j = int(np.argmax(held))
-        excess = self.kv_required - self.kv_capacity
-        return (f"infeasible: whole thresholds need {self.kv_required:,} KV tokens, {excess:,} "
-                f'more than the replica has; type "{self.equilibrium.workload.names[j]}" alone takes {held[j]:,} '
+            return (f"feasible: residents never hold more than {self.kv_required:,} of {self.kv_capacity:,} KV tokens"
+                    f"{self.places}, nothing is evicted; feasible up to {self.max_rate_scale:.4g} of these rates")
+        profile = self.equilibrium.profile
+        if at_most(self.kv_required, self.kv_capacity):
+            cap = self.equilibrium.replica.most_sequences
+            return self._too_much(profile.stages, "sequences in a batch", f"takes (max_num_seqs {cap:,})", cap)
+        return self._too_much(profile.kv_work, "KV tokens", "has", self.kv_capacity)
+
+    def _too_much(self, each: Ints, unit: str, has: str, most: float) -> str:
+        held = (self._counts * each).astype(np.int64)
+        j, needed = int(np.argmax(held)), int(held.sum())
+        return (f"infeasible: whole thresholds need {needed:,} {unit}, {needed - most:,} "
+                f'more than the replica {has}; type "{self.equilibrium.workload.names[j]}" alone takes {held[j]:,} '
                 f"({self.thresholds[j]} in each of {self.equilibrium.profile.stages[j]:,} stages)")
 
 
@@ -164,16 +179,16 @@ class _Balance:
         return cls(equilibrium.workload.rates * scale, iteration_time.overheads,
                    equilibrium.profile.time_work(iteration_time))
 
-    def least(self, start: Floats, work: Floats | None = None, capacity: float = np.inf) -> Floats:
-        """Climb from a lower bound of n0 to n0, or to any lower bound of it whose memory k . w exceeds `capacity`."""
-        weights = np.zeros(len(self.rates)) if work is None else work
-        return np.asarray(_climb(self.rates, self.overheads, self.time_work, _ceil(start), weights, capacity))
+    def least(self, start: Floats, needs: Floats | None = None) -> Floats:
+        """Climb from a lower bound k of n0 to n0, or to any with a need beyond 1: `needs` (constraints, J) times k."""
+        shares = np.zeros((1, len(self.rates))) if needs is None else needs
+        return np.asarray(_climb(self.rates, self.overheads, self.time_work, _ceil(start), shares))
 
 
 @njit(cache=True, error_model="numpy")
-def _climb(rates: Floats, overheads: Floats, time_work: Floats, k: Floats, work: Floats, capacity: float) -> Floats:
+def _climb(rates: Floats, overheads: Floats, time_work: Floats, k: Floats, needs: Floats) -> Floats:
     """Jump and round until nothing moves; near saturation that takes some 1/(1 - rho) rounds, hence compiled."""
-    while np.sum(k * work) <= capacity:
+    while np.max(np.sum(needs * k, axis=1)) <= 1.0 + TOLERANCE:
         t = _time_at_least(rates, overheads, time_work, k)
         moved = False
         for j in range(len(k)):
@@ -208,26 +223,31 @@ def _time_at_least(rates: Floats, overheads: Floats, time_work: Floats, k: Float
 
 
 def _largest_scale(equilibrium: Equilibrium) -> float:
-    """sup of the factors f with M^pi(n0(f)) <= C: M^pi(n0) increases in f, so bisect.
+    """sup of the factors f with M^pi(n0(f)) <= C and n0(f) . S <= B: both increase in f, so bisect.
 
     At a feasible f the same n0 serves up to min_j n_j / (lambda_j Delta(n)), which makes the lower end exact.
     """
-    work, capacity = equilibrium.profile.kv_work.astype(np.float64), equilibrium.kv_capacity
+    profile, replica = equilibrium.profile, equilibrium.replica
+    needs = np.stack([profile.kv_work / replica.kv_capacity, profile.stages / replica.most_sequences])
     high = equilibrium.max_rate_scale
-    if high == 0 or not at_most(finite_sum(work), capacity):
+    if high == 0 or not _fit(needs, np.ones(len(profile.stages))):
         return 0.0
-    low = _serves_up_to(equilibrium, np.ones(len(work)))
+    low = _serves_up_to(equilibrium, np.ones(len(profile.stages)))
     while high - low > 1e-12 * high:
         middle = 0.5 * (low + high)
         balance = _Balance.of(equilibrium, middle)
         loads = balance.time_work @ balance.rates
         start = balance.rates * np.max(balance.overheads / (1.0 - loads))
-        counts = balance.least(start, work, capacity * (1 + TOLERANCE))
-        if at_most(float(counts @ work), capacity):
+        counts = balance.least(start, needs)
+        if _fit(needs, counts):
             low = max(middle, _serves_up_to(equilibrium, counts))
         else:
             high = middle
     return low
+
+
+def _fit(needs: Floats, counts: Floats) -> bool:
+    return at_most(max(finite_sum(each) for each in needs * counts), 1.0)
 
 
 def _serves_up_to(equilibrium: Equilibrium, counts: Floats) -> float:

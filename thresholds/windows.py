@@ -8,12 +8,13 @@ consecutive blocks of g iterations, the oldest ending at age S - 1: at most N re
     KV <= N sum_{b >= 0} kv_{S-1-b g}               whole prefill: N sum_{b=0}^{floor(o/g)} (l + o - b g)
 
 attained by N entries together every g iterations. Windows of different types are independent and can be aligned at one
-iteration, so for several types the sum of these bounds is attained too: it is the exact maximum over all phases.
+iteration, so for several types the sum of these bounds is attained too: it is the exact maximum over all phases. In the
+same way at most N ceil(S/g) are resident: all of them are in every batch.
 
 **A mix behind one window.** With m_a the largest KV that any type holds at age a (0 where none lives so long), for
 every offset of the blocks
 
-    KV <= N sum_blocks max_{a in block} m_a
+    KV <= N sum_blocks max_{a in block} m_a,       at most N ceil(max S / g) residents
 
 **Excess over the fluid.** At rate N/g the fluid holds (N/g) w = (N/g) sum_a kv_a. Each block's oldest age exceeds its
 mean by at most the growth over the block, so for whole prefill the bound exceeds the fluid by N o/2 to
@@ -29,7 +30,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fluid import StageProfile
+from fluid import Replica, StageProfile
 from fluid.region import TOLERANCE
 from fluid.workload import Floats, Ints
 
@@ -63,9 +64,16 @@ class Window:
             return entries * int(self.held[::-1][::iterations].sum())
         return entries * min(self._blocks(iterations, offset) for offset in self._offsets(iterations))
 
-    def least(self, rate: float) -> tuple[int, int]:
-        """The pair (N, g) of least KV bound that admits at least `rate` prompts per iteration."""
-        return min(set(_pairs(rate, len(self.held))), key=lambda pair: (self.kv_bound(*pair), pair))
+    def least(self, rate: float, replica: Replica) -> tuple[int, int]:
+        """The pair (N, g) that admits `rate` prompts per iteration and takes least of C or of B, the scarcer of them.
+
+        Without a cap B that is the pair of least KV bound.
+        """
+        def cost(pair: tuple[int, int]) -> tuple[float, int, tuple[int, int]]:
+            kv, sequences = self.kv_bound(*pair), residents(*pair, len(self.held))
+            return max(kv / replica.kv_capacity, sequences / replica.most_sequences), kv, pair
+
+        return min(set(_pairs(rate, len(self.held))), key=cost)
 
     def _offsets(self, iterations: int) -> range:
         step = max(1, min(iterations, len(self.held)) // MOST_TRIED)
@@ -80,6 +88,11 @@ class Window:
     def largest(self) -> int:
         """The most KV one prompt ever holds, tokens."""
         return int(self.held.max())
+
+
+def residents(entries: int, iterations: int, life: int) -> int:
+    """The most residents there can be with at most N entries in any g iterations, each for S: N ceil(S/g)."""
+    return entries * -(-life // iterations)
 
 
 def _pairs(rate: float, stages: int) -> Iterator[tuple[int, int]]:

@@ -15,6 +15,7 @@ the largest of the means); a type, only where some 30 of its requests are measur
     paced, greedy  iteration time when busy = Delta*,   prompts per stage of a batch = lambda_j Delta*    (fluid: 5%)
     paced          KV peak <= the bound of the windows,   latency by `thresholds.predict`       (approximation: 15%)
     nested         iteration time when busy >= Delta*
+    a cap on sequences   sequences in a batch <= what the policy can make, and <= the cap
     designs with a probability of overflow delta   share of runs that overflow <= delta    (binomial, Clopper-Pearson)
 
 Source: model.md sections 2, 3, 9.
@@ -29,7 +30,16 @@ from functools import partial
 import numpy as np
 
 from fluid import Equilibrium
-from thresholds import NestedWaitPolicy, PacedPolicy, Prediction, WaitPolicy, batch_time, kv_bound, predict
+from thresholds import (
+    NestedWaitPolicy,
+    PacedPolicy,
+    Prediction,
+    WaitPolicy,
+    batch_time,
+    kv_bound,
+    predict,
+    sequence_bound,
+)
 from verification import measures
 from verification.estimators import Interval, least_probability, t_interval
 from verification.measures import Window
@@ -100,7 +110,7 @@ class Study:
     def _fluid(self) -> bool:
         """Whether the server is busy enough, and the iteration time simple enough, for the fluid limit."""
         busy = min(run.busy_share for run in self.runs)
-        return busy >= BUSY and len(self.equilibrium.replica.iteration_time.pieces) == 1
+        return busy >= BUSY and len(set(self.equilibrium.replica.iteration_time.pieces)) == 1
 
     def _filled(self, j: int, threshold: float) -> bool:
         """Whether every stage of type j under WAIT has filled by the start of the window."""
@@ -164,6 +174,12 @@ class Study:
         bound = kv_bound(self.policy, self.equilibrium)
         if bound is not None:
             yield Check("kv_peak at most", bound, peak, peak, None)
+        cap = self.equilibrium.replica.max_num_seqs
+        if cap is not None:
+            most = max(int(_timeline(run).batch.max(initial=0)) for run in self.runs)
+            possible = sequence_bound(self.policy, self.equilibrium)
+            allowed = cap if possible is None else min(possible, cap)
+            yield Check("sequences in a batch at most", allowed, most, most, None)
         rejected = max(run.rejected for run in self.runs)
         yield Check("requests rejected at most", 0, rejected, rejected, None)
         chance = getattr(self.policy, "overflow_probability", None)

@@ -1,25 +1,13 @@
 """Continuous batching: every resident is in every batch. The compiled steps that greedy and paced rules share.
 
-An iteration costs what happens in it, not the number of residents: a resident that only decodes is never touched.
-For that `Residents` keeps
-
-    a calendar       for each future iteration the requests that finish in it (a wheel as long as the longest life),
-    a stack          residents in order of admission; the newest is evicted first; finished ones are dropped lazily,
-    the young        residents without their first token, in order of admission, the only ones looked at one by one,
-    block phases     how many residents open a new cache block after iteration t, by (context - t) mod block,
-
-and the KV tokens held and read as running sums. A request is either waiting or resident, so one array of links serves
-the queue and the calendar. Between two calls of `advance` a rule may `admit` the head of the queue and `evict` the
-newest resident; `advance` runs one iteration of all residents. Requests queue in lanes: one, or one for each type.
+Between two calls of `advance` a rule may `admit` the head of a queue and `evict` the newest resident; `advance` runs
+one iteration of all residents. What they keep is in `verification.residents`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from fluid.workload import Ints
 from verification.engine import (
     EVICTIONS,
     ITERATION,
@@ -32,73 +20,11 @@ from verification.engine import (
     execute,
     in_blocks,
     make_first_token,
-    next_arrival,
     stage_prefill,
     stage_read,
+    stage_tokens,
 )
-
-# places in Residents.tally
-KV, READ, PREFILL, SIZE, GROWING, STACKED, YOUNG, TALLIES = range(8)
-
-
-class Residents(NamedTuple):
-    """The queues and the batch: `entered` is the iteration a resident was admitted in, NOBODY for all others.
-
-    `lane` is the queue of each type; `head`, `tail` and `waiting` describe each queue.
-    """
-
-    lane: Ints
-    head: Ints
-    tail: Ints
-    waiting: Ints
-    entered: Ints
-    link: Ints
-    calendar: Ints
-    stack: Ints
-    young: Ints
-    phase: Ints
-    tally: Ints
-
-
-def make_residents(problem: Problem, lanes: int = 1) -> Residents:
-    """Return empty queues, one for all types or one for each, and the empty batch."""
-    n, types = len(problem.times), len(problem.stages)
-    lane = np.arange(types) if lanes > 1 else np.zeros(types, dtype=np.int64)
-    return Residents(lane, np.full(lanes, NOBODY), np.full(lanes, NOBODY), np.zeros(lanes, dtype=np.int64),
-                     np.full(n, NOBODY), np.full(n, NOBODY), np.full(problem.stages.max(), NOBODY),
-                     np.empty(2 * n + 64, dtype=np.int64), np.empty(n, dtype=np.int64),
-                     np.zeros(problem.block, dtype=np.int64), np.zeros(TALLIES, dtype=np.int64))
-
-
-@compiled
-def take_arrivals(problem: Problem, state: State, residents: Residents) -> None:
-    """Queue every request that has arrived by now."""
-    r = next_arrival(problem, state)
-    while r != NOBODY:
-        push_back(residents, residents.lane[problem.types[r]], r)
-        r = next_arrival(problem, state)
-
-
-@compiled
-def push_back(residents: Residents, lane: int, r: int) -> None:
-    """Put a request at the end of a queue."""
-    residents.link[r] = NOBODY
-    if residents.head[lane] == NOBODY:
-        residents.head[lane] = r
-    else:
-        residents.link[residents.tail[lane]] = r
-    residents.tail[lane] = r
-    residents.waiting[lane] += 1
-
-
-@compiled
-def push_front(residents: Residents, lane: int, r: int) -> None:
-    """Put a request at the front of a queue."""
-    residents.link[r] = residents.head[lane]
-    if residents.head[lane] == NOBODY:
-        residents.tail[lane] = r
-    residents.head[lane] = r
-    residents.waiting[lane] += 1
+from verification.residents import GROWING, KV, PREFILL, READ, SIZE, STACKED, YOUNG, Residents
 
 
 @compiled
@@ -122,8 +48,7 @@ def admit(problem: Problem, state: State, residents: Residents, lane: int) -> No
     tally[READ] += read
     tally[KV] += in_blocks(problem, read)
     tally[PREFILL] += stage_prefill(problem, j, 0)
-    if problem.prefill_stages[j] <= 1:
-        _grow(problem, residents, r, 1)
+    _grow(problem, residents, r, 0, 1)
 
 
 @compiled
@@ -151,6 +76,7 @@ def advance(problem: Problem, state: State, residents: Residents) -> None:
     t, tally = state.counts[ITERATION], residents.tally
     end = execute(problem, state, tally[KV], tally[READ], tally[PREFILL], tally[SIZE])
     _leave(problem, state, residents, t, end)
+    _stop(problem, residents, t)
     tally[READ] += tally[GROWING]
     tally[KV] += problem.block * residents.phase[-t % problem.block]
     _raise_young(problem, state, residents, t, end)
@@ -178,8 +104,7 @@ def _release(problem: Problem, residents: Residents, r: int, stage: int) -> None
     tally[SIZE] -= 1
     tally[READ] -= read
     tally[KV] -= in_blocks(problem, read)
-    if stage >= problem.prefill_stages[j] - 1:
-        _grow(problem, residents, r, -1)
+    _grow(problem, residents, r, stage, -1)
     residents.entered[r] = NOBODY
 
 
@@ -210,17 +135,32 @@ def _next_chunk(problem: Problem, residents: Residents, r: int, stage: int) -> N
     tally[READ] += after - before
     tally[KV] += in_blocks(problem, after) - in_blocks(problem, before)
     tally[PREFILL] += stage_prefill(problem, j, stage)
-    if stage == problem.prefill_stages[j] - 1:
-        _grow(problem, residents, r, 1)
+    _grow(problem, residents, r, stage, 1)
 
 
 @compiled
-def _grow(problem: Problem, residents: Residents, r: int, change: int) -> None:
-    """Count a resident in (or out of) those whose context grows by one token an iteration."""
+def _grow(problem: Problem, residents: Residents, r: int, stage: int, change: int) -> None:
+    """Count a resident in (or out of) those that hold a token more after each iteration, if at its stage it is one.
+
+    It is from its last chunk until its window is full; if that comes before its last stage it is due to stop then.
+    """
     j = problem.types[r]
+    if stage < problem.prefill_stages[j] - 1 or stage_tokens(problem, j, stage) > problem.window:
+        return
     residents.tally[GROWING] += change
     offset = problem.prompt[j] - problem.prefill_stages[j] + 1 - residents.entered[r]
     residents.phase[offset % problem.block] += change
+    if stage_tokens(problem, j, problem.stages[j] - 1) > problem.window:
+        residents.stopping[(problem.window - offset) % len(residents.stopping)] += change
+
+
+@compiled
+def _stop(problem: Problem, residents: Residents, t: int) -> None:
+    """Those whose context fills the window in iteration t grow no more."""
+    slot = t % len(residents.stopping)
+    residents.tally[GROWING] -= residents.stopping[slot]
+    residents.phase[(problem.window - t) % problem.block] -= residents.stopping[slot]
+    residents.stopping[slot] = 0
 
 
 @compiled

@@ -21,6 +21,7 @@ from fluid.workload import Floats, Ints
 from verification.arrivals import Arrivals
 
 NOBODY = -1
+NO_CAP = 2**62
 
 # places in State.counts
 ARRIVED, REJECTED, ITERATION, OVERFLOWS, EVICTIONS, KV_PEAK, RECORDED, DONE, COUNTS = range(9)
@@ -29,7 +30,7 @@ NOW, BUSY, LAST_COMPLETION, CLOCKS = range(4)
 
 
 class Problem(NamedTuple):
-    """What a kernel reads: the arrivals, the stages of each type, the iteration time, C and the horizon."""
+    """What a kernel reads: the arrivals, the stages of each type, the iteration time, C, B and the horizon."""
 
     times: Floats
     types: Ints
@@ -40,8 +41,10 @@ class Problem(NamedTuple):
     first_stage: Ints
     peak: Ints
     block: int
+    window: int
     pieces: Floats
     capacity: int
+    most_sequences: int
     horizon: float
 
 
@@ -62,8 +65,9 @@ Kernel = Callable[[State, int], None]  # runs a rule on a state until its budget
 def make_problem(arrivals: Arrivals, profile: StageProfile, replica: Replica, horizon: float) -> Problem:
     """Gather what a kernel reads."""
     return Problem(arrivals.times, arrivals.types, profile.prompt, profile.chunk, profile.prefill_stages,
-                   profile.stages, profile.first_token_stage, profile.peak, profile.block,
-                   replica.iteration_time.coefficients, replica.kv_capacity, horizon)
+                   profile.stages, profile.first_token_stage, profile.peak, profile.block, profile.window,
+                   replica.iteration_time.coefficients, replica.kv_capacity,
+                   int(min(replica.most_sequences, NO_CAP)), horizon)
 
 
 def make_state(problem: Problem, record: int) -> State:
@@ -97,12 +101,18 @@ def iteration_time(problem: Problem, read: int, prefill: int, size: int) -> floa
 
 
 @compiled
-def stage_read(problem: Problem, j: int, stage: int) -> int:
-    """KV tokens type j reads at a stage."""
+def stage_tokens(problem: Problem, j: int, stage: int) -> int:
+    """The context of type j at a stage: the tokens it would read without an attention window."""
     decoded = stage - problem.prefill_stages[j] + 1
     if decoded > 0:
         return problem.prompt[j] + decoded
     return min(problem.chunk[j] * (stage + 1), problem.prompt[j])
+
+
+@compiled
+def stage_read(problem: Problem, j: int, stage: int) -> int:
+    """KV tokens type j reads at a stage."""
+    return min(stage_tokens(problem, j, stage), problem.window)
 
 
 @compiled
@@ -127,7 +137,7 @@ def execute(problem: Problem, state: State, kv: int, read: int, prefill: int, si
     duration = iteration_time(problem, read, prefill, size)
     end = start + duration
     counts[KV_PEAK] = max(counts[KV_PEAK], kv)
-    counts[OVERFLOWS] += kv > problem.capacity
+    counts[OVERFLOWS] += kv > problem.capacity or size > problem.most_sequences
     clock[BUSY] += min(end, problem.horizon) - start
     if state.timeline.shape[0] > 0:
         row = state.timeline[counts[RECORDED]]

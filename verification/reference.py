@@ -76,12 +76,17 @@ class _System:
     def held(self) -> int:
         return sum(self.kv[r.type][r.stage] for r in self.residents)
 
+    def places(self) -> int:
+        """How many more sequences the batch takes where every resident is in it."""
+        cap = self.replica.max_num_seqs
+        return (len(self.requests) if cap is None else cap) - len(self.residents)
+
     def serve(self, batch: list[_Request]) -> None:
         """One iteration of the batch; the other residents stand still."""
         read = sum(self.read[r.type][r.stage] for r in batch)
         prefill = sum(self.prefill[r.type][r.stage] for r in batch)
         self.kv_peak = max(self.kv_peak, self.held())
-        self.overflows += self.held() > self.replica.kv_capacity
+        self.overflows += self.held() > self.replica.kv_capacity or len(batch) > self.replica.most_sequences
         start, self.now = self.now, self.now + self.replica.iteration_time(read, prefill, len(batch))
         self.busy += min(self.now, self.horizon) - start
         self.iterations += 1
@@ -145,7 +150,7 @@ def _greedy_batch(policy: Greedy, system: _System) -> list[_Request]:
         system.waiting.insert(0 if policy.requeue == "front" else len(system.waiting), newest)
         evicted = True
     limit = policy.admission_limit(system.replica.kv_capacity)
-    while system.waiting and not evicted:
+    while system.waiting and system.places() and not evicted:
         first = system.kv[system.waiting[0].type][0]
         if system.residents and system.held() + first > limit:
             break
@@ -176,8 +181,8 @@ def _paced_batch(policy: PacedPolicy, system: _System) -> list[_Request]:
     for lane, (entries, iterations) in enumerate(zip(policy.entries, policy.iterations, strict=True)):
         waiting = [r for r in system.waiting if lanes == 1 or r.type == lane]
         within = [t for t, entered in system.entries if entered == lane and t > system.iterations - iterations]
-        room = entries - len(within)
-        if policy.gate and (within or len(waiting) < entries):
+        room = min(entries - len(within), system.places())
+        if policy.gate and (room < entries or len(waiting) < entries):
             room = 0
         for r in waiting[:room]:
             system.enter(r)

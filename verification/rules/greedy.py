@@ -2,8 +2,9 @@
 
 At each decision: (1) while the KV that residents need in this iteration exceeds C, evict the most recently admitted
 one: it loses its progress and goes back to the front of the queue, or to its end. (2) If nothing was evicted, admit
-from the head of the queue while KV + (KV of the first stage) <= (1 - watermark) C, stopping at the first that does not
-fit; with nothing resident the head enters whenever it fits C. (3) All residents form the batch.
+from the head of the queue while KV + (KV of the first stage) <= (1 - watermark) C and the batch has fewer than B
+sequences, stopping at the first that does not fit; with nothing resident the head enters whenever it fits C. (3) All
+residents form the batch.
 """
 
 from __future__ import annotations
@@ -12,18 +13,7 @@ import math
 from dataclasses import dataclass
 
 from fluid.errors import InputError, one_of, real
-from verification.continuous import (
-    KV,
-    SIZE,
-    Residents,
-    admit,
-    advance,
-    evict,
-    make_residents,
-    push_back,
-    push_front,
-    take_arrivals,
-)
+from verification.continuous import admit, advance, evict
 from verification.engine import (
     Kernel,
     Problem,
@@ -34,6 +24,7 @@ from verification.engine import (
     sleep,
     stage_read,
 )
+from verification.residents import KV, SIZE, Residents, make_residents, push_back, push_front, take_arrivals
 
 
 @dataclass(frozen=True)
@@ -95,7 +86,7 @@ def _evict_overflow(problem: Problem, state: State, residents: Residents, to_fro
 @compiled
 def _admit_what_fits(problem: Problem, state: State, residents: Residents, limit: int) -> None:
     tally = residents.tally
-    while residents.waiting[0] > 0:
+    while residents.waiting[0] > 0 and tally[SIZE] < problem.most_sequences:
         first = in_blocks(problem, stage_read(problem, problem.types[residents.head[0]], 0))
         if tally[KV] + first > limit and tally[SIZE] > 0:
             break

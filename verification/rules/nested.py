@@ -8,7 +8,9 @@ last token; its length is looked at there and nowhere else.
 
 Each segment counts its batches. A prompt that enters segment k with batch b is due out with batch b + (stages it has
 there) - 1, so a calendar by batches holds everyone inside; an iteration costs the prompts that enter or leave a
-segment. `link` serves queues and calendars, since a prompt is in one of them.
+segment, and a second one counts those whose attention window is full with a batch. `link` serves queues and calendars,
+since a prompt is in one of them. A batch of more than B sequences counts as an overflow, as one of more than C tokens
+does.
 """
 
 from __future__ import annotations
@@ -36,10 +38,12 @@ from verification.engine import (
     sleep,
     stage_prefill,
     stage_read,
+    stage_tokens,
 )
 
-# rows of Segments.inside: prompts inside a segment, the tokens they read and hold; KV held in its entry queue
-SIZE, READ, KV, QUEUED_KV = range(4)
+# rows of Segments.inside: prompts inside a segment, the tokens they read and hold, how many of them read one more after
+# each batch; KV held in its entry queue
+SIZE, READ, KV, GROWING, QUEUED_KV = range(5)
 
 
 class Segments(NamedTuple):
@@ -56,6 +60,7 @@ class Segments(NamedTuple):
     tail: Ints
     waiting: Ints
     calendar: Ints
+    stopping: Ints
     inside: Ints
     phase: Ints
     link: Ints
@@ -80,7 +85,8 @@ def _empty(policy: NestedWaitPolicy, problem: Problem, end: Ints) -> Segments:
     width = int((end - first).max())
     return Segments(first, end, np.array(policy.thresholds, dtype=np.int64), np.zeros(count, dtype=np.int64),
                     np.full(count, NOBODY), np.full(count, NOBODY), np.zeros(count, dtype=np.int64),
-                    np.full((count, width), NOBODY), np.zeros((4, count), dtype=np.int64),
+                    np.full((count, width), NOBODY), np.zeros((count, width), dtype=np.int64),
+                    np.zeros((5, count), dtype=np.int64),
                     np.zeros((count, problem.block), dtype=np.int64), np.full(n, NOBODY),
                     np.empty(n, dtype=np.int64))
 
@@ -170,7 +176,10 @@ def _leave(problem: Problem, state: State, segments: Segments, k: int, end: floa
     while survivors != NOBODY:
         last, survivors = survivors, segments.link[survivors]
         _queue(segments, k + 1, last)
-    segments.inside[READ, k] += segments.inside[SIZE, k]
+    segments.inside[GROWING, k] -= segments.stopping[k, slot]
+    segments.phase[k, (problem.window - batch) % problem.block] -= segments.stopping[k, slot]
+    segments.stopping[k, slot] = 0
+    segments.inside[READ, k] += segments.inside[GROWING, k]
     segments.inside[KV, k] += problem.block * segments.phase[k, -batch % problem.block]
 
 
@@ -186,11 +195,16 @@ def _first_tokens(problem: Problem, state: State, segments: Segments, end: float
 @compiled
 def _count(problem: Problem, segments: Segments, k: int, j: int, stage: int, batch: int, change: int) -> None:
     """Count a prompt of type j at a stage in (or out of) the inside of a segment."""
-    read = stage_read(problem, j, stage)
+    read, tokens = stage_read(problem, j, stage), stage_tokens(problem, j, stage)
     segments.inside[SIZE, k] += change
     segments.inside[READ, k] += change * read
     segments.inside[KV, k] += change * in_blocks(problem, read)
-    segments.phase[k, (read - batch) % problem.block] += change
+    if tokens > problem.window:
+        return
+    segments.inside[GROWING, k] += change
+    segments.phase[k, (tokens - batch) % problem.block] += change
+    if stage_tokens(problem, j, min(problem.stages[j], segments.end[k]) - 1) > problem.window:
+        segments.stopping[k, (problem.window - tokens + batch) % segments.stopping.shape[1]] += change
 
 
 @compiled

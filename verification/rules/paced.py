@@ -3,7 +3,8 @@
 A lane (one for each type, or one for the mix) remembers the iterations of its last N entries. A prompt may enter
 iteration t if the N-th last entry was before t - g + 1: then no g consecutive iterations hold more than N. With a gate
 a lane enters only as a full cohort of N. Iterations are counted while something is resident; when nothing is, entries
-of the past are forgotten.
+of the past are forgotten. A prompt for which a batch of B sequences has no place waits, without counting as an entry; a
+cohort waits until all of it finds a place. Lanes take their turn in the order of the types.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import numpy as np
 from fluid.errors import InputError
 from fluid.workload import Ints
 from thresholds import PacedPolicy
-from verification.continuous import SIZE, Residents, admit, advance, make_residents, take_arrivals
+from verification.continuous import admit, advance
 from verification.engine import ITERATION, Kernel, Problem, State, compiled, paused, sleep
+from verification.residents import SIZE, Residents, make_residents, take_arrivals
 
 LONG_AGO = -(2**62)
 
@@ -65,11 +67,12 @@ def run(problem: Problem, state: State, residents: Residents, windows: Windows, 
 
 @compiled
 def _enter(problem: Problem, state: State, residents: Residents, windows: Windows, gate: bool, lane: int) -> None:
-    """Admit from a lane what its window allows; with a gate, a full cohort or nothing."""
+    """Admit from a lane what its window and the batch allow; with a gate, a full cohort or nothing."""
     t = state.counts[ITERATION]
-    if gate and residents.waiting[lane] < windows.entries[lane]:
+    places = min(residents.waiting[lane], problem.most_sequences - residents.tally[SIZE])
+    if gate and places < windows.entries[lane]:
         return
-    for _ in range(min(windows.entries[lane], residents.waiting[lane])):
+    for _ in range(min(windows.entries[lane], places)):
         oldest = windows.offset[lane] + windows.place[lane]
         if windows.recent[oldest] >= max(t - windows.iterations[lane] + 1, windows.fresh[0]):
             return

@@ -2,7 +2,7 @@
 
 Type j is eligible when at least n_j of its prompts wait. The batch takes min(n_j, n_js) prompts, oldest first, from
 every stage s of every eligible type; the other residents keep their KV and stand still. With nothing eligible the
-server idles.
+server idles. A batch of more than B sequences counts as an overflow, as one of more than C tokens does.
 
 Prompts enter only n_j at a time, so by induction every stage holds either n_j prompts or none, and batch number B of
 the type finds cohort B - s in stage s. Its residents need no other state than B: an iteration costs as much as there
