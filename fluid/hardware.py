@@ -152,7 +152,7 @@ def replica_from_catalogue(model: str, gpu: str, *, tensor_parallel: int = 1, me
     """
     placement = Placement(find_model(model), find_gpu(gpu), tensor_parallel, memory_fraction, kv_dtype, weight_dtype,
                           activation_memory=activation_memory)
-    return Replica(placement.kv_capacity, placement.iteration_time)
+    return Replica(placement.kv_capacity, placement.iteration_time, attention_window=placement.attention_window)
 
 
 def _share(field: str, value: Any) -> None:

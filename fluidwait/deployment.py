@@ -154,7 +154,10 @@ def _replica(table: ReplicaTable, placement: Placement | None, source: str) -> R
                 "iteration_time", "a table of seconds")
             raise FileError(source, f"replica.{key}",
                             f"is missing: it must be {what}, unless replica.model and replica.gpu are given")
-        return Replica(capacity, time, prefill, table.block, table.first_token)
+        window = table.attention_window
+        if window is None and placement is not None:
+            window = placement.attention_window
+        return Replica(capacity, time, prefill, table.block, table.first_token, table.max_num_seqs, window)
 
 
 def _iteration_time(table: IterationTimeTable | None, source: str) -> IterationTime | None:

@@ -41,7 +41,8 @@ def show_equilibrium(deployment: Deployment, equilibrium: Equilibrium) -> None:
     show_origin(deployment.mix)
     say(equilibrium.stable, equilibrium.reason)
     console.print(f"load {equilibrium.load:.4g}, iteration time {seconds(equilibrium.iteration_time)}, "
-                  f"offered {equilibrium.throughput:,.4g} output tokens/s")
+                  f"{optional(equilibrium.sequences)} sequences in a batch, offered {equilibrium.throughput:,.4g} "
+                  "output tokens/s")
     _show_types(in_few_types(deployment.mix, equilibrium))
     show_shares(equilibrium)
     show_windows(deployment.mix)

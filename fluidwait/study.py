@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fluid import Equilibrium, solve
@@ -136,7 +136,8 @@ def compare(deployment: Deployment, plan: Plan) -> Comparison:
 
 def examine_design(deployment: Deployment, design: Design, plan: Plan) -> Outcome:
     """Simulate a design; where it has no thresholds there is nothing to simulate."""
-    return _examine(deployment, design if design.exists else None, name_of(design), design.equilibrium, plan)
+    found = _examine(deployment, design if design.exists else None, name_of(design), design.equilibrium, plan)
+    return found if design.exists else replace(found, reason=design.reason)
 
 
 def examine_greedy(deployment: Deployment, plan: Plan) -> Outcome:

@@ -64,6 +64,20 @@ def test_a_model_and_a_gpu_give_the_replica_of_the_catalogue():
     assert deployment.placement.gpu.name == "a100-80gb"
 
 
+def test_a_model_with_an_attention_window_gives_it_to_the_replica_unless_the_file_does():
+    text = A100.replace("llama-2-7b", "mistral-7b-v0.1")
+    assert read(text + TYPES).replica.attention_window == 4096
+    assert read(text + "attention_window = 1024\n" + TYPES).replica.attention_window == 1024
+    assert read(A100 + TYPES).replica.attention_window is None
+
+
+def test_the_cap_on_sequences_and_the_memory_for_activations_reach_the_replica():
+    """An A100's 80 GiB at 0.99 less 13,476,831,232 bytes of weights hold 136,496 tokens of 512 KiB; 4 GiB less, 8,192
+    tokens less."""
+    assert read(A100 + "max_num_seqs = 64\n" + TYPES).replica.max_num_seqs == 64
+    assert read(A100 + "activation_memory = 4.0\n" + TYPES).replica.kv_capacity == 136_496 - 8_192
+
+
 def test_numbers_win_over_the_catalogue():
     catalogue = replica_from_catalogue("llama-2-7b", "a100-80gb")
     capacity = read(A100 + "kv_capacity = 5000" + TYPES).replica
