@@ -10,7 +10,8 @@ boundaries (`thresholds.chain`), and the boundaries by shortest paths (`threshol
 overflows the cache over the horizon T, with probability at least 1 - delta [A, Theorem 2].
 
 **How many segments.** Few segments hold KV for prompts long gone; many have many buffers: the memory is U-shaped in L.
-Without a number given, L grows from the least that drifts until the memory has risen PATIENCE times in a row.
+Without a number given, L grows from the least that drifts until the memory has risen a few times in a row
+(`thresholds.scan`).
 
 **How many sequences.** A batch has at most n_k prompts in each stage of segment k. Where the engine caps sequences, the
 design of least memory is taken among those, one for each L, that respect the cap; if none does, none is found feasible.
@@ -26,7 +27,7 @@ times them. Source: model.md section 5.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -36,16 +37,14 @@ import numpy as np
 from fluid import Replica, Workload, solve
 from fluid.errors import InputError, real, whole
 from fluid.region import at_most
-from fluid.workload import Floats, Ints
-from thresholds.cuts import Cuts, Design, best_chain
+from fluid.workload import Floats
+from thresholds.cuts import Design, best_chain
 from thresholds.design import OnReplica
 from thresholds.policy import NestedWaitPolicy
-from thresholds.segments import Lengths, Segments, equal_widths, explicit, quantiles
+from thresholds.scan import OPTIMISED, RULES, Progress, Scan, places_suffice, rank
+from thresholds.segments import Lengths, Segments, explicit
 
-MOST_SEGMENTS, PATIENCE = 64, 3
-RULES: dict[str, Callable[[Lengths, int], Ints]] = {"equal": equal_widths, "quantile": quantiles}
-OPTIMISED = "optimised"
-Progress = Callable[[int, int], None]
+MOST_SEGMENTS = 64
 Boundaries = str | Iterable[int] | None
 
 
@@ -203,78 +202,13 @@ def _best(lengths: Lengths, segments: int | None, rule: str | tuple[int, ...],
     if not isinstance(rule, str):
         return best_chain(Segments(lengths, np.array(rule)))
     most = min(MOST_SEGMENTS, lengths.ends.size)
-    scan = _Scan(lengths, rule, most, progress)
+    scan = Scan(lengths, rule, most, progress)
     best = scan.over_all() if segments is None else scan.at(min(segments, most))
     if best is not None and rule == OPTIMISED:
-        best = min(best, scan.search.moved(best), key=_rank)
+        best = min(best, scan.search.moved(best), key=rank)
     if progress:
         progress(most, most)
     return best
-
-
-@dataclass(frozen=True, eq=False)
-class _Scan:
-    """The designs of one problem by number of segments, up to `most`."""
-
-    lengths: Lengths
-    rule: str
-    most: int
-    progress: Progress | None = None
-    tried: dict[int, Design | None] = field(default_factory=dict)
-
-    @cached_property
-    def search(self) -> Cuts:
-        """The search for cuts; it keeps its grid."""
-        return Cuts(self.lengths)
-
-    @property
-    def best(self) -> Design | None:
-        """The best design so far."""
-        found = [design for design in self.tried.values() if design is not None]
-        return min(found, key=_rank, default=None)
-
-    def at(self, number: int, known: float = np.inf, enough: float = 0.0) -> Design | None:
-        """The design with this number of segments."""
-        if number not in self.tried and self.rule == OPTIMISED:
-            self.tried[number] = self.search.best(number, known, enough)
-        elif number not in self.tried:
-            self.tried[number] = best_chain(Segments(self.lengths, RULES[self.rule](self.lengths, number)))
-        if self.progress:
-            self.progress(min(len(self.tried), self.most), self.most)
-        return self.tried[number]
-
-    def over_all(self, enough: float = 0.0) -> Design | None:
-        """Try more and more segments until the memory has risen PATIENCE times, then those beside the best.
-
-        Stops at a design that needs no more than `enough`, if that is above 0.
-        """
-        risen, number = 0, 1
-        while number <= self.most and risen < PATIENCE:
-            known = self.best
-            if known is not None and _places_suffice(known) and known.required <= enough:
-                return known
-            self.at(number, max(known.required if known else np.inf, enough), enough)
-            risen = 0 if known is None or self.best is not known else risen + 1
-            number += max(1, number // 4)
-        best = self.best
-        while best is not None and _rank(best) > (False, enough):
-            number = next(n for n, design in self.tried.items() if design is best)
-            for other in (max(number - 1, 1), min(number + 1, self.most)):
-                self.at(other, best.required, enough)
-            if self.best is best:
-                break
-            best = self.best
-        return best
-
-
-def _places_suffice(design: Design) -> bool:
-    segments = design.segments
-    return at_most(segments.sequences(design.counts.astype(np.float64)), segments.lengths.replica.most_sequences)
-
-
-def _rank(design: Design) -> tuple[bool, float]:
-    """Designs that respect the cap on sequences come first, then those that need less memory."""
-    return not _places_suffice(design), design.required
 
 
 def _largest_scale(design: NestedDesign) -> float:
@@ -295,10 +229,10 @@ def _served(design: NestedDesign, factor: float) -> float:
     workload, replica, capacity = design.equilibrium.workload, design.equilibrium.replica, design.kv_capacity
     lengths = Lengths.of(workload.scaled(factor), replica, design.horizon, design.overflow_probability)
     if isinstance(design.rule, str):
-        found = _Scan(lengths, design.rule, min(MOST_SEGMENTS, lengths.ends.size)).over_all(capacity)
+        found = Scan(lengths, design.rule, min(MOST_SEGMENTS, lengths.ends.size)).over_all(capacity)
     else:
         found = _best(lengths, None, design.rule)
-    if found is None or not _places_suffice(found) or not at_most(found.required, capacity):
+    if found is None or not places_suffice(found) or not at_most(found.required, capacity):
         return 0.0
     counts = found.counts.astype(np.float64)
     return float(counts[0] / (workload.rate * found.segments.iteration_time(counts))) * (1 - 2e-9)

@@ -46,7 +46,7 @@ from numba import njit
 
 from fluid import Equilibrium, Replica, Workload, solve
 from fluid.region import TOLERANCE, at_most
-from fluid.workload import Floats, Ints, finite_sum
+from fluid.workload import Floats, Ints
 from thresholds.design import OnEveryPath, batch_time
 from thresholds.policy import WaitPolicy
 
@@ -230,7 +230,7 @@ def _largest_scale(equilibrium: Equilibrium) -> float:
     profile, replica = equilibrium.profile, equilibrium.replica
     needs = np.stack([profile.kv_work / replica.kv_capacity, profile.stages / replica.most_sequences])
     high = equilibrium.max_rate_scale
-    if high == 0 or not _fit(needs, np.ones(len(profile.stages))):
+    if high == 0 or not at_most(float(needs.sum(axis=1).max()), 1.0):
         return 0.0
     low = _serves_up_to(equilibrium, np.ones(len(profile.stages)))
     while high - low > 1e-12 * high:
@@ -239,15 +239,11 @@ def _largest_scale(equilibrium: Equilibrium) -> float:
         loads = balance.time_work @ balance.rates
         start = balance.rates * np.max(balance.overheads / (1.0 - loads))
         counts = balance.least(start, needs)
-        if _fit(needs, counts):
+        if at_most(float((needs @ counts).max()), 1.0):
             low = max(middle, _serves_up_to(equilibrium, counts))
         else:
             high = middle
     return low
-
-
-def _fit(needs: Floats, counts: Floats) -> bool:
-    return at_most(max(finite_sum(each) for each in needs * counts), 1.0)
 
 
 def _serves_up_to(equilibrium: Equilibrium, counts: Floats) -> float:
