@@ -7,13 +7,10 @@ policy itself can hold admits as much as the policy, but lets them bunch, and bu
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
-import numpy as np
-
 from fluid import Equilibrium
-from thresholds import PacedPolicy, WaitPolicy
+from thresholds import PacedPolicy, WaitPolicy, sequence_bound
 
 GATEWAY = '''\
 from collections import deque
@@ -54,7 +51,7 @@ class EngineCap(NamedTuple):
 def safe_cap(equilibrium: Equilibrium, policy: PacedPolicy | WaitPolicy) -> EngineCap:
     """The cap that can never overflow: floor(C / P)."""
     profile = equilibrium.profile
-    sequences = equilibrium.kv_capacity // int(profile.peak.max())
+    sequences = int(min(equilibrium.kv_capacity // int(profile.peak.max()), equilibrium.replica.most_sequences))
     shares = equilibrium.workload.rates / equilibrium.workload.rate
     admitted = sequences / float(shares @ profile.stages)
     return EngineCap(sequences, min(1.0, admitted / _entries(equilibrium, policy)))
@@ -62,12 +59,8 @@ def safe_cap(equilibrium: Equilibrium, policy: PacedPolicy | WaitPolicy) -> Engi
 
 def full_cap(equilibrium: Equilibrium, policy: PacedPolicy | WaitPolicy) -> EngineCap:
     """The cap at the sequences the policy itself can hold."""
-    stages = equilibrium.profile.stages
-    if isinstance(policy, WaitPolicy):
-        return EngineCap(int(np.array(policy.thresholds) @ stages), 1.0)
-    lives = stages if len(policy.entries) > 1 else [stages.max()]
-    held = (n * math.ceil(int(s) / g) for n, g, s in zip(policy.entries, policy.iterations, lives, strict=True))
-    return EngineCap(sum(held), 1.0)
+    sequences = min(sequence_bound(policy, equilibrium) or 1, equilibrium.replica.most_sequences)
+    return EngineCap(int(sequences), 1.0)
 
 
 def gateway(equilibrium: Equilibrium, policy: PacedPolicy) -> str:
