@@ -4,9 +4,12 @@
 
 Without FILE: known coefficients on a grid of batches like a benchmark's (decodes of 1 to 256 sequences at contexts of
 64 to 1,536 tokens, prompts of 64 to 2,048 tokens with and without decodes, every point twice: 320 rows), with 3% normal
-noise and 5% of the rows 2 to 4 times slower. A line of a table is a coefficient:
+noise and 5% of the rows 2 to 4 times slower. "In chunks": with prompts of 4, 8, 16 and 32 tokens too, without which
+the lines of Vidur's batches cross, at 20.5 tokens, where no prompt is. A line of a table is a coefficient:
 
-    held     the share of the draws whose 95% interval holds the truth (two standard errors: 3% at 200 draws)
+    told     the share of the draws that give it an interval
+    held     the share of those whose 95% interval holds the truth (two standard errors: 3% at 200 draws)
+    missed   the share of all draws that give it an interval without the truth
     bias     the mean of estimate / truth - 1
     error    the mean of |estimate / truth - 1|
     length   the mean half length of the interval / truth
@@ -26,28 +29,32 @@ import numpy as np
 
 from fluid import Batches, Calibration, IterationTime, calibrate, read_batches
 
+VIDUR = IterationTime.largest(IterationTime(0.0101, 2.55e-7), IterationTime(0.0089, 2.55e-7, 58.5e-6, 58.5e-6))
 SCENARIOS = {
     "every coefficient": IterationTime(0.0106, 4.0e-7, 60e-6, 40e-6),
     "none per sequence": IterationTime(0.0106, 4.0e-7, 60e-6, 0.0),
     "none per prompt token": IterationTime(0.0106, 4.0e-7, 0.0, 40e-6),
     "memory alone": IterationTime(0.0106, 4.0e-7),
     "two lines": IterationTime.largest(IterationTime(0.012, 2.5e-7), IterationTime(0.008, 2.5e-7, 60e-6, 60e-6)),
+    "Vidur's lines": VIDUR,
+    "Vidur's lines, in chunks": VIDUR,
 }
+PROMPTS, CHUNKS = (64, 128, 256, 512, 1024, 2048), (4, 8, 16, 32)
 NOISE, SLOW = 0.03, 0.05
 
 
-def grid() -> np.ndarray:
+def grid(prompts: tuple[int, ...] = PROMPTS) -> np.ndarray:
     """Rows (decodes, their KV tokens, prefills, prompt tokens)."""
     decodes = [(n, n * context, 0, 0) for n in (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256)
                for context in (64, 128, 256, 384, 512, 768, 1024, 1536)]
     prefills = [(n, n * context, 1, prompt) for n in (0, 1, 8, 32, 64, 128) for context in (256, 1024)
-                for prompt in (64, 128, 256, 512, 1024, 2048)]
+                for prompt in prompts]
     return np.array(2 * (decodes + prefills), dtype=float)
 
 
-def draw(truth: IterationTime, seed: int) -> Batches:
+def draw(truth: IterationTime, seed: int, prompts: tuple[int, ...] = PROMPTS) -> Batches:
     """The grid measured with noise and slow iterations."""
-    random, (decode, kv, prefill, tokens) = np.random.default_rng(seed), grid().T
+    random, (decode, kv, prefill, tokens) = np.random.default_rng(seed), grid(prompts).T
     seconds = np.array([truth(*batch) for batch in zip(kv + tokens, tokens, decode + prefill, strict=True)])
     seconds *= 1 + NOISE * random.standard_normal(seconds.size)
     seconds *= np.where(random.random(seconds.size) < SLOW, random.uniform(2, 4, seconds.size), 1.0)
@@ -56,21 +63,24 @@ def draw(truth: IterationTime, seed: int) -> Batches:
 
 def coverage(name: str, truth: IterationTime, draws: int) -> None:
     start = time.perf_counter()
-    pieces = len(truth.pieces)
-    found = [each for each in (calibrate(draw(truth, seed), pieces) for seed in range(draws))
+    pieces, prompts = len(truth.pieces), PROMPTS + CHUNKS * ("chunks" in name)
+    found = [each for each in (calibrate(draw(truth, seed, prompts), pieces) for seed in range(draws))
              if len(each.pieces) == pieces]
     took = (time.perf_counter() - start) / draws
     print(f"\n{name}: {len(found)} draws, {1e3 * took:.0f} ms each, mean error {mean_error(found):.3%}, "
-          f"{np.mean([each.outliers for each in found]):.1f} of 320 rows set aside")
-    print(f"{'':>24}{'truth':>12}{'held':>9}{'bias':>11}{'error':>11}{'length':>11}")
+          f"{np.mean([each.outliers for each in found]):.1f} of {found[0].rows} rows set aside")
+    print(f"{'':>24}{'truth':>12}{'told':>9}{'held':>9}{'missed':>9}{'bias':>11}{'error':>11}{'length':>11}")
     for piece, line in enumerate(truth.pieces):
         for j, (field, value) in enumerate(line._asdict().items()):
             estimates = np.array([each.pieces[piece][j] for each in found])
             bounds = np.array([each.intervals[piece][j] or (np.nan, np.nan) for each in found])
-            held = ((bounds[:, 0] <= value) & (value <= bounds[:, 1])).mean()
+            told = ~np.isnan(bounds[:, 0])
+            missed = told & ~((bounds[:, 0] <= value) & (value <= bounds[:, 1]))
+            held = 1 - missed.sum() / max(told.sum(), 1)
             off = (estimates - value) / (value or 1.0)
-            length = np.nanmean(bounds[:, 1] - bounds[:, 0]) / 2 / (value or 1.0)
-            print(f"{field:>24}{value:>12.4g}{held:>9.1%}{off.mean():>11.2g}{np.abs(off).mean():>11.2g}{length:>11.2g}")
+            length = (bounds[told, 1] - bounds[told, 0]).sum() / max(told.sum(), 1) / 2 / (value or 1.0)
+            print(f"{field:>24}{value:>12.4g}{told.mean():>9.1%}{held:>9.1%}{missed.mean():>9.1%}{off.mean():>11.2g}"
+                  f"{np.abs(off).mean():>11.2g}{length:>11.2g}")
 
 
 def mean_error(found: list[Calibration]) -> float:

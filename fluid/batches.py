@@ -17,6 +17,7 @@ token: kv_tokens_decode >= num_decode, prefill_tokens >= num_prefill, and no pro
 from __future__ import annotations
 
 import csv
+import math
 import os
 from array import array
 from collections.abc import Iterator
@@ -26,7 +27,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fluid.engine_logs import Row, iterations
-from fluid.errors import FileError, InputError, shown
+from fluid.errors import FileError, InputError, one_line, shown
+from fluid.replica import Replica
 from fluid.textfile import TextFile, opened
 from fluid.workload import Floats, Ints
 
@@ -95,6 +97,21 @@ class Batches:
     def sequences(self) -> Floats:
         """Sequences in each batch."""
         return self.decode_sequences + self.prefill_sequences
+
+    def within(self, replica: Replica) -> Batches:
+        """The batches a replica can hold: KV tokens read <= its kv_capacity, sequences <= its max_num_seqs, if any.
+
+        Raises InputError where none is.
+        """
+        most = getattr(replica, "max_num_seqs", None)
+        held = (self.kv_read <= replica.kv_capacity) & (self.sequences <= (math.inf if most is None else most))
+        if not held.any():
+            limits = f"{replica.kv_capacity:,} KV tokens" + ("" if most is None else f" and {most:,} sequences")
+            raise InputError("batches", f"at least 1 row within the {limits} of the replica", 0, one_line(self.source))
+        columns = (self.decode_sequences, self.kv_tokens_decode, self.prefill_sequences, self.prefill_tokens,
+                   self.seconds)
+        return Batches._of(np.column_stack(columns)[held], self.lines[held], self.source, self.skipped, self.bad_rows,
+                           self.digest)
 
 
 def read_batches(path: str | os.PathLike[str], *, skip_bad_rows: bool = False) -> Batches:

@@ -4,7 +4,7 @@
 
 fitted to relative errors, robustly, by `fluid.regression`: slow iterations (another process, a garbage collection, a
 compilation) are named and set aside. Of columns that move together the first in the order overhead, prefill, KV, size
-is told; the others are fixed at 0, without an interval, and a note says so.
+is told; the others are fixed at 0, without an interval, and a note says so. Intervals: `fluid.intervals`.
 
     mape    mean |seconds - fitted| / seconds                                    over the rows kept
     r2      1 - sum (seconds - fitted)^2 / sum (seconds - mean seconds)^2        over the rows kept
@@ -30,7 +30,8 @@ from numpy.typing import ArrayLike
 from fluid.batches import Batches
 from fluid.equilibrium import Equilibrium
 from fluid.errors import InputError, one_line, whole
-from fluid.regression import FEWEST, Bools, MaxAffine, fit, fit_largest, intervals, mean_error
+from fluid.intervals import intervals
+from fluid.regression import FEWEST, Bools, MaxAffine, fit, fit_largest, mean_error
 from fluid.replica import IterationTime, Line
 from fluid.workload import Floats
 

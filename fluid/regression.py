@@ -17,13 +17,8 @@ steps; s is held after 20 of them.
 Rho bounds what a slow row pulls, but rows that are slow all pull one way. So rows with |e_r| > 5 s are set aside and
 the others fitted again, until the same rows are set aside (at most 20 times).
 
-Intervals. With z_r = x_r / f_r and u_r = e_r / s the rows of a line have sum psi(u_r) z_r = 0: b has the covariance
-s^2 A^-1 B A^-1, A = mean(psi') Z'Z, B = sum (psi(u_r) / (1 - h_r))^2 z_r z_r', h_r the leverage (HC3). The interval is
-b +- t se, cut at 0, with se that of the fit without b >= 0: where a sign binds, b is nearer the truth than that fit
-and the interval holds the truth more often than 95%. With several lines it is given the partition.
-
 Sources: Huber, Robust Statistics (1981), sections 7.6-7.8; Magnani, Boyd, Convex piecewise-linear fitting (Optim. Eng.
-2009), section 3; MacKinnon, White (J. Econometrics 1985).
+2009), section 3. Intervals: `fluid.intervals`.
 """
 
 from __future__ import annotations
@@ -180,7 +175,7 @@ def _goal(program: Program, rows: Floats, target: Floats, owner: Ints, lines: in
     """The solution of (*) for every line, and which coefficients its rows can tell."""
     if np.bincount(owner, minlength=lines).min() < FEWEST:
         raise TooFewRowsError
-    told = np.array([_told(rows[owner == i]) for i in range(lines)])
+    told = np.array([told_by(rows[owner == i]) for i in range(lines)])
     b = [program.least_squares(rows[owner == i], target[owner == i], told[i]) for i in range(lines)]
     return np.array(b), told
 
@@ -196,7 +191,7 @@ def _towards(goal: Floats, now: Floats, rows: Floats, measured: Floats, root: Fl
     return now + way * (goal - now) if way > 1e-3 else now
 
 
-def _told(rows: Floats) -> Bools:
+def told_by(rows: Floats) -> Bools:
     """Which columns are no combination of the columns before them."""
     length = np.linalg.norm(rows, axis=0)
     left = np.abs(np.diagonal(np.linalg.qr(rows / np.where(length > 0, length, 1.0)).R))
@@ -206,27 +201,3 @@ def _told(rows: Floats) -> Bools:
 
 def _scale(residual: Floats) -> float:
     return max(1.4826 * float(np.median(np.abs(residual))), FINEST)
-
-
-def intervals(found: MaxAffine, rows: Floats, measured: Floats) -> Floats:
-    """95% intervals of shape (k, p, 2); NaN for coefficients that are not told."""
-    from scipy.special import stdtrit  # takes as long to load as all of fluid
-
-    bounds = np.full((*found.lines.shape, 2), np.nan)
-    for i, (line, told) in enumerate(zip(found.lines, found.told, strict=True)):
-        mine = found.kept & (found.owner == i)
-        fitted = rows[mine] @ line
-        half = _standard_errors(rows[np.ix_(mine, told)] / fitted[:, None], measured[mine] / fitted - 1.0, found.scale)
-        half *= stdtrit(max(mine.sum() - told.sum(), 1), 0.975)
-        bounds[i, told] = np.column_stack([np.maximum(line[told] - half, 0.0), line[told] + half])
-    return bounds
-
-
-def _standard_errors(Z: Floats, residual: Floats, scale: float) -> Floats:
-    length = np.linalg.norm(Z, axis=0)
-    Q, R = np.linalg.qr(Z / length)
-    leverage = np.minimum((Q**2).sum(axis=1), 0.99)  # a row that fits itself tells nothing of its error
-    psi = np.clip(residual, -HUBER * scale, HUBER * scale) / (1.0 - leverage)
-    part = np.linalg.solve(R, Q.T * psi) / np.mean(np.abs(residual) <= HUBER * scale)
-    errors: Floats = np.sqrt((part**2).sum(axis=1)) / length
-    return errors

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fluid.batches
-from fluid import Batches, FileError, InputError, read_batches
+from fluid import Batches, FileError, InputError, IterationTime, Replica, read_batches
 
 HEADER = "num_decode,kv_tokens_decode,num_prefill,prefill_tokens,batch_time_s"
 GOOD = ["8,4096,0,0,0.0122", "0,0,2,600,0.0452", "8,4096,1,512,0.0431"]
@@ -139,6 +139,40 @@ def test_batches_made_by_hand_meet_the_same_requirements():
         Batches.from_arrays([1, 8], [512, 900, 7], [0.01, 0.01])
     with pytest.raises(InputError, match="arrays of numbers of one shape"):
         Batches.from_arrays(["one"], [512], [0.01])
+
+
+# --- what a replica can hold ---
+
+def held_by(kv_capacity: int, max_num_seqs: int | None = None) -> Replica:
+    """A replica; the field `max_num_seqs` is set where it has none yet."""
+    replica = Replica(kv_capacity, IterationTime(0.0106, 4e-7))
+    object.__setattr__(replica, "max_num_seqs", max_num_seqs)
+    return replica
+
+
+@pytest.mark.parametrize(("replica", "lines"), [
+    (held_by(4608), [2, 3, 5]), (held_by(4607), [2, 3]), (held_by(4096), [2, 3]), (held_by(4608, 9), [2, 3, 5]),
+    (held_by(4608, 8), [2, 3]), (held_by(10_000, 2), [3])])
+def test_the_batches_within_a_replica_read_no_more_than_its_cache_and_hold_no_more_sequences(file, replica, lines):
+    """KV read 4,096, 600 and 4,608; sequences 8, 2 and 9. What the file was stays on record."""
+    read = read_batches(file([HEADER, *GOOD[:2], "x,1,0,0,1", GOOD[2]]), skip_bad_rows=True)
+    within = read.within(replica)
+    assert within.lines.tolist() == lines
+    assert within.seconds.tolist() == [each for each, line in zip(read.seconds, read.lines, strict=True)
+                                       if line in lines]
+    assert (within.kv_read <= replica.kv_capacity).all()
+    assert (within.source, within.digest, within.skipped, within.bad_rows) == (
+        read.source, read.digest, 1, read.bad_rows)
+
+
+@pytest.mark.parametrize(("replica", "limits"), [
+    (held_by(599), "the 599 KV tokens of the replica"),
+    (held_by(4608, 1), "the 4,608 KV tokens and 1 sequences of the replica")])
+def test_a_replica_that_can_hold_none_of_the_batches_is_refused_in_one_line(file, replica, limits):
+    read = read_batches(file([HEADER, *GOOD]))
+    with pytest.raises(InputError) as error:
+        read.within(replica)
+    assert str(error.value) == f"batches must be at least 1 row within {limits} (got 0) in {read.source}"
 
 
 # --- logs ---

@@ -16,14 +16,17 @@ from scipy import optimize, stats
 from scipy.special import huber
 
 import fluid.calibration
+import fluid.intervals
 import fluid.regression
 from fluid import Batches, InputError, IterationTime, PromptType, Replica, Workload, calibrate, read_batches, solve
-from fluid.regression import HUBER, Program, fit, fit_largest
+from fluid.intervals import NEAR, Profile, intervals
+from fluid.regression import HUBER, MaxAffine, Program, fit, fit_largest
 from fluidwait import deployment
 
 MEASURED = Path(__file__).parents[1].parent / "shared/data/iteration_times_a100_llama2_7b.csv"
 LINE = IterationTime(0.0106, 4.0e-7, 60e-6, 40e-6)
 TWO = IterationTime.largest(IterationTime(0.012, 2.5e-7), IterationTime(0.008, 2.5e-7, 60e-6, 60e-6))
+VIDUR = IterationTime.largest(IterationTime(0.0101, 2.55e-7), IterationTime(0.0089, 2.55e-7, 58.5e-6, 58.5e-6))
 NOISE, SLOW = 0.03, 0.05
 
 DECODES = [(n, n * context, 0, 0) for n in (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256)
@@ -31,6 +34,9 @@ DECODES = [(n, n * context, 0, 0) for n in (1, 2, 4, 8, 16, 32, 64, 96, 128, 192
 PREFILLS = [(n, n * context, 1, prompt) for n in (0, 1, 8, 32, 64, 128) for context in (256, 1024)
             for prompt in (64, 128, 256, 512, 1024, 2048)]
 GRID = np.array(2 * (DECODES + PREFILLS), dtype=float)
+CHUNKS = [(n, n * context, 1, prompt) for n in (0, 1, 8, 32, 64, 128) for context in (256, 1024)
+          for prompt in (4, 8, 16, 32)]
+CHUNKED = np.array(2 * (DECODES + PREFILLS + CHUNKS), dtype=float)
 
 
 def measured(truth: IterationTime, seed: int | None = None, grid: np.ndarray = GRID) -> Batches:
@@ -49,16 +55,17 @@ def features(batches: Batches) -> np.ndarray:
     return np.column_stack([np.ones(len(batches)), batches.prefill_tokens, batches.kv_read, batches.sequences])
 
 
-def covered(truth: IterationTime, draws: int) -> np.ndarray:
-    """In how many draws each coefficient of a line lay in its interval."""
-    hits = np.zeros(4, dtype=int)
+def missed(truth: IterationTime, draws: int, grid: np.ndarray = GRID) -> np.ndarray:
+    """In how many draws each coefficient was given an interval without the truth, shape (lines, 4)."""
+    misses = np.zeros_like(truth.coefficients, dtype=int)
     for seed in range(draws):
-        (found,) = calibrate(measured(truth, seed)).intervals
-        hits += [low <= value <= high for (low, high), value in zip(found, truth.pieces[0], strict=True)]
-    return hits
+        found = calibrate(measured(truth, seed, grid), pieces=len(truth.pieces)).intervals
+        misses += [[given is not None and not given[0] <= value <= given[1] for given, value in zip(*pair, strict=True)]
+                   for pair in zip(found, truth.pieces, strict=True)]
+    return misses
 
 
-@pytest.mark.parametrize("module", [fluid.calibration, fluid.regression])
+@pytest.mark.parametrize("module", [fluid.calibration, fluid.intervals, fluid.regression])
 def test_the_examples_in_the_docstrings_run(module):
     assert doctest.testmod(module).failed == 0
 
@@ -117,8 +124,17 @@ def test_two_noisy_lines_are_recovered_within_their_noise():
 
 @pytest.mark.parametrize("truth", [LINE, IterationTime(0.0106, 4.0e-7)])
 def test_the_intervals_hold_the_truth_as_often_as_they_say(truth):
-    """40 draws: with 95% each, fewer hits than this have probability under 1e-4 for a coefficient (binomial)."""
-    assert covered(truth, draws=40).min() >= stats.binom.ppf(1e-4, 40, 0.95)
+    """40 draws: with 5% each, more misses than this have probability under 1e-4 for a coefficient (binomial)."""
+    assert missed(truth, draws=40).max() <= stats.binom.ppf(1 - 1e-4, 40, 0.05)
+
+
+@pytest.mark.parametrize(("truth", "grid", "draws"), [(TWO, GRID, 10), (VIDUR, CHUNKED, 10)], ids=["two", "vidur"])
+def test_the_intervals_of_two_lines_hold_the_truth_as_often_as_they_say(truth, grid, draws, monkeypatch):
+    """As above; the fit starts from the true partition alone, which costs a sixth of the twelve starts."""
+    def true_partition(rows, *_):
+        return [(rows @ truth.coefficients[:, [0, 2, 1, 3]].T).argmax(axis=1)]
+    monkeypatch.setattr(fluid.regression, "_starts", true_partition)
+    assert missed(truth, draws, grid).max() <= stats.binom.ppf(1 - 1e-4, draws, 0.05)
 
 
 @pytest.mark.slow
@@ -126,10 +142,96 @@ def test_the_intervals_hold_the_truth_as_often_as_they_say(truth):
     (LINE, [0, 1, 2, 3]), (IterationTime(0.0106, 4.0e-7, 60e-6, 0.0), [0, 1, 2]),
     (IterationTime(0.0106, 4.0e-7, 0.0, 40e-6), [0, 1, 3]), (IterationTime(0.0106, 4.0e-7), [])])
 def test_the_intervals_hold_the_truth_in_95_percent_of_200_draws(truth, exact):
-    """Within the central 99.9% of the binomial where no zero binds often; at least its lower end for all."""
-    hits = covered(truth, draws=200)
-    assert hits.min() >= stats.binom.ppf(5e-4, 200, 0.95)
-    assert hits[exact].max(initial=0) <= stats.binom.ppf(1 - 5e-4, 200, 0.95)
+    """Misses: within the central 99.9% of the binomial where no zero binds often; at most its upper end for all."""
+    (misses,) = missed(truth, draws=200)
+    assert misses.max() <= stats.binom.ppf(1 - 5e-4, 200, 0.05)
+    assert misses[exact].min(initial=200) >= stats.binom.ppf(5e-4, 200, 0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("truth", "grid"), [(TWO, GRID), (VIDUR, GRID), (VIDUR, CHUNKED)])
+def test_the_intervals_of_two_lines_hold_the_truth_in_95_percent_of_200_draws(truth, grid):
+    """Misses within the central 99.9% of the binomial; a 0 binds, and is missed less often.
+
+    Vidur's lines cross at 1.2 ms / 58.5 us = 20.5 tokens, where the first grid has no prompt: there noise decides
+    whether the first line has rows that prefill, and mostly it states nothing of them.
+    """
+    misses = missed(truth, 200, grid)
+    assert misses.max() <= stats.binom.ppf(1 - 5e-4, 200, 0.05)
+    assert misses[truth.coefficients > 0].min() >= stats.binom.ppf(5e-4, 200, 0.05)
+
+
+def given_partition(found: MaxAffine, rows: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """The intervals of each line fitted alone to its rows."""
+    bounds = []
+    for i, line in enumerate(found.lines):
+        mine = found.owner == i
+        alone = MaxAffine(line[None], found.told[[i]], found.scale, np.zeros(mine.sum(), int), found.kept[mine])
+        bounds.append(intervals(alone, rows[mine], seconds[mine])[0])
+    return np.array(bounds)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_intervals_of_several_lines_are_never_shorter_than_those_given_the_partition(seed):
+    batches = measured(TWO, seed)
+    rows = features(batches)
+    found = fit_largest(rows, batches.seconds, 2)
+    free, given = intervals(found, rows, batches.seconds), given_partition(found, rows, batches.seconds)
+    assert (free[found.told] >= given[found.told])[:, 1].all()
+    assert (free[found.told] <= given[found.told])[:, 0].all()
+    assert np.isnan(free[~found.told]).all()
+
+
+def test_a_coefficient_told_only_where_two_lines_cross_may_be_zero():
+    """Prompts of 64 tokens take 12.644 ms on the second line, and on a first line of 10.1 ms + 39.75 us a token.
+
+    Given the partition the slope has a standard error of 3% of sqrt(12.644^2 + 10.1^2) ms / 64 / sqrt(20), 1.7 us: far
+    from 0. But the second line fits those rows as well, and then the slope of the first may be anything below.
+    """
+    tokens = np.repeat([0.0, 64, 128, 256, 512, 1024], 20)
+    rows = np.column_stack([np.ones(120), tokens])
+    lines = np.array([[10.1e-3, (12.644e-3 - 10.1e-3) / 64], [8.9e-3, 58.5e-6]])
+    noise = NOISE * stats.norm.ppf((np.arange(20) + 0.5) / 20)
+    seconds = (rows @ lines.T).max(axis=1) * (1 + np.tile(noise, 6))
+    found = MaxAffine(lines, np.ones((2, 2), bool), NOISE, (tokens > 64).astype(int), np.ones(120, bool))
+    free, given = intervals(found, rows, seconds), given_partition(found, rows, seconds)
+    assert given[0, 1, 0] == pytest.approx(39.75e-6 - 2.02 * 1.7e-6, rel=0.05)
+    assert free[0, 1, 0] == 0
+    assert free[0, 1, 1] == pytest.approx(given[0, 1, 1], rel=0.1)
+
+
+def test_the_profile_of_one_line_is_the_parabola_of_its_standard_errors():
+    """Rows stay: Q rises by (v - b)^2 / (2 se^2), se^2 = s^2 [A^-1]_jj; psi' is a mean of 0s and 1s, good to 10%."""
+    batches = measured(LINE, seed=1)
+    rows = features(batches)
+    found = fit(rows, batches.seconds)
+    profile = Profile.around(found, rows, batches.seconds)
+    near = np.mean(np.abs(batches.seconds / found.fitted(rows) - 1)[found.kept] <= HUBER * found.scale)
+    se = np.sqrt(np.diag(np.linalg.inv(near * profile.Z.T @ profile.Z)))
+    for j, b in enumerate(found.lines[0]):
+        for way in (-2, 2):
+            assert profile.rise(0, j, b + way * se[j]) == pytest.approx(2.0, rel=0.1)
+
+
+def test_another_solver_finds_no_lower_point_of_the_profile():
+    batches = measured(TWO, seed=3)
+    rows = features(batches)
+    found = fit_largest(rows, batches.seconds, 2)
+    profile = Profile.around(found, rows, batches.seconds)
+    size = np.abs(found.lines).max(axis=0)
+    def objective(b):
+        return huber(HUBER, profile.u - (profile.Z @ b.T).max(axis=1)).sum()
+    for (i, j), ends in zip(np.argwhere(found.told), intervals(found, rows, batches.seconds)[found.told], strict=True):
+        for end in ends:
+            def held(free, i=i, j=j, end=end):
+                b = free.reshape(2, 4) * size
+                b[i, j] = end
+                return objective(b)
+            start = (found.lines / size).ravel()
+            other = optimize.minimize(held, start, bounds=[(0, None)] * 8, method="L-BFGS-B")
+            rise = profile.rise(i, j, end)
+            assert rise <= other.fun - objective(found.lines) + 0.02
+            assert end == 0 or 2 * rise > (1.9 / NEAR) ** 2 / 2
 
 
 def test_the_intervals_are_as_short_as_the_noise_allows():

@@ -1,0 +1,156 @@
+"""95% intervals of the coefficients that `fluid.regression` fits.
+
+Given which rows belong to which line. With z_r = x_r / f_r and u_r = e_r / s the rows of a line have
+sum psi(u_r) z_r = 0, so its b has the covariance V = s^2 A^-1 B A^-1 with
+
+    A = mean(psi') Z'Z,    B = sum (psi(u_r) / (1 - h_r))^2 z_r z_r',    h_r the leverage (HC3).
+
+The interval is b_j +- t se_j, se_j^2 = V_jj, cut at 0, with the se of the fit without b >= 0: where a sign binds, b is
+nearer the truth than that fit and the interval holds the truth more often than 95%.
+
+With several lines rows change hands as b moves. To first order that does not matter, for f is continuous where two
+lines cross. It does where the rows that tell a coefficient lie at a crossing: the other line fits them as well, and the
+coefficient may be any that keeps its line below. So each end v is held against the profile of Huber's objective,
+
+    Q(b) = sum over the rows kept of rho((y_r - max_i x_r b_i) / (f_r s))               f and s those of the fit
+    z(v)^2 = 2 [min {Q(b): b_ij = v} - Q(fit)] s^2 [A^-1]_jj / V_jj
+
+where the minimum moves the other coefficients, and the rows between lines. It is |v - b_ij| / se where rows stay, and
+below it where they do not. While z(v) < t the end moves out, by t / z, at most twice as far at a time; never inwards.
+The minimum is local (steps (*) of `fluid.regression` from the fit, until Q falls by less than 0.001) and so at least
+the true one: an end can stop too early, not too late. Which coefficients are told is taken from the fit: where noise
+decides whether a line has rows that tell one, the intervals stated hold the truth less often than 95%, and the share of
+all fits that state one without it stays near 5% (benchmarks/calibration.py).
+
+Sources: Huber, Robust Statistics (1981), sections 7.6-7.8; MacKinnon, White (J. Econometrics 1985), HC3; Bates, Watts,
+Nonlinear Regression Analysis (1988), chapter 6, the profile t; Kent (Biometrika 1982), its scale V_jj.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from fluid.regression import FEWEST, HUBER, MaxAffine, Program, told_by
+from fluid.workload import Floats, Ints
+
+LEVEL = 0.975
+STEPS, FALL = 40, 1e-3  # of a minimum of Q
+WAYS = (1.0, 0.5, 0.25, 0.125)
+MOVES, NEAR = 8, 1.05  # an end stays when it would move out by less than this
+ROUNDING = 1e-9  # half a length below this share of the coefficient
+
+
+class Spread(NamedTuple):
+    """What the rows of a line say of its coefficients told: se, se over that of the profile, and t."""
+
+    errors: Floats
+    ratio: Floats
+    quantile: float
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """Huber's objective Q around the fit `found`: rows Z and measurements u over f s, those kept."""
+
+    found: MaxAffine
+    Z: Floats
+    u: Floats
+    program: Program
+
+    @classmethod
+    def around(cls, found: MaxAffine, rows: Floats, measured: Floats) -> Profile:
+        """The profile of a fit to rows (n, p) and measurements (n,)."""
+        unit = (found.fitted(rows) * found.scale)[found.kept]
+        return cls(found, rows[found.kept] / unit[:, None], measured[found.kept] / unit, Program(rows.shape[1]))
+
+    def rise(self, i: int, j: int, value: float) -> float:
+        """min {Q(b): b_ij = value} - Q(fit), at least 0."""
+        least = self._objective(self.found.lines)
+        b = self._goal(self.found.lines, self.found.owner[self.found.kept], i, j, value)
+        now = self._objective(b)
+        for _ in range(STEPS):
+            goal = self._goal(b, (self.Z @ b.T).argmax(axis=1), i, j, value)
+            ways = (b + way * (goal - b) for way in WAYS)
+            lower = next(((there, low) for there in ways if (low := self._objective(there)) < now - FALL), None)
+            if lower is None:
+                break
+            b, now = lower
+        return max(now - least, 0.0)
+
+    def _objective(self, b: Floats) -> float:
+        far = np.abs(self.u - (self.Z @ b.T).max(axis=1))
+        near = np.minimum(far, HUBER)
+        return float(near @ (far - near / 2.0))
+
+    def _goal(self, b: Floats, owner: Ints, i: int, j: int, value: float) -> Floats:
+        """The weighted least squares of each line given its rows, with b_ij held; a line that lost its rows stays."""
+        root = np.sqrt(HUBER / np.maximum(np.abs(self.u - (self.Z @ b.T).max(axis=1)), HUBER))
+        goal = b.copy()
+        for line, may in enumerate(self.found.told):
+            mine, free, target = owner == line, may.copy(), self.u
+            if line == i:
+                free[j], target = False, self.u - value * self.Z[:, j]
+            rows = self.Z[mine] * root[mine, None]
+            if len(rows) >= FEWEST:
+                free[free] = told_by(rows[:, free])
+                goal[line] = self.program.least_squares(rows, (target * root)[mine], free)
+        goal[i, j] = value
+        return goal
+
+
+def intervals(found: MaxAffine, rows: Floats, measured: Floats) -> Floats:
+    """95% intervals of shape (k, p, 2); NaN for coefficients that are not told."""
+    bounds = np.full((*found.lines.shape, 2), np.nan)
+    profile = Profile.around(found, rows, measured) if len(found.lines) > 1 else None
+    for i, (line, told) in enumerate(zip(found.lines, found.told, strict=True)):
+        spread = _spread(found, rows, measured, i)
+        half = spread.errors * spread.quantile
+        bounds[i, told] = np.column_stack([np.maximum(line[told] - half, 0.0), line[told] + half])
+        if profile:
+            for j, ratio in zip(np.flatnonzero(told), spread.ratio, strict=True):
+                bounds[i, j] = [_moved(profile, i, int(j), end, spread.quantile * ratio) for end in bounds[i, j]]
+    return bounds
+
+
+def _moved(profile: Profile, i: int, j: int, end: float, quantile: float) -> float:
+    """An end of an interval, moved out while the profile does not tell it from the fit: sqrt(2 rise) < quantile."""
+    middle = float(profile.found.lines[i, j])
+    if abs(end - middle) <= ROUNDING * middle:
+        return end
+    for _ in range(MOVES):
+        if end <= 0.0:
+            break
+        z = math.sqrt(2.0 * profile.rise(i, j, end))
+        longer = min(max(quantile / max(z, quantile / 2.0), 1.0), 2.0)
+        end = max(middle + longer * (end - middle), 0.0)
+        if longer < NEAR:
+            break
+    return end
+
+
+def _spread(found: MaxAffine, rows: Floats, measured: Floats, i: int) -> Spread:
+    from scipy.special import stdtrit  # takes as long to load as all of fluid
+
+    mine, told = found.kept & (found.owner == i), found.told[i]
+    fitted = rows[mine] @ found.lines[i]
+    errors, plain = _standard_errors(rows[np.ix_(mine, told)] / fitted[:, None], measured[mine] / fitted - 1.0,
+                                     found.scale)
+    quantile = float(stdtrit(max(mine.sum() - told.sum(), 1), LEVEL))
+    return Spread(errors, errors / plain, quantile)
+
+
+def _standard_errors(Z: Floats, residual: Floats, scale: float) -> tuple[Floats, Floats]:
+    """sqrt V_jj and sqrt(s^2 [A^-1]_jj)."""
+    length = np.linalg.norm(Z, axis=0)
+    Q, R = np.linalg.qr(Z / length)
+    leverage = np.minimum((Q**2).sum(axis=1), 0.99)  # a row that fits itself tells nothing of its error
+    psi = np.clip(residual, -HUBER * scale, HUBER * scale) / (1.0 - leverage)
+    slope = max(float(np.mean(np.abs(residual) <= HUBER * scale)), 1.0 / len(Z))
+    part = np.linalg.solve(R, Q.T * psi) / slope
+    plain: Floats = scale * np.linalg.norm(np.linalg.inv(R), axis=1) / np.sqrt(slope) / length
+    errors: Floats = np.sqrt((part**2).sum(axis=1)) / length
+    return errors, plain
