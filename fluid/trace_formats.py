@@ -23,9 +23,9 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from fluid.errors import FileError, InputError
+from fluid.errors import FileError, InputError, shown
 from fluid.textfile import TextFile
-from fluid.trace_fields import Column, numbers
+from fluid.trace_fields import Column
 
 CHUNK = 4096  # rows: larger ones leave the processor's caches
 
@@ -199,9 +199,18 @@ def _vllm(text: TextFile) -> Rows:
     if not (isinstance(times, list) and len(times) == len(prompt)
             and all(time for time, tokens in zip(times, output, strict=True) if tokens)):
         times = None
-    duration = numbers([result.get("duration")]).item()
+    duration = _duration(result.get("duration"), text.source)
     chunk = Chunk(list(range(1, len(prompt) + 1)), prompt, output, times, [])
-    return Rows(VLLM, iter([chunk]), "request", duration if 0 < duration < float("inf") else None)
+    return Rows(VLLM, iter([chunk]), "request", duration)
+
+
+def _duration(given: Any, source: str) -> float | None:
+    """The seconds a benchmark took; None where it does not say."""
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < float("inf"):
+        raise FileError(source, "duration", f"must be a positive finite number of seconds (got {shown(given)})")
+    return float(given)
 
 
 def _list(result: dict[str, Any], key: str, source: str) -> list[Any]:

@@ -62,7 +62,12 @@ def solve_answer(equilibrium: Equilibrium) -> dict[str, Any]:
 
 
 def mix_answer(mix: Mix) -> dict[str, Any]:
-    """Where the requests come from, the windows their rates move through, and the answer where some do not fit."""
+    """Where the requests come from, and the answer of `solve` where some windows do not fit."""
+    return {**mix_origin(mix), **({"stable": False, "reason": mix.overload} if mix.overload else {})}
+
+
+def mix_origin(mix: Mix) -> dict[str, Any]:
+    """The trace behind a workload, and the windows its rates move through."""
     answer: dict[str, Any] = {}
     if mix.trace is not None:
         trace = mix.trace
@@ -74,8 +79,6 @@ def mix_answer(mix: Mix) -> dict[str, Any]:
                               "iteration_time": each.equilibrium.iteration_time, "backlog": each.backlog}
                              for each in mix.windows]
         answer["mean_rates_fit"] = mix.mean_fits
-    if mix.overload:
-        answer.update(stable=False, reason=mix.overload)
     return answer
 
 

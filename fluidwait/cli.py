@@ -65,8 +65,8 @@ def thresholds_command(file: File = None,
     _visible(policy, deployment)
     choice = choose(deployment, policy)
     answer = {**answers.provenance("thresholds", deployment), "why": choice.why,
-              **answers.thresholds_answer(choice.design)}
-    give(answer, json, lambda: report.show_design(choice, install=True))
+              **answers.thresholds_answer(choice.design), **answers.mix_origin(deployment.mix)}
+    give(answer, json, lambda: report.show_thresholds(deployment, choice))
     _say(choice.design.feasible)
 
 

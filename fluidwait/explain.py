@@ -40,7 +40,8 @@ def memory(design: Design) -> str:
     promise = "on every path of arrivals" if not chance else f"except with probability {chance:.2g} over the horizon"
     return (f"memory: {design.kv_base:,.0f} KV tokens base + {design.kv_buffer:,.0f} buffer = "
             f"{design.kv_required:,.0f} of {design.kv_capacity:,}, "
-            f"kept {promise if design.feasible else 'by nothing: it does not fit'}")
+            + (f"kept {promise}" if design.feasible else "which does not fit" if design.kv_required > design.kv_capacity
+               else "which fits, but does not carry this load"))
 
 
 def growth(design: Design) -> str:

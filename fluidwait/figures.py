@@ -20,6 +20,7 @@ from verification import Run
 BLUE, ORANGE, GREEN, BLACK, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9"
 STYLES = {"wait": (BLUE, "-"), "paced": (SKY, "-"), "nested": (PINK, "-"), "greedy": (ORANGE, "--")}
 MOST_TYPES = 4
+MOST_PANELS = 24  # types; with more of them no few are the mix
 LIVES_SHOWN = 12  # the figures show the first lives of the longest type
 POINTS = 2000
 
@@ -42,6 +43,8 @@ def _shown(found: Comparison, run: Run) -> float:
 
 def _batch(found: Comparison, runs: list[tuple[str, Run]], end: float) -> Figure:
     equilibrium = found.equilibrium
+    if len(equilibrium.workload) > MOST_PANELS:
+        return _batch_of_all(found, runs, end)
     weights = equilibrium.workload.rates * equilibrium.profile.kv_work
     shown = np.argsort(-weights, kind="stable")[:MOST_TYPES]
     figure = Figure(figsize=(7, 1.2 + 1.7 * len(shown)), layout="constrained")
@@ -58,14 +61,27 @@ def _batch(found: Comparison, runs: list[tuple[str, Run]], end: float) -> Figure
     return figure
 
 
+def _batch_of_all(found: Comparison, runs: list[tuple[str, Run]], end: float) -> Figure:
+    """With many types, as of a trace: all requests on the GPU, and the sequences of the equilibrium."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    panel = figure.subplots()
+    _lines(panel, runs, _present, end)
+    if found.equilibrium.sequences is not None and found.equilibrium.stable:
+        panel.axhline(found.equilibrium.sequences, color=BLACK, lw=1, ls=":", label="fluid equilibrium")
+    panel.set_ylabel("requests")
+    figure.suptitle("Requests on the GPU", fontsize=12)
+    _finish(figure, panel, panel)
+    return figure
+
+
 def _kv(found: Comparison, runs: list[tuple[str, Run]], end: float) -> Figure:
     figure = Figure(figsize=(7, 4), layout="constrained")
     panel = figure.subplots()
     _lines(panel, runs, _held, end)
     panel.axhline(found.equilibrium.kv_capacity, color=BLACK, lw=1.5, label="capacity C")
-    if found.equilibrium.kv_required is not None:
+    if found.equilibrium.kv_required is not None and found.equilibrium.limit != "memory":
         panel.axhline(found.equilibrium.kv_required, color=BLACK, lw=1, ls=":", label="fluid equilibrium M*")
-    if found.design.kv_required is not None:
+    if found.design.kv_required is not None and found.design.feasible:
         panel.axhline(found.design.kv_required, color=GREEN, lw=1, ls="-.", label="bound of the thresholds")
     panel.set_ylabel("KV tokens")
     panel.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -107,10 +123,13 @@ def _finish(figure: Figure, labelled: Axes, lowest: Axes) -> None:
 
 def _per_stage(j: int, run: Run, at: np.ndarray) -> np.ndarray:
     """Requests of type j on the GPU at each moment, in the batch or paused, over its stages."""
-    mine = run.arrivals.types == j
+    return np.asarray(_present(run, at, run.arrivals.types == j) / run.profile.stages[j])
+
+
+def _present(run: Run, at: np.ndarray, mine: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """Requests on the GPU at each moment, in the batch or paused."""
     entered, left = np.sort(run.admitted[mine]), np.sort(run.finished[mine])
-    present = np.searchsorted(entered, at, side="right") - np.searchsorted(left, at, side="right")
-    return np.asarray(present / run.profile.stages[j])
+    return np.searchsorted(entered, at, side="right") - np.searchsorted(left, at, side="right")
 
 
 def _held(run: Run, at: np.ndarray) -> np.ndarray:

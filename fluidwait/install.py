@@ -7,6 +7,7 @@ policy itself can hold admits as much as the policy, but lets them bunch, and bu
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from fluid import Equilibrium
@@ -77,8 +78,9 @@ def advice(equilibrium: Equilibrium, policy: PacedPolicy | WaitPolicy) -> dict[s
     safe, full = safe_cap(equilibrium, policy), full_cap(equilibrium, policy)
     text = {}
     for engine, flag in (("vllm", "--max-num-seqs"), ("sglang", "--max-running-requests")):
-        text[engine] = (f"{flag} {safe.sequences} can never overflow and carries {safe.share:.0%} of this policy; "
-                        f"{flag} {full.sequences} carries all of it, but entries may bunch and be preempted")
+        share = math.floor(100 * safe.share)
+        text[engine] = (f"{flag} {safe.sequences} can never overflow and carries {share}% of this policy; {flag} "
+                        f"{full.sequences} carries all of it, but entries may bunch and be preempted")
     if isinstance(policy, PacedPolicy):
         text["gateway"] = gateway(equilibrium, policy)
     return text

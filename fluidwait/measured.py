@@ -65,8 +65,9 @@ def calibrate_command(file: BatchFile, pieces: Pieces = 1, skip_bad_rows: SkipBa
     """Fit the iteration time to measured batches and print its section for a deployment file."""
     lines = whole("--pieces", pieces, unit="lines", most=8)
     aim = None if deployment is None else load(deployment)
-    found = calibrate(read_batches(file, skip_bad_rows=skip_bad_rows), lines)
-    warnings = () if aim is None else _warnings(found, aim)
+    batches = read_batches(file, skip_bad_rows=skip_bad_rows)
+    found = calibrate(batches if aim is None else batches.within(aim.replica), lines)
+    warnings = () if aim is None else _warnings(found, aim, len(batches) - len(found.batches))
     answer = {**answers.provenance("calibrate", found.batches),
               **report_calibration.calibration_answer(found, warnings)}
     if out is not None:
@@ -91,13 +92,16 @@ def _read(file: Path, keys: dict[str, Any]) -> Trace:
                           progress=progress)
 
 
-def _warnings(found: Calibration, deployment: Deployment) -> tuple[str, ...]:
-    """Where the deployment's equilibrium, with the fitted iteration time, leaves the range of the batches."""
+def _warnings(found: Calibration, deployment: Deployment, beyond: int) -> tuple[str, ...]:
+    """What did not fit the deployment, and where its equilibrium, as fitted, leaves the range of the batches."""
+    left_out = f"{deployment.source}: its replica cannot hold {beyond:,} of the batches: they were left out"
     replica = replace(deployment.replica, iteration_time=found.iteration_time)
     equilibrium = solve(deployment.workload, replica)
     if equilibrium.inventory is None:
-        return (f"{deployment.source}: no equilibrium to compare: {equilibrium.reason}",)
-    return tuple(f"{deployment.source}: {sentence}" for sentence in found.warnings_for(equilibrium))
+        outside = [f"{deployment.source}: no equilibrium to compare: {equilibrium.reason}"]
+    else:
+        outside = [f"{deployment.source}: {sentence}" for sentence in found.warnings_for(equilibrium)]
+    return (*([left_out] if beyond else []), *outside)
 
 
 def _write_trace(folder: Path, trace: Trace, summary: TraceSummary, answer: dict[str, Any]) -> list[str]:

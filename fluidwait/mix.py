@@ -97,7 +97,7 @@ def _read(table: WorkloadTable, path: Path, columns: Columns | None, source: str
 
 def _columns(table: WorkloadTable, source: str) -> Columns | None:
     given = {key: getattr(table, f"{key}_column") for key in ("prompt", "output", "time")}
-    if not any(given.values()):
+    if all(name is None for name in given.values()) and table.format != "columns":
         return None
     for key in ("prompt", "output"):
         if given[key] is None:

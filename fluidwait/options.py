@@ -41,8 +41,8 @@ def show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-File = Annotated[Path | None, typer.Argument(help="Deployment file (TOML); without it the built-in A100 deployment.",
-                                             show_default=False)]
+File = Annotated[Path | None, typer.Argument(help="Deployment file (TOML), or a trace for the built-in A100; without "
+                                                  "it the built-in deployment.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the report.")]
 Version = Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True,
                                        help="Print the version and exit.")]

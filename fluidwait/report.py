@@ -39,13 +39,13 @@ def show_equilibrium(deployment: Deployment, equilibrium: Equilibrium) -> None:
     """The report of `fluidwait solve`."""
     title("Fluid equilibrium", deployment.source)
     show_origin(deployment.mix)
+    show_windows(deployment.mix)
     say(equilibrium.stable, equilibrium.reason)
     console.print(f"load {equilibrium.load:.4g}, iteration time {seconds(equilibrium.iteration_time)}, "
                   f"{optional(equilibrium.sequences)} sequences in a batch, offered {equilibrium.throughput:,.4g} "
                   "output tokens/s")
     _show_types(in_few_types(deployment.mix, equilibrium))
     show_shares(equilibrium)
-    show_windows(deployment.mix)
 
 
 def _show_types(equilibrium: Equilibrium) -> None:
@@ -58,8 +58,15 @@ def _show_types(equilibrium: Equilibrium) -> None:
     print_table(table, len(workload))
 
 
+def show_thresholds(deployment: Deployment, choice: Choice) -> None:
+    """The report of `fluidwait thresholds`."""
+    show_origin(deployment.mix)
+    show_windows(deployment.mix)
+    show_design(choice, install=True)
+
+
 def show_design(choice: Choice, install: bool = False) -> None:
-    """The report of `fluidwait thresholds`: which policy, what to set, its memory, its delay, growth, installation."""
+    """A design: which policy, what to set, its memory, its delay, growth, installation."""
     design = choice.design
     title("Thresholds", choice.why)
     say(design.feasible, design.reason)
@@ -67,7 +74,7 @@ def show_design(choice: Choice, install: bool = False) -> None:
         return
     console.print(escape(memory(design)))
     delay = predicted(design)
-    if delay is not None:
+    if delay is not None and math.isfinite(delay.latency):
         console.print(f"expected latency {seconds(delay.latency)}, TTFT {seconds(delay.ttft)}"
                       + ("" if delay.exact else " (approximations)"))
     console.print(escape(growth(design)))
@@ -197,6 +204,8 @@ def _greedy_advice(found: Comparison) -> str:
 
 
 def _with_interval(interval: Interval) -> str:
+    if math.isnan(interval.mean):
+        return "-"
     half = interval.high - interval.mean
     return f"{interval.mean:,.4g}" + (f" ±{half:.2g}" if math.isfinite(half) else "")
 

@@ -21,7 +21,8 @@ def show_origin(mix: Mix) -> None:
     trace, pairs = mix.trace, len(mix.workload)
     console.print(f"trace {escape(trace.source)}: {len(trace):,} requests, {pairs:,} "
                   f"{'types' if mix.binned else 'distinct length pairs'}, at {mix.workload.rate:.4g} requests/s"
-                  + (", replayed at its own moments" if isinstance(mix.traffic, Replay) else "")
+                  + (", replayed at its own moments and repeated when it is over; the first replication starts at its "
+                     "first request, the others at random ones" if isinstance(mix.traffic, Replay) else "")
                   + (f"; {trace.skipped:,} bad rows left out" if trace.skipped else "")
                   + (f"; {trace.failed:,} failed requests left out" if trace.failed else ""))
     if mix.binned is not None:
@@ -43,6 +44,9 @@ def show_shares(equilibrium: Equilibrium) -> None:
     if shares is not None:
         parts = zip(("overhead", "reading KV", "prefill", "sequences"), shares, strict=True)
         console.print("an iteration is spent on " + ", ".join(f"{name} {part:.1%}" for name, part in parts if part))
+    if equilibrium.profile.prefilled.any() and not any(line.per_prefill_token
+                                                       for line in equilibrium.replica.iteration_time.pieces):
+        console.print("prefills take no time here: per_prefill_token is 0")
     free, edge = scale_without_prefill_cost(equilibrium), equilibrium.max_rate_scale
     if 0 < edge < free:
         console.print(f"prefill takes {1 - edge / free:.1%} of the region: if it took no time, the mix would be stable "
@@ -62,5 +66,5 @@ def show_windows(mix: Mix) -> None:
     console.print(table)
     if mix.overload:
         say(False, mix.overload)
-    console.print("[dim]backlog: the seconds it takes to serve what waits at the end of a window; all else is said of "
-                  "the rates of the busiest window that fits[/dim]")
+    console.print("[dim]backlog: the seconds it takes to serve what waits at the end of a window[/dim]\n")
+    console.print(f"What follows is said of the busiest window that fits, {mix.workload.rate:.4g} requests/s:")

@@ -53,7 +53,10 @@ def _show_left_out(trace: Trace) -> None:
         quoted = escape("; ".join(trace.bad_rows))
         console.print(f"[red]{trace.skipped:,} rows cannot be used and were left out:[/red] {quoted}")
     if trace.failed:
-        console.print(f"{trace.failed:,} failed requests were left out")
+        console.print(f"{trace.failed:,} failed requests were left out, of the rate too")
+    if trace.times is None and trace.rate:
+        console.print("the rate is that of the requests over the whole duration, the time after the last arrival "
+                      "included: arrivals came faster")
 
 
 def _show_lengths(summary: TraceSummary) -> None:
@@ -93,6 +96,10 @@ def _show_arrivals(summary: TraceSummary) -> None:
         console.print(table)
     if summary.poisson is not None:
         p, window = summary.poisson.p_value, seconds(summary.poisson.window)
-        verdict = ("not Poisson: Poisson arrivals would hardly ever be so irregular, or so regular" if p < SIGNIFICANT
+        verdict = (f"not Poisson: Poisson arrivals are hardly ever so {_word(summary)}" if p < SIGNIFICANT
                    else "may be Poisson")
         console.print(f"{verdict} (p = {p:.2g}, Fisher's dispersion test on windows of {window})")
+
+
+def _word(summary: TraceSummary) -> str:
+    return "regular" if summary.dispersion and max(summary.dispersion.values()) < 1 else "irregular"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fluid.errors import one_line
 from fluid.traces import Binned, Trace
 
 UNKNOWN_RATE = 1.0
@@ -23,18 +24,19 @@ def workload_section(trace: Trace, keys: dict[str, Any], *, rate: float | None =
     known = rate or trace.rate
     if bins is None:
         given = {"trace": trace.source, **{key: value for key, value in keys.items() if value}}
-        lines = ["[workload]", *(f"{key} = {_toml(value)}" for key, value in given.items()),
+        lines = ["[workload]  # its paths start from the folder of the deployment file",
+                 *(f"{key} = {_toml(value)}" for key, value in given.items()),
                  f"rate = {known or UNKNOWN_RATE:<20.6g}# requests/s"
                  + ("" if known else ": the trace has no rate of its own, put yours here"),
                  'lengths = "known"           # what a policy may see on arrival: "known" or "unknown" output lengths']
     else:
-        lines = list(_types(trace.binned(bins, known or UNKNOWN_RATE)))
-    return "\n".join([*lines, *(_windows(trace, window) if window else ())]) + "\n"
+        lines = list(_types(one_line(trace.source), trace.binned(bins, known or UNKNOWN_RATE)))
+    return "\n".join([*lines, *(_windows(trace, window) if window else ())]).rstrip("\n") + "\n"
 
 
-def _types(binned: Binned) -> Iterator[str]:
+def _types(name: str, binned: Binned) -> Iterator[str]:
     workload = binned.workload
-    yield f"# {errors(binned)}\n"
+    yield f"# {name} {errors(binned)}\n"
     for j, name in enumerate(_different(workload.names)):
         yield (f"[[workload.type]]\nname = {_toml(name)}\nprompt_tokens = {workload.prompt_tokens[j]}\n"
                f"output_tokens = {workload.output_tokens[j]}\nrate = {workload.rates[j]:.6g}\n")
@@ -61,7 +63,7 @@ def _windows(trace: Trace, window: float) -> Iterator[str]:
     edges, rates = trace.rates_over_time(window)
     durations, scales = np.diff(edges), rates / float(trace.rate or 1.0)
     for duration, scale in _merged(durations.tolist(), scales.tolist()):
-        yield f"\n[[workload.window]]\nduration = {duration:.6g}\nscale = {scale:.6g}"
+        yield f"[[workload.window]]\nduration = {duration:.6g}\nscale = {scale:.6g}\n"
 
 
 def _merged(durations: list[float], scales: list[float]) -> list[tuple[float, float]]:

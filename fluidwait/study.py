@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fluid import Equilibrium, solve
-from fluid.errors import real, whole
+from fluid.errors import InputError, real, whole
 from fluidwait import answers
 from fluidwait.deployment import Deployment
 from fluidwait.progress import working
@@ -28,9 +29,21 @@ class Plan:
     @classmethod
     def checked(cls, deployment: Deployment, horizon: float | None, replications: int, seed: int) -> Plan:
         """The plan of a command, its numbers checked; raises InputError naming the flag."""
-        return cls(real("--horizon", deployment.horizon if horizon is None else horizon, unit="seconds"),
+        return cls(_whole_periods(deployment, horizon),
                    whole("--replications", replications, unit="replications", most=1_000_000),
                    whole("--seed", seed, unit="seeds", least=0, most=2**128))
+
+
+def _whole_periods(deployment: Deployment, horizon: float | None) -> float:
+    """The horizon of a flag, or that of the file; with rates that change, so many whole periods of them."""
+    seconds = real("--horizon", deployment.horizon if horizon is None else horizon, unit="seconds")
+    if not deployment.mix.windows:
+        return seconds
+    period = deployment.mix.windows[-1].end
+    periods = max(1, math.ceil(seconds / period * (1 - 1e-9)))
+    if horizon is not None and not math.isclose(seconds, periods * period, rel_tol=1e-9):
+        raise InputError("--horizon", f"a multiple of the {period:g} seconds in which the rates repeat", horizon)
+    return periods * period
 
 
 @dataclass(frozen=True, eq=False)

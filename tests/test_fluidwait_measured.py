@@ -138,7 +138,7 @@ def test_the_section_in_few_types_says_what_they_cost(trace: Path, tmp_path: Pat
     workload = load(written(tmp_path / "d.toml", REPLICA + found["workload"])).workload
     assert len(workload) == 2
     assert workload.rate == pytest.approx(8.0)
-    assert found["workload"].startswith("# in 2 types: KV work ")
+    assert found["workload"].startswith(f"# {trace} in 2 types: KV work ")
 
 
 def test_out_writes_the_report_and_figures(trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -349,3 +349,51 @@ def test_the_batches_of_an_a100_are_calibrated(capsys: pytest.CaptureFixture[str
     assert code == 0
     assert (found["rows"], len(found["pieces"])) == (1018, 2)
     assert found["mape"] < 0.1
+
+
+def test_batches_that_the_deployment_cannot_hold_do_not_count(tmp_path: Path,
+                                                              capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 45 batches, those of 128 x 1,024 tokens (3 of them) and more than 100,000 tokens do not fit its KV cache."""
+    file = written(tmp_path / "d.toml", REPLICA.replace("137000", "100000")
+                   + "[[workload.type]]\nprompt_tokens = 100\noutput_tokens = 20\nrate = 4\n")
+    _, found = answer(capsys, "calibrate", measured(tmp_path), "--deployment", file)
+    assert found["rows"] == 42
+    assert any("cannot hold 3 of the batches" in warning for warning in found["warnings"])
+
+
+def test_three_lines_can_be_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = answer(capsys, "calibrate", measured(tmp_path), "--pieces", 3)
+    assert code == 0
+    assert 1 <= len(found["pieces"]) <= 3
+
+
+def test_rates_that_change_are_simulated_over_whole_periods(tmp_path: Path,
+                                                            capsys: pytest.CaptureFixture[str]) -> None:
+    """A verdict in the middle of a period would depend on where it stops."""
+    types = "[[workload.type]]\nprompt_tokens = 512\noutput_tokens = 20\nrate = 50\n"
+    windows = "".join(f"[[workload.window]]\nduration = 20\nscale = {scale}\n" for scale in (1.5, 0.5))
+    file = written(tmp_path / "d.toml", REPLICA + types + windows + "[target]\nhorizon = 50\n")
+    line = refusal(capsys, "verify", file, "--horizon", 50)
+    assert "--horizon must be a multiple of the 40 seconds in which the rates repeat (got 50.0)" in line
+    code, found = answer(capsys, "verify", file, "--replications", 2)
+    assert (code, found["horizon"]) == (0, 80.0)
+
+
+def test_a_benchmark_without_a_usable_duration_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = json.dumps({"duration": -3, "input_lens": [10], "output_lens": [5]})
+    assert "duration must be a positive finite number of seconds (got -3)" in refusal(
+        capsys, "trace", written(tmp_path / "b.json", text))
+
+
+def test_a_machine_without_a_place_for_compiled_code_still_runs(tmp_path: Path,
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where numba finds no folder to cache in it refuses; the function is compiled without one then."""
+    from thresholds import compiled
+
+    def refusing(cache: bool = False, **options: Any) -> Any:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr(compiled, "njit", refusing)
+    assert compiled.jit(len) is len

@@ -42,11 +42,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numba import njit
 
 from fluid import Equilibrium, Replica, Workload, solve
 from fluid.region import TOLERANCE, at_most
 from fluid.workload import Floats, Ints
+from thresholds.compiled import jit
 from thresholds.design import OnEveryPath, batch_time
 from thresholds.policy import WaitPolicy
 
@@ -185,7 +185,7 @@ class _Balance:
         return np.asarray(_climb(self.rates, self.overheads, self.time_work, _ceil(start), shares))
 
 
-@njit(cache=True, error_model="numpy")
+@jit
 def _climb(rates: Floats, overheads: Floats, time_work: Floats, k: Floats, needs: Floats) -> Floats:
     """Jump and round until nothing moves; near saturation that takes some 1/(1 - rho) rounds, hence compiled."""
     while np.max(np.sum(needs * k, axis=1)) <= 1.0 + TOLERANCE:
@@ -202,7 +202,7 @@ def _climb(rates: Floats, overheads: Floats, time_work: Floats, k: Floats, needs
     return k
 
 
-@njit(cache=True, error_model="numpy")
+@jit
 def _time_at_least(rates: Floats, overheads: Floats, time_work: Floats, k: Floats) -> float:
     """The least t = max_i (a_i + sum_j c_ij max(k_j, lambda_j t)), by Newton from the left."""
     t = 0.0

@@ -172,7 +172,7 @@ class Study:
     def _certain(self) -> Iterator[Check]:
         peak = max(run.kv_peak for run in self.runs)
         bound = kv_bound(self.policy, self.equilibrium)
-        if bound is not None:
+        if bound is not None and bound <= self.equilibrium.kv_capacity:
             yield Check("kv_peak at most", bound, peak, peak, None)
         cap = self.equilibrium.replica.max_num_seqs
         if cap is not None:

@@ -10,14 +10,14 @@ KV tokens are sums of integers: they do not drift, and the literal reference get
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from fluid.profile import StageProfile
 from fluid.replica import Replica
 from fluid.workload import Floats, Ints
+from thresholds.compiled import F, jit
 from verification.arrivals import Arrivals
 
 NOBODY = -1
@@ -77,17 +77,13 @@ def make_state(problem: Problem, record: int) -> State:
                  np.empty((record, 4)))
 
 
-F = TypeVar("F", bound=Callable[..., Any])
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "forceinline": True, "error_model": "numpy", "_nrt": False}
-
-
 def compiled(function: F) -> F:
-    """Numba without the interpreter, cached on disk: bit for bit what the Python text says (no fast math).
+    """A kernel, or a step of one, compiled by `thresholds.compiled` to run without the interpreter.
 
     Kernels allocate nothing, so reference counting is off (`_nrt`): counting the arrays of a tuple at each call made
     them ten times slower. Forced inlining saves another half.
     """
-    return cast(F, njit(**_OPTIONS)(function))
+    return jit(function, nogil=True, forceinline=True, _nrt=False)
 
 
 @compiled
