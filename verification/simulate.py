@@ -33,14 +33,17 @@ from verification.engine import (
     make_problem,
     make_state,
 )
-from verification.rules import greedy, nested, paced, wait
+from verification.rules import greedy, nested, paced, sarathi, vllm_v0, wait
 from verification.rules.greedy import Greedy
+from verification.rules.sarathi import Sarathi
+from verification.rules.vllm_v0 import VllmV0
 from verification.run import Run, Timeline
 from verification.traffic import POISSON, Traffic
 
-Policy = WaitPolicy | PacedPolicy | NestedWaitPolicy | Greedy
+Policy = WaitPolicy | PacedPolicy | NestedWaitPolicy | Greedy | VllmV0 | Sarathi
 RULES: dict[type, Callable[[Any, Problem], Kernel]] = {
     WaitPolicy: wait.kernel, PacedPolicy: paced.kernel, NestedWaitPolicy: nested.kernel, Greedy: greedy.kernel,
+    VllmV0: vllm_v0.kernel, Sarathi: sarathi.kernel,
 }
 
 SLICE = 1 << 20  # iterations between two moments at which a run can be interrupted
