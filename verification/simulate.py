@@ -3,6 +3,11 @@
 Time is continuous: a decision is taken when the server is idle, at an arrival or when an iteration ends; arrivals at
 that very moment are seen by it, equal times keep the order of arrival. With a horizon T arrivals fall in [0, T), the
 last iteration may start before T, and nothing that happens after T counts.
+
+A decision rule is one file under `verification/rules/`: a frozen policy and `kernel(policy, problem)`, which makes the
+rule's own state and returns a compiled loop of (state, budget): until `paused`, take the arrivals, decide, `execute` an
+iteration (or `sleep`), note who has a first token or completes. It is entered in `RULES` here, and its literal twin in
+those of `verification.reference_rules`.
 """
 
 from __future__ import annotations
