@@ -13,14 +13,14 @@ from fluidwait import answers, measured, report
 from fluidwait.deployment import Deployment, embedded, embedded_text, load
 from fluidwait.options import File, Horizon, Json, Out, Replications, Seed, Version
 from fluidwait.paper import give
-from fluidwait.study import Comparison, Plan, choose, compare, examine_design, examine_greedy
+from fluidwait.study import BASELINES, Comparison, Plan, choose, compare, examine_baseline, examine_design
 from thresholds import write_policy
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich",
                   help="How much traffic can this GPU carry, and how do I admit it?")
 
-POLICIES = ("auto", "wait", "paced", "nested", "greedy")
-LATER = ("sarathi", "mc-sf")
+DESIGNS = ("auto", "wait", "paced", "nested")
+LATER = ("mc-sf",)
 
 
 @app.callback()
@@ -60,7 +60,7 @@ def thresholds_command(file: File = None,
                        policy: Annotated[str, typer.Option(help="auto, wait, paced or nested.")] = "auto",
                        json: Json = False, version: Version = False) -> None:
     """Derive admission thresholds, say what they guarantee and how to install them."""
-    _known(policy, POLICIES[:-1])
+    _known(policy, DESIGNS)
     deployment = _deployment(file)
     _visible(policy, deployment)
     choice = choose(deployment, policy)
@@ -72,16 +72,17 @@ def thresholds_command(file: File = None,
 
 @app.command("verify", epilog="Example: fluidwait verify deployment.toml --policy greedy --horizon 600")
 def verify_command(file: File = None,
-                   policy: Annotated[str, typer.Option(help="auto, wait, paced, nested or greedy.")] = "auto",
+                   policy: Annotated[str, typer.Option(help="auto, wait, paced, nested, greedy, vllm-v0 or sarathi.")
+                                    ] = "auto",
                    horizon: Horizon = None, replications: Replications = 10, seed: Seed = 0, json: Json = False,
                    version: Version = False) -> None:
     """Simulate a policy and hold the predictions of the fluid model against it."""
-    _known(policy, POLICIES)
+    _known(policy, (*DESIGNS, *BASELINES))
     deployment = _deployment(file)
     _visible(policy, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed)
-    if policy == "greedy":
-        outcome = examine_greedy(deployment, plan)
+    if policy in BASELINES:
+        outcome = examine_baseline(deployment, policy, plan)
     else:
         outcome = examine_design(deployment, choose(deployment, policy).design, plan)
     answer = {**answers.provenance("verify", deployment), **outcome.answer()}

@@ -18,7 +18,9 @@ from thresholds import Design, PacedDesign, WaitDesign
 from verification import Run
 
 BLUE, ORANGE, GREEN, BLACK, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9"
-STYLES = {"wait": (BLUE, "-"), "paced": (SKY, "-"), "nested": (PINK, "-"), "greedy": (ORANGE, "--")}
+AMBER, GREY = "#E69F00", "#777777"
+STYLES = {"wait": (BLUE, "-"), "paced": (SKY, "-"), "nested": (PINK, "-"), "greedy": (ORANGE, "--"),
+          "vllm-v0": (AMBER, ":"), "sarathi": (GREY, "--")}
 MOST_TYPES = 4
 MOST_PANELS = 24  # types; with more of them no few are the mix
 LIVES_SHOWN = 12  # the figures show the first lives of the longest type

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fluid import Equilibrium, solve
+from fluid import Equilibrium, Replica, solve
 from fluid.errors import InputError, real, whole
 from fluidwait import answers
 from fluidwait.deployment import Deployment
 from fluidwait.progress import working
 from thresholds import Choice, Design, auto, name_of, nested, paced, wait
-from verification import Greedy, Verification, verify
+from verification import Greedy, Sarathi, Verification, VllmV0, verify
 from verification.simulate import Policy
 
 MOST_REQUESTS = 2e7  # per replication: beyond it an overloaded replica is not simulated, the answer is known
@@ -144,7 +145,7 @@ def compare(deployment: Deployment, plan: Plan) -> Comparison:
     choice = choose(deployment, "auto")
     rivals = [design for design in choice.candidates if design is not choice.design and design.feasible]
     outcomes = [examine_design(deployment, design, plan) for design in (choice.design, *rivals)]
-    return Comparison(choice, (*outcomes, examine_greedy(deployment, plan)), deployment.mix.overload)
+    return Comparison(choice, (*outcomes, examine_baseline(deployment, "greedy", plan)), deployment.mix.overload)
 
 
 def examine_design(deployment: Deployment, design: Design, plan: Plan) -> Outcome:
@@ -153,9 +154,19 @@ def examine_design(deployment: Deployment, design: Design, plan: Plan) -> Outcom
     return found if design.exists else replace(found, reason=design.reason)
 
 
-def examine_greedy(deployment: Deployment, plan: Plan) -> Outcome:
-    """Simulate greedy admission."""
-    return _examine(deployment, Greedy(), "greedy", solve(deployment.workload, deployment.replica), plan)
+def examine_baseline(deployment: Deployment, name: str, plan: Plan) -> Outcome:
+    """Simulate a policy that needs no design: greedy admission, or an engine's own order."""
+    equilibrium = solve(deployment.workload, deployment.replica)
+    return _examine(deployment, BASELINES[name](deployment.replica), name, equilibrium, plan)
+
+
+def _sarathi(replica: Replica) -> Sarathi:
+    return Sarathi(chunk=replica.prefill) if isinstance(replica.prefill, int) else Sarathi()
+
+
+BASELINES: dict[str, Callable[[Replica], Policy]] = {
+    "greedy": lambda _: Greedy(), "vllm-v0": lambda _: VllmV0(), "sarathi": _sarathi,
+}
 
 
 def _examine(deployment: Deployment, rule: Policy | None, name: str, equilibrium: Equilibrium, plan: Plan) -> Outcome:

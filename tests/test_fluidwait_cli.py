@@ -6,15 +6,18 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve
 from fluidwait import __version__
 from fluidwait.__main__ import status
 from thresholds import PacedPolicy, read_policy, wait
+from verification import Sarathi, VllmV0, simulate
 
 COMMANDS = ("run", "solve", "thresholds", "verify", "init")
 QUICK = ["--horizon", "60", "--replications", "2"]
@@ -86,6 +89,22 @@ def test_verify_reports_intervals_and_checks(deployment: Path, capsys: pytest.Ca
     assert {"name", "predicted", "measured", "low", "high", "agrees"} == set(found["checks"][0])
     assert found["overflow_runs"] == 0
     assert 0 < found["kv_peak"] <= 137_000
+
+
+@pytest.mark.parametrize(("policy", "prefill", "rule"), [
+    ("vllm-v0", '"whole"', VllmV0()), ("sarathi", '"whole"', Sarathi(512)), ("sarathi", "{ chunk = 96 }", Sarathi(96))])
+def test_the_orders_of_engines_are_verified_as_the_library_does(
+        policy: str, prefill: str, rule: VllmV0 | Sarathi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sarathi takes the chunk of the file, 512 tokens where it names none; the numbers are those of `simulate`."""
+    text = SMALL.format(rate=5.0).replace("kv_capacity", f"prefill = {prefill}\nkv_capacity", 1)
+    file = written(tmp_path, text)
+    code, found = answer(capsys, "verify", file, "--policy", policy, "--horizon", 60, "--replications", 2)
+    assert (code, found["policy"], found["verdict"], found["agrees"]) == (0, policy, "stable", True)
+    workload = Workload([PromptType(512, 20, 5.0)])
+    replica = replace(Replica(137_000, IterationTime(0.0106, 4.013e-7)), prefill=96 if "96" in prefill else "whole")
+    runs = [simulate(rule, workload, replica, horizon=60.0, replication=r) for r in range(2)]
+    assert found["kv_peak"] == max(run.kv_peak for run in runs)
+    assert found["evictions"]["mean"] == np.mean([run.evictions for run in runs])
 
 
 def test_one_replication_has_no_interval(deployment: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,6 +206,7 @@ BAD_INPUT = [
     (["solve", "."], "."),
     (["verify", "--policy", "lifo"], "lifo"),
     (["verify", "--policy", "mc-sf"], "mc-sf"),
+    (["thresholds", "--policy", "sarathi"], "sarathi"),
     (["verify", "--horizon", "-1"], "horizon"),
     (["verify", "--horizon", "nan"], "horizon"),
     (["verify", "--horizon", "soon"], "soon"),

@@ -12,7 +12,7 @@ from strategies import iteration_times
 
 from fluid import Replica, Workload
 from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
-from verification import Arrivals, Greedy, Run, simulate
+from verification import Arrivals, Greedy, Run, Sarathi, VllmV0, simulate
 from verification.reference import simulate_literally
 from verification.simulate import Policy
 
@@ -68,6 +68,11 @@ nested_policies = st.lists(st.integers(1, 19), max_size=4, unique=True).flatmap(
 
 greedy_policies = st.builds(Greedy, st.sampled_from([0.0, 0.01, 0.3]), st.sampled_from(["front", "back"]))
 
+vllm_v0_policies = st.builds(VllmV0, st.sampled_from([0.0, 0.01, 0.3]), st.sampled_from(["front", "back"]),
+                             st.one_of(st.none(), st.integers(1, 60)))
+sarathi_policies = st.builds(Sarathi, st.integers(1, 40), st.sampled_from([0.0, 0.01, 0.3]),
+                             st.sampled_from(["front", "back"]))
+
 
 def assert_twins(policy: Policy, path: Path) -> None:
     """Every time of every request and every count is the same, to the last bit."""
@@ -98,6 +103,20 @@ def test_greedy_agrees_with_its_literal_twin(path: Path, policy: Greedy) -> None
 
 
 @agreed
+@given(paths(), vllm_v0_policies)
+def test_vllm_v0_agrees_with_its_literal_twin(path: Path, policy: VllmV0) -> None:
+    """Prefills before decodes, under a token budget: completion times, evictions and KV peak are identical."""
+    assert_twins(policy, path)
+
+
+@agreed
+@given(paths(), sarathi_policies)
+def test_sarathi_agrees_with_its_literal_twin(path: Path, policy: Sarathi) -> None:
+    """Chunks beside decodes under a budget: completion times, evictions and KV peak are identical."""
+    assert_twins(policy, path)
+
+
+@agreed
 @given(st.data())
 def test_paced_wait_agrees_with_its_literal_twin(data: st.DataObject) -> None:
     """Windows per type or for the mix, gated or not: completion times, KV peak and overflows are identical."""
@@ -119,7 +138,8 @@ def test_nested_wait_agrees_with_its_literal_twin(path: Path, policy: NestedWait
 def test_the_twins_agree_up_to_a_horizon(data: st.DataObject, seed: int, crowding: float) -> None:
     """On Poisson arrivals with a horizon (some 20 requests) the literal twin replays the compiled run."""
     path = data.draw(paths())
-    policy = data.draw(st.one_of(wait_policies(path), paced_policies(path), greedy_policies))
+    policy = data.draw(st.one_of(wait_policies(path), paced_policies(path), greedy_policies, vllm_v0_policies,
+                                 sarathi_policies))
     workload = path.workload.scaled(crowding / path.replica.iteration_time.overheads.max())
     horizon = 20 / workload.rate
     fast = simulate(policy, workload, path.replica, horizon=horizon, seed=seed)

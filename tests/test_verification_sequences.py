@@ -14,10 +14,11 @@ from strategies import Instance, capped, sampled
 from fluid import IterationTime, PromptType, Replica, Workload, solve, stage_profile
 from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy, paced, wait
 from thresholds.paced import design_known
-from verification import Arrivals, Greedy, replicate, simulate, verify
+from verification import Arrivals, Greedy, Sarathi, VllmV0, replicate, simulate, verify
 
 UNIT = Replica(1000, IterationTime(1.0, 0.0), max_num_seqs=2)
-FREELY = [Greedy(0.0), Greedy(0.1, "back"), PacedPolicy((3,), (2,)), PacedPolicy((2,), (1,), gate=True)]
+FREELY = [Greedy(0.0), Greedy(0.1, "back"), PacedPolicy((3,), (2,)), PacedPolicy((2,), (1,), gate=True),
+          VllmV0(0.1, "back"), Sarathi(64)]
 SLOW = IterationTime(0.0106, 4.01e-7, 1e-6, 1e-5)
 
 

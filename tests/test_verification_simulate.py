@@ -7,7 +7,7 @@ import pytest
 
 from fluid import InputError, IterationTime, PromptType, Replica, Workload, solve, stage_profile
 from thresholds import WaitPolicy, wait
-from verification import Arrivals, Greedy, Run, replicate, simulate
+from verification import Arrivals, Greedy, Run, VllmV0, replicate, simulate
 
 UNIT = IterationTime(1.0, 0.0)
 PUBLISHED = IterationTime(0.0106, 4.01e-7)
@@ -177,9 +177,9 @@ def _second_half(run: Run) -> float:
     return float(run.output_tokens[late].sum() / (run.end_time / 2))
 
 
-@pytest.mark.parametrize("policy", [WaitPolicy((2, 1)), Greedy(0.0), Greedy(0.1, "back")])
+@pytest.mark.parametrize("policy", [WaitPolicy((2, 1)), Greedy(0.0), Greedy(0.1, "back"), VllmV0(0.0)])
 @pytest.mark.parametrize("prefill", ["whole", 64])
-def test_invariants_of_every_run(policy: WaitPolicy | Greedy, prefill: str | int) -> None:
+def test_invariants_of_every_run(policy: WaitPolicy | Greedy | VllmV0, prefill: str | int) -> None:
     """Arrivals are completed or in the system, time goes forward, nobody is faster than S empty iterations."""
     workload = Workload([PromptType(200, 30, 6.0), PromptType(50, 60, 3.0)])
     replica = Replica(9_000, IterationTime(0.01, 1e-6, 1e-5), prefill)

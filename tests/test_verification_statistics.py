@@ -11,7 +11,19 @@ import pytest
 
 from fluid import IterationTime, PromptType, Replica, Workload
 from thresholds import WaitPolicy
-from verification import Arrivals, Greedy, Interval, Run, judge, measures, replicate, simulate, t_interval
+from verification import (
+    Arrivals,
+    Greedy,
+    Interval,
+    Run,
+    Sarathi,
+    VllmV0,
+    judge,
+    measures,
+    replicate,
+    simulate,
+    t_interval,
+)
 from verification.estimators import mser5, warm_up
 from verification.measures import Window
 from verification.verdict import Verdict, settle, verdict_of
@@ -173,8 +185,8 @@ def test_requests_that_never_fit_are_no_backlog() -> None:
     assert all(math.isnan(measures.delays(run, Window(0.0, 50.0, 50.0)).latency) for run in runs)
 
 
-@pytest.mark.parametrize("policy", [WaitPolicy((1, 2)), Greedy()])
-def test_littles_law_holds_on_a_path(policy: WaitPolicy | Greedy) -> None:
+@pytest.mark.parametrize("policy", [WaitPolicy((1, 2)), Greedy(), VllmV0(), Sarathi(16)])
+def test_littles_law_holds_on_a_path(policy: WaitPolicy | Greedy | VllmV0 | Sarathi) -> None:
     """Whole seconds throughout, seen at 0, 1, .., 999: requests in the system, summed, are the latencies of those that
     finish and the ages at 1,000 s of the others.
     """

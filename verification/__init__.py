@@ -5,6 +5,8 @@ from verification.checks import Check
 from verification.estimators import Interval, t_interval
 from verification.replicate import replicate
 from verification.rules.greedy import Greedy
+from verification.rules.sarathi import Sarathi
+from verification.rules.vllm_v0 import VllmV0
 from verification.run import Run, Timeline
 from verification.simulate import simulate
 from verification.traffic import Poisson, Replay, Scheduled
@@ -19,10 +21,12 @@ __all__ = [
     "Poisson",
     "Replay",
     "Run",
+    "Sarathi",
     "Scheduled",
     "Timeline",
     "Verdict",
     "Verification",
+    "VllmV0",
     "judge",
     "poisson_arrivals",
     "replicate",

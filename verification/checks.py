@@ -14,7 +14,9 @@ the largest of the means); a type, only where some 30 of its requests are measur
                    E[tau] >= a_i + rho_i E[tau]) and Delta(n) (every type in every batch)
     paced, greedy  iteration time when busy = Delta*,   prompts per stage of a batch = lambda_j Delta*    (fluid: 5%)
     paced          KV peak <= the bound of the windows,   latency by `thresholds.predict`       (approximation: 25%)
+    vLLM v0        iteration time when busy = Delta*    (fluid: 5%; its stages are not equally full: decodes pause)
     nested         iteration time when busy >= Delta*
+    Sarathi        iteration time when busy >= Delta* of whole prefills (its chunks only add work)
     a cap on sequences   sequences in a batch <= what the policy can make, and <= the cap
     designs with a probability of overflow delta   share of runs that overflow <= delta    (binomial, Clopper-Pearson)
 
@@ -24,12 +26,13 @@ Source: model.md sections 2, 3, 9.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from fluid import Equilibrium
+from fluid import Equilibrium, solve
+from fluid.replica import WHOLE
 from thresholds import (
     NestedWaitPolicy,
     PacedPolicy,
@@ -43,6 +46,8 @@ from thresholds import (
 from verification import measures
 from verification.estimators import Interval, least_probability, t_interval
 from verification.measures import Window
+from verification.rules.sarathi import Sarathi
+from verification.rules.vllm_v0 import VllmV0
 from verification.run import Run, Timeline
 from verification.simulate import Policy
 
@@ -127,16 +132,24 @@ class Study:
         shortest = self.equilibrium.iteration_time
         if isinstance(self.policy, WaitPolicy):
             yield from self._of_wait(self.policy, shortest)
-        elif isinstance(self.policy, NestedWaitPolicy):
-            yield partial(self._at_least, "iteration_time at least", shortest, busy_iteration)
-        else:
-            yield partial(self._at_least, "iteration_time at least", shortest, busy_iteration)
-            if self._fluid():
-                yield partial(self._equal, "iteration_time", shortest, busy_iteration, FLUID_ACCURACY)
+            return
+        if isinstance(self.policy, Sarathi):
+            shortest = self._with_whole_prefills()
+        yield partial(self._at_least, "iteration_time at least", shortest, busy_iteration)
+        if self._fluid() and not isinstance(self.policy, NestedWaitPolicy | Sarathi):
+            yield partial(self._equal, "iteration_time", shortest, busy_iteration, FLUID_ACCURACY)
+            if not isinstance(self.policy, VllmV0):
                 yield from self._inventories(self.equilibrium.inventory, measures.entering, FLUID_ACCURACY)
-            if isinstance(self.policy, PacedPolicy):
-                predicted = predict(self.policy, self.equilibrium.workload, self.equilibrium.replica)
-                yield from self._delays(predicted, {"latency": LATENCY_ACCURACY})
+        if isinstance(self.policy, PacedPolicy):
+            predicted = predict(self.policy, self.equilibrium.workload, self.equilibrium.replica)
+            yield from self._delays(predicted, {"latency": LATENCY_ACCURACY})
+
+    def _with_whole_prefills(self) -> float:
+        """Delta* if every prompt were prefilled in one iteration; 0 where even that load takes all time."""
+        replica = self.equilibrium.replica
+        if isinstance(replica.prefill, int):
+            replica = replace(replica, prefill=WHOLE)
+        return solve(self.equilibrium.workload, replica).iteration_time or 0.0
 
     def _of_wait(self, policy: WaitPolicy, shortest: float) -> Iterator[Claim]:
         workload, replica = self.equilibrium.workload, self.equilibrium.replica

@@ -1,7 +1,8 @@
 """Continuous batching: every resident is in every batch. The compiled steps that greedy and paced rules share.
 
 Between two calls of `advance` a rule may `admit` the head of a queue and `evict` the newest resident; `advance` runs
-one iteration of all residents. What they keep is in `verification.residents`.
+one iteration of all residents. What they keep is in `verification.residents`. Rules whose prefills and decodes go at
+different paces use the steps from `settle` on (`verification.prefills`).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def admit(problem: Problem, state: State, residents: Residents, lane: int) -> No
     residents.calendar[slot] = r
     residents.entered[r] = t
     state.admitted[r] = state.clock[NOW]
-    _stack(residents, r)
+    note_admission(residents, r)
     if problem.first_stage[j] >= 0 or problem.prefill_stages[j] > 1:
         residents.young[tally[YOUNG]] = r
         tally[YOUNG] += 1
@@ -48,33 +49,46 @@ def admit(problem: Problem, state: State, residents: Residents, lane: int) -> No
     tally[READ] += read
     tally[KV] += in_blocks(problem, read)
     tally[PREFILL] += stage_prefill(problem, j, 0)
-    _grow(problem, residents, r, 0, 1)
+    grow(problem, residents, r, 0, 1)
 
 
 @compiled
 def evict(problem: Problem, state: State, residents: Residents) -> int:
     """Remove the newest resident, all its progress lost, and return it."""
-    tally, r = residents.tally, _newest(residents)
+    tally, r = residents.tally, newest(residents)
     j = problem.types[r]
     stage = state.counts[ITERATION] - residents.entered[r]
     slot = (residents.entered[r] + problem.stages[j] - 1) % len(residents.calendar)
     residents.calendar[slot] = residents.link[r]  # the newest resident heads its slot
-    _release(problem, residents, r, stage)
+    release(problem, residents, r, stage)
     tally[PREFILL] -= stage_prefill(problem, j, stage)
     if tally[YOUNG] > 0 and residents.young[tally[YOUNG] - 1] == r:
         tally[YOUNG] -= 1
-    state.counts[EVICTIONS] += 1
-    state.admitted[r] = np.nan
-    if problem.first_stage[j] >= 0:
-        state.first_token[r] = np.nan
+    lose_progress(problem, state, r)
     return r
 
 
 @compiled
+def lose_progress(problem: Problem, state: State, r: int) -> None:
+    """Note an eviction: nothing of this pass counts, but a first token made elsewhere stays."""
+    state.counts[EVICTIONS] += 1
+    state.admitted[r] = np.nan
+    if problem.first_stage[problem.types[r]] >= 0:
+        state.first_token[r] = np.nan
+
+
+@compiled
 def advance(problem: Problem, state: State, residents: Residents) -> None:
-    """Run one iteration of all residents; those that end in it leave, the others go on to their next stage."""
+    """Run one iteration of all residents."""
     t, tally = state.counts[ITERATION], residents.tally
     end = execute(problem, state, tally[KV], tally[READ], tally[PREFILL], tally[SIZE])
+    settle(problem, state, residents, t, end)
+
+
+@compiled
+def settle(problem: Problem, state: State, residents: Residents, t: int, end: float) -> None:
+    """Iteration t of all residents is over: who ends in it leaves, the others go on to their next stage."""
+    tally = residents.tally
     _leave(problem, state, residents, t, end)
     _stop(problem, residents, t)
     tally[READ] += tally[GROWING]
@@ -92,19 +106,19 @@ def _leave(problem: Problem, state: State, residents: Residents, t: int, end: fl
         if last == problem.first_stage[problem.types[r]]:
             make_first_token(problem, state, r, end)
         complete(problem, state, r, end)
-        _release(problem, residents, r, last)
+        release(problem, residents, r, last)
         r = residents.link[r]
 
 
 @compiled
-def _release(problem: Problem, residents: Residents, r: int, stage: int) -> None:
+def release(problem: Problem, residents: Residents, r: int, stage: int) -> None:
     """Free what a resident holds at a stage."""
     tally, j = residents.tally, problem.types[r]
     read = stage_read(problem, j, stage)
     tally[SIZE] -= 1
     tally[READ] -= read
     tally[KV] -= in_blocks(problem, read)
-    _grow(problem, residents, r, stage, -1)
+    grow(problem, residents, r, stage, -1)
     residents.entered[r] = NOBODY
 
 
@@ -135,11 +149,11 @@ def _next_chunk(problem: Problem, residents: Residents, r: int, stage: int) -> N
     tally[READ] += after - before
     tally[KV] += in_blocks(problem, after) - in_blocks(problem, before)
     tally[PREFILL] += stage_prefill(problem, j, stage)
-    _grow(problem, residents, r, stage, 1)
+    grow(problem, residents, r, stage, 1)
 
 
 @compiled
-def _grow(problem: Problem, residents: Residents, r: int, stage: int, change: int) -> None:
+def grow(problem: Problem, residents: Residents, r: int, stage: int, change: int) -> None:
     """Count a resident in (or out of) those that hold a token more after each iteration, if at its stage it is one.
 
     It is from its last chunk until its window is full; if that comes before its last stage it is due to stop then.
@@ -164,7 +178,7 @@ def _stop(problem: Problem, residents: Residents, t: int) -> None:
 
 
 @compiled
-def _stack(residents: Residents, r: int) -> None:
+def note_admission(residents: Residents, r: int) -> None:
     tally, stack = residents.tally, residents.stack
     if tally[STACKED] >= 2 * tally[SIZE] + 64:
         kept = 0
@@ -178,7 +192,7 @@ def _stack(residents: Residents, r: int) -> None:
 
 
 @compiled
-def _newest(residents: Residents) -> int:
+def newest(residents: Residents) -> int:
     tally, stack = residents.tally, residents.stack
     while residents.entered[stack[tally[STACKED] - 1]] == NOBODY:
         tally[STACKED] -= 1

@@ -2,48 +2,49 @@
 
 It shares with the fast simulator only the stage profile of each type and the iteration-time formula. Everything else
 is said again in the plainest way: a list of waiting requests, residents with their stage, KV summed anew at each
-iteration. The two must agree path by path.
+iteration. The rules are in `verification.reference_rules`. The two must agree path by path.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from fluid import Replica, StageProfile, Workload, stage_profile
-from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
 from verification.arrivals import Arrivals
-from verification.rules.greedy import Greedy
+from verification.reference_rules import RULES, on_replica
 from verification.run import Run
 from verification.simulate import Policy
 
 
 @dataclass
-class _Request:
+class Request:
+    """A request and where it stands; under Sarathi `done` prompt tokens are prefilled and `part` come next."""
+
     number: int
     arrival: float
     type: int
     stage: int = 0
+    done: int = 0
+    part: int | None = None
     admitted: float = math.nan
     first_token: float = math.nan
     finished: float = math.nan
 
 
 @dataclass
-class _System:
+class System:
     """Everything there is at one moment."""
 
     arrivals: Arrivals
     profile: StageProfile
     replica: Replica
     horizon: float
-    requests: list[_Request] = field(default_factory=list)
-    waiting: list[_Request] = field(default_factory=list)
-    residents: list[_Request] = field(default_factory=list)  # in order of admission
+    requests: list[Request] = field(default_factory=list)
+    waiting: list[Request] = field(default_factory=list)
+    residents: list[Request] = field(default_factory=list)  # in order of admission
     now: float = 0.0
     arrived: int = 0
     busy: float = 0.0
@@ -56,11 +57,11 @@ class _System:
 
     def __post_init__(self) -> None:
         kinds = range(len(self.profile.stages))
-        self.kv = [self.profile.stage_kv(j).tolist() for j in kinds]
-        self.read = [self.profile.stage_read(j).tolist() for j in kinds]
-        self.prefill = [self.profile.stage_prefill(j).tolist() for j in kinds]
+        self.kv: list[list[int]] = [self.profile.stage_kv(j).tolist() for j in kinds]
+        self.read: list[list[int]] = [self.profile.stage_read(j).tolist() for j in kinds]
+        self.prefill: list[list[int]] = [self.profile.stage_prefill(j).tolist() for j in kinds]
         pairs = zip(self.arrivals.times.tolist(), self.arrivals.types.tolist(), strict=True)
-        self.requests = [_Request(number, time, kind) for number, (time, kind) in enumerate(pairs)]
+        self.requests = [Request(number, time, kind) for number, (time, kind) in enumerate(pairs)]
 
     def take_arrivals(self) -> None:
         while self.arrived < len(self.requests) and self.requests[self.arrived].arrival <= self.now:
@@ -74,17 +75,29 @@ class _System:
             self.waiting.append(request)
 
     def held(self) -> int:
-        return sum(self.kv[r.type][r.stage] for r in self.residents)
+        return sum(self.held_by(r) for r in self.residents)
+
+    def held_by(self, r: Request) -> int:
+        if r.part is None:
+            return self.kv[r.type][r.stage]
+        return math.ceil(self.read_by(r) / self.replica.block) * self.replica.block
+
+    def read_by(self, r: Request) -> int:
+        whole = self.read[r.type][r.stage]
+        return whole if r.part is None else min(r.done + r.part, whole)
+
+    def in_prefill(self, r: Request) -> bool:
+        return self.prefill[r.type][r.stage] > 0
 
     def places(self) -> int:
-        """How many more sequences the batch takes where every resident is in it."""
+        """How many more sequences a batch takes if every resident is in it."""
         cap = self.replica.max_num_seqs
         return (len(self.requests) if cap is None else cap) - len(self.residents)
 
-    def serve(self, batch: list[_Request]) -> None:
+    def serve(self, batch: list[Request]) -> None:
         """One iteration of the batch; the other residents stand still."""
-        read = sum(self.read[r.type][r.stage] for r in batch)
-        prefill = sum(self.prefill[r.type][r.stage] for r in batch)
+        read = sum(self.read_by(r) for r in batch)
+        prefill = sum(self.prefill[r.type][r.stage] if r.part is None else r.part for r in batch)
         self.kv_peak = max(self.kv_peak, self.held())
         self.overflows += self.held() > self.replica.kv_capacity or len(batch) > self.replica.most_sequences
         start, self.now = self.now, self.now + self.replica.iteration_time(read, prefill, len(batch))
@@ -93,7 +106,11 @@ class _System:
         for r in batch:
             self.finish_stage(r)
 
-    def finish_stage(self, r: _Request) -> None:
+    def finish_stage(self, r: Request) -> None:
+        if r.part is not None:
+            r.done, r.part = r.done + r.part, None
+            if r.done < self.prefill[r.type][r.stage]:
+                return
         if r.stage == self.profile.first_token_stage[r.type] and self.now <= self.horizon:
             r.first_token = self.now
         r.stage += 1
@@ -102,15 +119,15 @@ class _System:
             if self.now <= self.horizon:
                 r.finished = self.now
 
-    def enter(self, r: _Request) -> None:
+    def enter(self, r: Request) -> None:
         self.waiting.remove(r)
         self.residents.append(r)
-        r.stage, r.admitted = 0, self.now
+        r.admitted = self.now
 
-    def leave(self, r: _Request) -> None:
+    def leave(self, r: Request) -> None:
         self.evictions += 1
         self.residents.remove(r)
-        r.admitted = math.nan
+        r.stage, r.done, r.part, r.admitted = 0, 0, None, math.nan
         if self.profile.first_token_stage[r.type] >= 0:
             r.first_token = math.nan
 
@@ -123,12 +140,14 @@ def simulate_literally(policy: Policy, workload: Workload, replica: Replica, arr
     """Simulate a policy literally on explicit arrivals, up to a horizon if there is one.
 
     >>> from fluid import IterationTime, PromptType
+    >>> from thresholds import WaitPolicy
     >>> replica = Replica(kv_capacity=100, iteration_time=IterationTime(1.0, 0.0))
     >>> workload = Workload([PromptType(10, 2, 1.0)])
     >>> simulate_literally(WaitPolicy((1,)), workload, replica, Arrivals([0.0, 0.5], [0, 0])).latency.tolist()
     [nan, nan]
     """
-    system = _System(arrivals, stage_profile(workload, replica), replica, horizon)
+    profile = stage_profile(workload, on_replica(policy, replica))
+    system = System(arrivals, profile, replica, horizon)
     rule = next(rule for policy_type, rule in RULES.items() if isinstance(policy, policy_type))
     while system.now < horizon:
         system.take_arrivals()
@@ -142,77 +161,7 @@ def simulate_literally(policy: Policy, workload: Workload, replica: Replica, arr
     return _run(system)
 
 
-def _greedy_batch(policy: Greedy, system: _System) -> list[_Request]:
-    evicted = False
-    while system.held() > system.replica.kv_capacity:
-        newest = system.residents[-1]
-        system.leave(newest)
-        system.waiting.insert(0 if policy.requeue == "front" else len(system.waiting), newest)
-        evicted = True
-    limit = policy.admission_limit(system.replica.kv_capacity)
-    while system.waiting and system.places() and not evicted:
-        first = system.kv[system.waiting[0].type][0]
-        if system.residents and system.held() + first > limit:
-            break
-        system.enter(system.waiting[0])
-    return list(system.residents)
-
-
-def _wait_batch(policy: WaitPolicy, system: _System) -> list[_Request]:
-    batch: list[_Request] = []
-    for j, threshold in enumerate(policy.thresholds):
-        entering = [r for r in system.waiting if r.type == j]
-        if len(entering) < threshold:
-            continue
-        inside = [r for r in system.residents if r.type == j]
-        for stage in range(len(system.kv[j])):
-            here = entering if stage == 0 else [r for r in inside if r.stage == stage]
-            batch.extend(here[:threshold])
-    for r in batch:
-        if r in system.waiting:
-            system.enter(r)
-    return batch
-
-
-def _paced_batch(policy: PacedPolicy, system: _System) -> list[_Request]:
-    if not system.residents:
-        system.entries.clear()
-    lanes = len(policy.entries)
-    for lane, (entries, iterations) in enumerate(zip(policy.entries, policy.iterations, strict=True)):
-        waiting = [r for r in system.waiting if lanes == 1 or r.type == lane]
-        within = [t for t, entered in system.entries if entered == lane and t > system.iterations - iterations]
-        room = min(entries - len(within), system.places())
-        if policy.gate and (room < entries or len(waiting) < entries):
-            room = 0
-        for r in waiting[:room]:
-            system.enter(r)
-            system.entries.append((system.iterations, lane))
-    return list(system.residents)
-
-
-def _nested_batch(policy: NestedWaitPolicy, system: _System) -> list[_Request]:
-    prefill = int(system.profile.prefill_stages[0])
-    first = [0, *(r + prefill for r in policy.boundaries)]
-    batch: list[_Request] = []
-    for k, threshold in enumerate(policy.thresholds):
-        entering = system.waiting if k == 0 else [r for r in system.residents if r.stage == first[k]]
-        if len(entering) < threshold:
-            break
-        batch.extend(entering[:threshold])
-        for stage in range(first[k] + 1, first[k + 1]):
-            batch.extend([r for r in system.residents if r.stage == stage][:threshold])
-    for r in batch:
-        if r in system.waiting:
-            system.enter(r)
-    return batch
-
-
-RULES: dict[type, Callable[[Any, _System], list[_Request]]] = {
-    WaitPolicy: _wait_batch, PacedPolicy: _paced_batch, NestedWaitPolicy: _nested_batch, Greedy: _greedy_batch,
-}
-
-
-def _run(system: _System) -> Run:
+def _run(system: System) -> Run:
     finished = system.times("finished")
     last = float(np.nanmax(finished)) if np.isfinite(finished).any() else 0.0
     return Run(system.arrivals, system.profile, system.replica.kv_capacity, system.times("admitted"),

@@ -87,3 +87,12 @@ def push_front(residents: Residents, lane: int, r: int) -> None:
         residents.tail[lane] = r
     residents.head[lane] = r
     residents.waiting[lane] += 1
+
+
+@compiled
+def put_back(residents: Residents, r: int, to_front: bool) -> None:
+    """Return an evicted request to the one queue."""
+    if to_front:
+        push_front(residents, 0, r)
+    else:
+        push_back(residents, 0, r)

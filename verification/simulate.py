@@ -3,6 +3,11 @@
 Time is continuous: a decision is taken when the server is idle, at an arrival or when an iteration ends; arrivals at
 that very moment are seen by it, equal times keep the order of arrival. With a horizon T arrivals fall in [0, T), the
 last iteration may start before T, and nothing that happens after T counts.
+
+A decision rule is one file under `verification/rules/`: a frozen policy and `kernel(policy, problem)`, which makes the
+rule's own state and returns a compiled loop of (state, budget): until `paused`, take the arrivals, decide, `execute` an
+iteration (or `sleep`), note who has a first token or completes. It is entered in `RULES` here, and its literal twin in
+those of `verification.reference_rules`.
 """
 
 from __future__ import annotations
@@ -33,14 +38,17 @@ from verification.engine import (
     make_problem,
     make_state,
 )
-from verification.rules import greedy, nested, paced, wait
+from verification.rules import greedy, nested, paced, sarathi, vllm_v0, wait
 from verification.rules.greedy import Greedy
+from verification.rules.sarathi import Sarathi
+from verification.rules.vllm_v0 import VllmV0
 from verification.run import Run, Timeline
 from verification.traffic import POISSON, Traffic
 
-Policy = WaitPolicy | PacedPolicy | NestedWaitPolicy | Greedy
+Policy = WaitPolicy | PacedPolicy | NestedWaitPolicy | Greedy | VllmV0 | Sarathi
 RULES: dict[type, Callable[[Any, Problem], Kernel]] = {
     WaitPolicy: wait.kernel, PacedPolicy: paced.kernel, NestedWaitPolicy: nested.kernel, Greedy: greedy.kernel,
+    VllmV0: vllm_v0.kernel, Sarathi: sarathi.kernel,
 }
 
 SLICE = 1 << 20  # iterations between two moments at which a run can be interrupted

@@ -24,11 +24,30 @@ from verification.engine import (
     sleep,
     stage_read,
 )
-from verification.residents import KV, SIZE, Residents, make_residents, push_back, push_front, take_arrivals
+from verification.residents import KV, SIZE, Residents, make_residents, put_back, take_arrivals
+
+
+class Evicting:
+    """A rule that admits under a watermark and evicts: `watermark` is the share of C kept free, `requeue` where an
+    evicted request goes back, "front" (vLLM) or "back" ([A]'s new job).
+    """
+
+    watermark: float
+    requeue: str
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if real("watermark", self.watermark, name, zero=True) >= 1:
+            raise InputError("watermark", "a share of the KV cache in [0, 1)", self.watermark, name)
+        one_of("requeue", self.requeue, ("front", "back"), name)
+
+    def admission_limit(self, kv_capacity: int) -> int:
+        """The KV tokens up to which requests are admitted, (1 - watermark) C in whole tokens."""
+        return math.floor((1 - self.watermark) * kv_capacity * (1 + 1e-12))
 
 
 @dataclass(frozen=True)
-class Greedy:
+class Greedy(Evicting):
     """Greedy admission: `watermark` is the share of C kept free, `requeue` where an evicted request goes back.
 
     `requeue` is "front" (vLLM) or "back" ([A]'s new job). Raises InputError for a watermark outside [0, 1).
@@ -39,15 +58,6 @@ class Greedy:
 
     watermark: float = 0.01
     requeue: str = "front"
-
-    def __post_init__(self) -> None:
-        if real("watermark", self.watermark, "Greedy", zero=True) >= 1:
-            raise InputError("watermark", "a share of the KV cache in [0, 1)", self.watermark, "Greedy")
-        one_of("requeue", self.requeue, ("front", "back"), "Greedy")
-
-    def admission_limit(self, kv_capacity: int) -> int:
-        """The KV tokens up to which requests are admitted, (1 - watermark) C in whole tokens."""
-        return math.floor((1 - self.watermark) * kv_capacity * (1 + 1e-12))
 
 
 def kernel(policy: Greedy, problem: Problem) -> Kernel:
@@ -74,11 +84,7 @@ def run(problem: Problem, state: State, residents: Residents, limit: int, to_fro
 def _evict_overflow(problem: Problem, state: State, residents: Residents, to_front: bool) -> bool:
     evicted = False
     while residents.tally[KV] > problem.capacity:
-        r = evict(problem, state, residents)
-        if to_front:
-            push_front(residents, 0, r)
-        else:
-            push_back(residents, 0, r)
+        put_back(residents, evict(problem, state, residents), to_front)
         evicted = True
     return evicted
 

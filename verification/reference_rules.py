@@ -1,0 +1,144 @@
+"""The literal twin of every decision rule: a function from what there is at one moment to the batch it serves.
+
+Residents are in order of admission and carry the stage they execute next. `RULES` pairs each policy with its twin, as
+`verification.simulate.RULES` pairs it with its kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from fluid import Replica
+from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
+from verification.rules.greedy import Evicting, Greedy
+from verification.rules.sarathi import Sarathi
+from verification.rules.vllm_v0 import VllmV0
+from verification.simulate import Policy
+
+if TYPE_CHECKING:
+    from verification.reference import Request, System
+
+
+def _evict_overflow(policy: Evicting, system: System) -> bool:
+    evicted = False
+    while system.held() > system.replica.kv_capacity:
+        newest = system.residents[-1]
+        system.leave(newest)
+        system.waiting.insert(0 if policy.requeue == "front" else len(system.waiting), newest)
+        evicted = True
+    return evicted
+
+
+def _greedy_batch(policy: Greedy, system: System) -> list[Request]:
+    evicted = _evict_overflow(policy, system)
+    limit = policy.admission_limit(system.replica.kv_capacity)
+    while system.waiting and system.places() and not evicted:
+        first = system.kv[system.waiting[0].type][0]
+        if system.residents and system.held() + first > limit:
+            break
+        system.enter(system.waiting[0])
+    return list(system.residents)
+
+
+def _vllm_v0_batch(policy: VllmV0, system: System) -> list[Request]:
+    evicted = _evict_overflow(policy, system)
+    limit = policy.admission_limit(system.replica.kv_capacity)
+    while system.waiting and system.places() and not evicted:
+        head = system.waiting[0]
+        if system.residents and system.held() + system.kv[head.type][0] > limit:
+            break
+        begun = sum(system.prefill[r.type][r.stage] for r in system.residents)
+        most = policy.max_num_batched_tokens
+        if most is not None and begun > 0 and begun + system.prefill[head.type][0] > most:
+            break
+        system.enter(head)
+    prefilling = [r for r in system.residents if system.in_prefill(r)]
+    return prefilling or list(system.residents)
+
+
+def _sarathi_batch(policy: Sarathi, system: System) -> list[Request]:
+    decoding = [r for r in system.residents if not system.in_prefill(r)]
+    batch = decoding[: policy.chunk]
+    left = policy.chunk - len(batch)
+    for r in system.residents:
+        if system.in_prefill(r):
+            r.part = min(left, system.prefill[r.type][0] - r.done)
+            left -= r.part
+            batch.append(r)
+    evicted = _evict_overflow(policy, system)
+    limit = policy.admission_limit(system.replica.kv_capacity)
+    while system.waiting and system.places() and left and not evicted:
+        head = system.waiting[0]
+        reserved = sum(system.kv[r.type][r.stage] for r in (*system.residents, head))
+        if system.residents and reserved > limit:
+            break
+        system.enter(head)
+        if system.in_prefill(head):
+            head.part = min(left, system.prefill[head.type][0])
+        left -= 1 if head.part is None else head.part
+        batch.append(head)
+    return [r for r in batch if r in system.residents and r.part != 0]
+
+
+def _wait_batch(policy: WaitPolicy, system: System) -> list[Request]:
+    batch: list[Request] = []
+    for j, threshold in enumerate(policy.thresholds):
+        entering = [r for r in system.waiting if r.type == j]
+        if len(entering) < threshold:
+            continue
+        inside = [r for r in system.residents if r.type == j]
+        for stage in range(len(system.kv[j])):
+            here = entering if stage == 0 else [r for r in inside if r.stage == stage]
+            batch.extend(here[:threshold])
+    for r in batch:
+        if r in system.waiting:
+            system.enter(r)
+    return batch
+
+
+def _paced_batch(policy: PacedPolicy, system: System) -> list[Request]:
+    if not system.residents:
+        system.entries.clear()
+    lanes = len(policy.entries)
+    for lane, (entries, iterations) in enumerate(zip(policy.entries, policy.iterations, strict=True)):
+        waiting = [r for r in system.waiting if lanes == 1 or r.type == lane]
+        within = [t for t, entered in system.entries if entered == lane and t > system.iterations - iterations]
+        room = min(entries - len(within), system.places())
+        if policy.gate and (room < entries or len(waiting) < entries):
+            room = 0
+        for r in waiting[:room]:
+            system.enter(r)
+            system.entries.append((system.iterations, lane))
+    return list(system.residents)
+
+
+def _nested_batch(policy: NestedWaitPolicy, system: System) -> list[Request]:
+    prefill = int(system.profile.prefill_stages[0])
+    first = [0, *(r + prefill for r in policy.boundaries)]
+    batch: list[Request] = []
+    for k, threshold in enumerate(policy.thresholds):
+        entering = system.waiting if k == 0 else [r for r in system.residents if r.stage == first[k]]
+        if len(entering) < threshold:
+            break
+        batch.extend(entering[:threshold])
+        for stage in range(first[k] + 1, first[k + 1]):
+            batch.extend([r for r in system.residents if r.stage == stage][:threshold])
+    for r in batch:
+        if r in system.waiting:
+            system.enter(r)
+    return batch
+
+
+RULES: dict[type, Callable[[Any, System], list[Request]]] = {
+    WaitPolicy: _wait_batch, PacedPolicy: _paced_batch, NestedWaitPolicy: _nested_batch, Greedy: _greedy_batch,
+    VllmV0: _vllm_v0_batch, Sarathi: _sarathi_batch,
+}
+
+
+def on_replica(policy: Policy, replica: Replica) -> Replica:
+    """The replica whose stages a rule goes by: Sarathi makes its own chunks of whole prompts."""
+    if isinstance(policy, Sarathi) and replica.prefill != "decode-only":
+        return replace(replica, prefill="whole")
+    return replica

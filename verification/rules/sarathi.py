@@ -1,0 +1,112 @@
+"""Sarathi, model.md section 6: prefills ride along with decodes, in chunks that fill what is left of a token budget.
+
+An iteration has a budget of q tokens. At each decision:
+
+    (0) every resident that decodes takes one token, oldest first; a prompt in prefill takes what is left of the budget,
+        up to what is left of the prompt, the oldest first;
+    (1) while the KV that residents hold exceeds C, evict the most recently admitted one;
+    (2) if nothing was evicted, admit from the head of the queue while the budget is not spent, there are fewer than B
+        residents and reserved KV + (KV of the whole prompt) <= (1 - watermark) C; with nothing resident the head
+        enters. It takes what is left of the budget, up to its whole prompt;
+    (3) whoever takes tokens is the batch.
+
+A prompt in prefill holds and reads the tokens it has and those it takes now, but reserves its whole prompt; one that
+decodes holds, reads and reserves l + s tokens at its s-th decode, whether it is in the batch or not (in whole cache
+blocks, within the attention window). The chunks replace those of `replica.prefill`; where prefill happens elsewhere
+(decode-only) a prompt enters with its first decode, which takes one token and reserves l + 1. The prompt is complete
+with its last chunk.
+
+Decodes never exceed the budget, by induction: whoever ends its prefill takes a token of the q - D that D decodes left,
+so the next iteration has at most D + (q - D) of them. A prompt is admitted only where the budget is not spent before
+it, so at most one prompt, the newest resident, is unfinished between iterations: visiting those in prefill costs as
+much as there are prompts begun.
+
+The KV tokens that a prompt reads depend on its chunks. With k of them its time work is at least that of a whole
+prefill: the last chunk alone reads l, all together prefill l tokens, in k iterations in place of one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fluid.errors import whole
+from verification.engine import Kernel, Problem, State, compiled, in_blocks, paused, sleep, stage_read
+from verification.prefills import COUNT, Prefills, enter, evict_overflow, make_prefills, plan, reach, serve
+from verification.residents import KV, SIZE, Residents, make_residents, take_arrivals
+from verification.rules.greedy import Evicting
+
+
+@dataclass(frozen=True)
+class Sarathi(Evicting):
+    """Sarathi: `chunk` is the budget q of an iteration in tokens; `watermark` and `requeue` as in `Greedy`.
+
+    Raises InputError for a chunk below 1 token or a watermark outside [0, 1).
+
+    >>> Sarathi(chunk=256).requeue
+    'front'
+    """
+
+    chunk: int = 512
+    watermark: float = 0.01
+    requeue: str = "front"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "chunk", whole("chunk", self.chunk, "Sarathi", unit="tokens"))
+
+
+def kernel(policy: Sarathi, problem: Problem) -> Kernel:
+    """Return the rule, ready to run."""
+    residents, prefills = make_residents(problem), make_prefills(problem)
+    limit, to_front = policy.admission_limit(problem.capacity), policy.requeue == "front"
+    return lambda state, budget: run(problem, state, residents, prefills, limit, policy.chunk, to_front, budget)
+
+
+@compiled
+def run(problem: Problem, state: State, residents: Residents, prefills: Prefills, limit: int, chunk: int,
+        to_front: bool, budget: int) -> None:
+    """Run the rule until the budget of iterations is spent."""
+    while not paused(problem, state, budget):
+        take_arrivals(problem, state, residents)
+        left = _plan_chunks(problem, residents, prefills, chunk)
+        if not evict_overflow(problem, state, residents, prefills, to_front):
+            _admit_what_fits(problem, state, residents, prefills, limit, left)
+        if residents.tally[SIZE] > 0:
+            serve(problem, state, residents, prefills, True)
+        else:
+            sleep(problem, state)
+
+
+@compiled
+def _plan_chunks(problem: Problem, residents: Residents, prefills: Prefills, chunk: int) -> int:
+    """Decodes and prompts in prefill take their tokens; return what is left of the budget."""
+    left = chunk - (residents.tally[SIZE] - prefills.tally[COUNT])
+    for place in range(prefills.tally[COUNT]):
+        r = prefills.who[place]
+        tokens = min(left, problem.prompt[problem.types[r]] - prefills.done[r])
+        plan(problem, residents, prefills, r, tokens)
+        left -= tokens
+    return left
+
+
+@compiled
+def _admit_what_fits(problem: Problem, state: State, residents: Residents, prefills: Prefills, limit: int,
+                     left: int) -> None:
+    tally, reserved = residents.tally, residents.tally[KV]
+    for place in range(prefills.tally[COUNT]):
+        r = prefills.who[place]
+        reserved += _reserved(problem, problem.types[r]) - in_blocks(problem, reach(problem, prefills, r))
+    while residents.waiting[0] > 0 and tally[SIZE] < problem.most_sequences and left > 0:
+        j = problem.types[residents.head[0]]
+        if reserved + _reserved(problem, j) > limit and tally[SIZE] > 0:
+            break
+        tokens = 1 if problem.prefill_stages[j] == 0 else min(left, problem.prompt[j])
+        enter(problem, state, residents, prefills, tokens)
+        reserved += _reserved(problem, j)
+        left -= tokens
+
+
+@compiled
+def _reserved(problem: Problem, j: int) -> int:
+    """KV of a whole prompt, or of its first decode where prefill happens elsewhere."""
+    return in_blocks(problem, stage_read(problem, j, max(problem.prefill_stages[j] - 1, 0)))

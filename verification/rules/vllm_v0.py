@@ -1,0 +1,111 @@
+"""The order of vLLM v0, model.md section 6: a batch is either prefills only or decodes only, prefills first.
+
+Steps (1) and (2) of a decision are those of greedy admission (`verification.rules.greedy`), the third differs:
+
+    (1) while the KV that residents hold exceeds C, evict the most recently admitted one;
+    (2) if nothing was evicted, admit from the head of the queue while KV + (KV of the first stage) <= (1 - watermark)
+        C, there are fewer than B residents and its tokens fit the batch; with nothing resident the head enters;
+    (3) if residents have prefill to do, these are the batch, a stage each; else it is all residents, a decode each.
+
+While prefills run, the prompts that decode stand still. As everywhere a resident, standing still or not, holds the KV
+of the stage it executes next: a prompt of l tokens holds l before its prefill and l + 1 after it. So with whole
+prefills (1) evicts only where a decode batch follows. `max_num_batched_tokens` bounds the prompt tokens of a prefill
+batch; a batch without any takes the head of the queue however long it is.
+
+vLLM v0 without chunked prefill has whole prompts. Where `replica.prefill` is a chunk, batches of chunks go before
+decodes as well, those begun before new ones. Where prefill happens elsewhere (decode-only) this is greedy admission.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fluid.errors import whole
+from verification.engine import (
+    NO_CAP,
+    Kernel,
+    Problem,
+    State,
+    compiled,
+    in_blocks,
+    paused,
+    sleep,
+    stage_prefill,
+    stage_read,
+)
+from verification.prefills import COUNT, Prefills, enter, evict_overflow, make_prefills, plan, serve
+from verification.residents import KV, SIZE, Residents, make_residents, take_arrivals
+from verification.rules.greedy import Evicting
+
+
+@dataclass(frozen=True)
+class VllmV0(Evicting):
+    """vLLM v0: prefills before decodes, never together; `watermark` and `requeue` as in `Greedy`.
+
+    `max_num_batched_tokens` is the most prompt tokens of a prefill batch (None: as many as fit). Raises InputError for
+    a watermark outside [0, 1) or a budget below 1 token.
+
+    >>> VllmV0(max_num_batched_tokens=2048).watermark
+    0.01
+    """
+
+    watermark: float = 0.01
+    requeue: str = "front"
+    max_num_batched_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_num_batched_tokens is not None:
+            tokens = whole("max_num_batched_tokens", self.max_num_batched_tokens, "VllmV0", unit="tokens")
+            object.__setattr__(self, "max_num_batched_tokens", tokens)
+
+
+def kernel(policy: VllmV0, problem: Problem) -> Kernel:
+    """Return the rule, ready to run."""
+    residents, prefills = make_residents(problem), make_prefills(problem)
+    limit, to_front = policy.admission_limit(problem.capacity), policy.requeue == "front"
+    most = NO_CAP if policy.max_num_batched_tokens is None else policy.max_num_batched_tokens
+    return lambda state, budget: run(problem, state, residents, prefills, limit, most, to_front, budget)
+
+
+@compiled
+def run(problem: Problem, state: State, residents: Residents, prefills: Prefills, limit: int, most: int,
+        to_front: bool, budget: int) -> None:
+    """Run the rule until the budget of iterations is spent."""
+    while not paused(problem, state, budget):
+        take_arrivals(problem, state, residents)
+        tokens = _plan_chunks(problem, residents, prefills)
+        if not evict_overflow(problem, state, residents, prefills, to_front):
+            _admit_what_fits(problem, state, residents, prefills, limit, most - tokens)
+        if residents.tally[SIZE] > 0:
+            serve(problem, state, residents, prefills, prefills.tally[COUNT] == 0)
+        else:
+            sleep(problem, state)
+
+
+@compiled
+def _plan_chunks(problem: Problem, residents: Residents, prefills: Prefills) -> int:
+    """Everyone in prefill goes on to its next chunk; return the prompt tokens of all."""
+    tokens = 0
+    for place in range(prefills.tally[COUNT]):
+        r = prefills.who[place]
+        j = problem.types[r]
+        chunk = min(problem.chunk[j], problem.prompt[j] - prefills.done[r])
+        plan(problem, residents, prefills, r, chunk)
+        tokens += chunk
+    return tokens
+
+
+@compiled
+def _admit_what_fits(problem: Problem, state: State, residents: Residents, prefills: Prefills, limit: int,
+                     left: int) -> None:
+    tally = residents.tally
+    while residents.waiting[0] > 0 and tally[SIZE] < problem.most_sequences:
+        j = problem.types[residents.head[0]]
+        tokens = stage_prefill(problem, j, 0)
+        if tally[KV] + in_blocks(problem, stage_read(problem, j, 0)) > limit and tally[SIZE] > 0:
+            break
+        if tokens > left and prefills.tally[COUNT] > 0:
+            break
+        enter(problem, state, residents, prefills, tokens)
+        left -= tokens
