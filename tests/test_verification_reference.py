@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import iteration_times
 
-from fluid import Replica, Workload
+from fluid import IterationTime, Replica, Workload
 from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
 from verification import Arrivals, Greedy, Run, Sarathi, VllmV0, simulate
 from verification.reference import simulate_literally
@@ -107,6 +107,20 @@ def test_greedy_agrees_with_its_literal_twin(path: Path, policy: Greedy) -> None
 def test_vllm_v0_agrees_with_its_literal_twin(path: Path, policy: VllmV0) -> None:
     """Prefills before decodes, under a token budget: completion times, evictions and KV peak are identical."""
     assert_twins(policy, path)
+
+
+@agreed
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 3)), min_size=2, max_size=8), st.integers(1, 6),
+       st.integers(33, 90), st.sampled_from(["front", "back"]))
+def test_vllm_v0_evicts_prompts_that_overtook_longer_ones(
+        bunches: list[tuple[int, int]], chunk: int, capacity: int, requeue: str) -> None:
+    """Chunks at once, outputs alike: a short prompt starts to decode before a long one admitted before it, both are due
+    out together, and the short one goes first.
+    """
+    workload = Workload.from_arrays([prompt for prompt, _ in bunches], [3] * len(bunches), np.ones(len(bunches)))
+    kinds = np.repeat(np.arange(len(bunches)), [count for _, count in bunches])
+    replica = Replica(capacity, IterationTime(1.0, 0.0), chunk)
+    assert_twins(VllmV0(0.0, requeue), Path(workload, replica, Arrivals(np.zeros(len(kinds)), kinds)))
 
 
 @agreed
