@@ -1,8 +1,11 @@
 """Simulation of LLM inference policies, and the statistics that verify them."""
 
 from verification.arrivals import Arrivals, poisson_arrivals
+from verification.batches import BatchMeans, batch_interval
 from verification.checks import Check
 from verification.estimators import Interval, t_interval
+from verification.paired import Difference, paired
+from verification.percentiles import quantile_interval
 from verification.replicate import replicate
 from verification.rules.greedy import Greedy
 from verification.run import Run, Timeline
@@ -13,7 +16,9 @@ from verification.verify import Verification, verify
 
 __all__ = [
     "Arrivals",
+    "BatchMeans",
     "Check",
+    "Difference",
     "Greedy",
     "Interval",
     "Poisson",
@@ -23,8 +28,11 @@ __all__ = [
     "Timeline",
     "Verdict",
     "Verification",
+    "batch_interval",
     "judge",
+    "paired",
     "poisson_arrivals",
+    "quantile_interval",
     "replicate",
     "simulate",
     "t_interval",

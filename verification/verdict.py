@@ -7,6 +7,11 @@ Over a horizon T let U be the requests still waiting outside the GPU, V = sum_j 
 A stable backlog stays bounded, so s falls like T^-1/2; an unstable one grows like T, so s grows like T^1/2; a critical
 one grows like sqrt(T) and keeps s near sqrt(2/pi): there, no horizon decides. Where s lies between, `settle` tries
 twice the horizon, three times over, before it says undecided.
+
+Beside it stands the drift, the slope of the requests in the system over the second half of the horizon, with its
+interval over replications (Student): what a stable policy has lost by then and an unstable one, which falls behind by
+a constant share of the arrivals, keeps. It is evidence, not the judge: at the boundary the backlog drifts too, like
+T^-1/2, and a horizon in which residents are still gathering shows a drift that will pass.
 Source: model.md section 9 (wrong in none of 1,980 trials away from the boundary).
 """
 
@@ -15,8 +20,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from verification.estimators import Interval, t_interval
+from verification import measures
+from verification.estimators import UNKNOWN, Interval, t_interval
 from verification.run import Run
 
 STABLE, UNSTABLE, UNDECIDED = "stable", "unstable", "undecided"
@@ -24,14 +31,25 @@ STABLE_BELOW, UNSTABLE_ABOVE = 0.2, 1.4
 DOUBLINGS = 3
 
 
+class Backlog(NamedTuple):
+    """What one run leaves behind: the requests that wait outside at its end, their `drift` before it (requests/s)."""
+
+    unserved: int
+    drift: float
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """`answer` is "stable", "unstable" or "undecided"; `score` is s, `backlog` the requests waiting at `horizon`."""
+    """`answer` is "stable", "unstable" or "undecided"; `score` is s, `backlog` the requests waiting at `horizon`.
+
+    `drift` is by how many requests/s those in the system grow in the second half of it.
+    """
 
     answer: str
     score: float
     backlog: Interval
     horizon: float
+    drift: Interval = UNKNOWN
 
     @property
     def reason(self) -> str:
@@ -43,10 +61,20 @@ class Verdict:
         return f"{self.answer}: {evidence}"
 
 
+def backlog_of(run: Run) -> Backlog:
+    """What a run leaves behind."""
+    return Backlog(run.unserved, measures.drift(run))
+
+
 def judge(runs: Sequence[Run], rate: float) -> Verdict:
     """Return the verdict of replications from empty over one horizon, at total arrival rate `rate` (requests/s)."""
-    backlog = t_interval([run.unserved for run in runs])
-    return verdict_of(backlog, rate, runs[0].end_time)
+    return weigh([backlog_of(run) for run in runs], rate, runs[0].end_time)
+
+
+def weigh(backlogs: Sequence[Backlog], rate: float, horizon: float) -> Verdict:
+    """Return the verdict of what replications leave behind after `horizon` seconds."""
+    return verdict_of(t_interval([each.unserved for each in backlogs]), rate, horizon,
+                      t_interval([each.drift for each in backlogs]))
 
 
 def settle(first: Verdict, again: Callable[[float], Verdict], longest: float) -> Verdict:
@@ -59,7 +87,7 @@ def settle(first: Verdict, again: Callable[[float], Verdict], longest: float) ->
     return verdict
 
 
-def verdict_of(backlog: Interval, rate: float, horizon: float) -> Verdict:
+def verdict_of(backlog: Interval, rate: float, horizon: float, drift: Interval = UNKNOWN) -> Verdict:
     """Return the verdict of a mean backlog after `horizon` seconds of `rate` requests/s (V = rate).
 
     >>> verdict_of(Interval(3.0, 2.0, 4.0), 10.0, 1000.0).answer
@@ -67,4 +95,4 @@ def verdict_of(backlog: Interval, rate: float, horizon: float) -> Verdict:
     """
     score = backlog.mean / math.sqrt(rate * horizon)
     answer = STABLE if score < STABLE_BELOW else UNSTABLE if score > UNSTABLE_ABOVE else UNDECIDED
-    return Verdict(answer, score, backlog, horizon)
+    return Verdict(answer, score, backlog, horizon, drift)
