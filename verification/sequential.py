@@ -5,9 +5,10 @@ With m the mean over the replications so far and h the half-width of its 95% int
     h <= gamma/(1 + gamma) |m|    implies    |m - mu| <= gamma |mu|    whenever the interval holds mu
 
 (|m - mu| <= h gives |m| <= |mu| + h, so h <= gamma/(1 + gamma) (|mu| + h), h <= gamma |mu|). Replications start at the
-number asked for and grow by the factor 1.5, each looked at once: looking after every single one stops too often on a
-spread that is small by chance. They end at `MOST_REPLICATIONS`, reached or not. Replication r of a seed is always the
-same, so a longer experiment is a shorter one continued; none is simulated again.
+number asked for, at least 5 (fewer know neither their spread nor their warm-up), and grow by the factor 1.5: looking
+after every single one stops too often on a spread that is small by chance. They end at `MOST_REPLICATIONS`, reached or
+not. Replication r of a seed is always the same, so a longer experiment is a shorter one continued; none is simulated
+again. More replications make the interval narrower, not the horizon longer: mu is the mean over the horizon.
 Source: Law, Simulation Modeling and Analysis, 5th edition, section 9.4; model.md section 9.
 """
 
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 
 from verification.estimators import Interval
 
-GROWTH = 1.5
+LEAST, GROWTH = 5, 1.5
 MOST_REPLICATIONS = 1000
 
 

@@ -15,7 +15,7 @@ from verification.checks import Check, Study, inventory_of
 from verification.estimators import Interval, t_interval, warm_up
 from verification.replicate import MOST_KEPT, Experiment, Progress, checked, told
 from verification.run import Run
-from verification.sequential import Precision, hopeless, more, relative
+from verification.sequential import LEAST, Precision, hopeless, more, relative
 from verification.simulate import Policy
 from verification.summary import PILOT, Measured, Summary, measure, summarise
 from verification.traffic import POISSON, Poisson, Traffic
@@ -81,13 +81,13 @@ def verify(policy: Policy, workload: Workload, replica: Replica, *, horizon: flo
     """Simulate replications of a policy and hold the predictions of the fluid model against them.
 
     `horizon` in seconds. With a relative `precision` (0.02: 2%) replications are added until mean latency and
-    throughput are known so well, at most 1,000 of them (`verification.sequential`). Steady-state predictions are held
-    against Poisson traffic only; what holds on every path, or with a probability, against any. Raises InputError as
-    `simulate` does.
+    throughput are known so well, 5 at least and 1,000 at most (`verification.sequential`). Steady-state predictions
+    are held against Poisson traffic only; what holds on every path, or with a probability, against any. Raises
+    InputError as `simulate` does.
     """
     if precision is not None and not 0 < precision < 1:
         raise InputError("precision", "a share above 0 and below 1", precision)
-    start = checked(replications)
+    start = checked(replications) if precision is None else max(checked(replications), LEAST)
     experiment = Experiment(policy, workload, replica, horizon, traffic, seed, workers)
     experiment.check_memory(min(start, PILOT))
     found = _Replications(experiment, start, progress)
