@@ -7,9 +7,10 @@ import math
 from fluidwait.paper import console, new_table, title
 from fluidwait.study import Comparison
 from verification import Difference, Interval, Verification
-from verification.batches import BatchMeans
 from verification.estimators import LEVEL
 from verification.sequential import Precision
+
+_DOUBT = "; too short a run to trust them: take a longer horizon or more replications"
 
 
 def evidence(found: Verification) -> str:
@@ -27,7 +28,7 @@ def show_measured(found: Verification) -> None:
                   f"busy {found.busy_share.mean:.1%}, KV peak {found.kv_peak:,}, "
                   f"evictions {found.evictions.mean:,.0f} a run")
     if inside is not None:
-        console.print("± from batch means inside the single replication" + _doubt(list(vars(inside).values())))
+        console.print("± from batch means inside the single replication" + ("" if inside.valid else _DOUBT))
     if found.precision is not None:
         console.print(_reached(found.precision, found.replications))
     if found.unfinished or found.rejected:
@@ -77,14 +78,8 @@ def _p99(found: Verification) -> str:
 
 
 def _percentile(found: Verification) -> str:
-    spread = found.latency_p99 if found.inside is None else found.inside.latency_p99.interval
-    return f"99th percentile {'at least ' if found.latency_p99_at_least else ''}{with_interval(spread)}"
-
-
-def _doubt(means: list[BatchMeans]) -> str:
-    if all(each.valid for each in means):
-        return ""
-    return "; too short a run to trust them: take a longer horizon or more replications"
+    return ("99th percentile " + ("at least " if found.latency_p99_at_least else "")
+            + with_interval(found.latency_p99))
 
 
 def _reached(precision: Precision, replications: int) -> str:

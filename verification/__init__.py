@@ -1,7 +1,7 @@
 """Simulation of LLM inference policies, and the statistics that verify them."""
 
 from verification.arrivals import Arrivals, poisson_arrivals
-from verification.batches import BatchMeans, batch_interval
+from verification.batches import BatchMeans, batch_means
 from verification.checks import Check
 from verification.estimators import Interval, t_interval
 from verification.paired import Difference, paired
@@ -28,7 +28,7 @@ __all__ = [
     "Timeline",
     "Verdict",
     "Verification",
-    "batch_interval",
+    "batch_means",
     "judge",
     "paired",
     "poisson_arrivals",

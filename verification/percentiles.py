@@ -9,9 +9,11 @@ P(B >= u) <= alpha/2, so the interval holds at least as often as it says; a side
 (95% of the 99th percentile takes 368 values above, 5 below).
 
 **Values in a row**, such as the delays of one run, depend on each other: there that interval holds far less often than
-it says (at a lag-one correlation of 0.9, about one time in three where it says 95%). Take the percentile of each of
-several replications and their Student interval (`t_interval`), or inside one long run those of its batches
-(`verification.batches`). Source: David and Nagaraja, Order Statistics, 3rd edition, section 7.1; model.md section 9.
+it says (at a lag-one correlation of 0.9, two times in five where it says 95%). Take the percentile of each of several
+replications and their Student interval, as `verify` does; what is left is the error of a percentile of a short run,
+too small on average. For the 99th in M/M/1 at load 0.8, 10 replications of 2,000, 8,000 and 32,000 customers: 11%, 1.4%
+and 0.3% off, and the interval holds 63%, 88% and 94% of the time. Source: David and Nagaraja, Order Statistics, 3rd
+edition, section 7.1; model.md section 9.
 """
 
 from __future__ import annotations

@@ -12,11 +12,12 @@ from typing import TypeVar
 
 from joblib import Parallel, delayed
 
-from fluid import Replica, Workload
+from fluid import Replica, Workload, stage_profile
 from fluid.errors import InputError, real, whole
 from verification.run import Run
 from verification.simulate import Policy, simulate
 from verification.traffic import POISSON, Traffic
+from verification.verdict import variance_rate
 
 MOST_KEPT = 250_000_000  # some 10 GB
 Progress = Callable[[int, int], None]
@@ -42,6 +43,11 @@ class Experiment:
     def rate(self) -> float:
         """Mean total arrival rate, requests/s."""
         return self.workload.rate * self.traffic.factor()
+
+    @property
+    def variance_rate(self) -> float:
+        """V of the verdict, requests/s."""
+        return variance_rate(stage_profile(self.workload, self.replica), self.workload.rates * self.traffic.factor())
 
     def held(self, replications: int) -> float:
         """How many requests and iterations replications keep in memory at most, on average."""

@@ -146,10 +146,10 @@ def _verdict(found: _Replications, replications: int, progress: Progress | None)
     def again(seconds: float) -> Verdict:
         longer = replace(experiment, horizon=seconds)
         backlogs = told(longer.each(range(replications), backlog_of, record=False), progress, 0, replications)
-        return weigh(backlogs, experiment.rate, seconds)
+        return weigh(backlogs, experiment.variance_rate, seconds)
 
     longest = MOST_KEPT * experiment.horizon / experiment.held(min(replications, PILOT))
-    first = weigh([each.backlog for each in found.summaries], experiment.rate, experiment.horizon)
+    first = weigh([each.backlog for each in found.summaries], experiment.variance_rate, experiment.horizon)
     return settle(first, again, longest)
 
 
