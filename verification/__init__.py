@@ -4,6 +4,7 @@ from verification.arrivals import Arrivals, poisson_arrivals
 from verification.batches import BatchMeans, batch_means
 from verification.checks import Check
 from verification.estimators import Interval, t_interval
+from verification.invariants import invariants
 from verification.paired import Difference, paired
 from verification.percentiles import quantile_interval
 from verification.replicate import replicate
@@ -29,6 +30,7 @@ __all__ = [
     "Verdict",
     "Verification",
     "batch_means",
+    "invariants",
     "judge",
     "paired",
     "poisson_arrivals",
