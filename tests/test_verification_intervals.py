@@ -20,6 +20,7 @@ from verification import Greedy, batch_means, measures, quantile_interval, simul
 from verification.batches import inside, of_batches
 from verification.measures import Window
 from verification.percentiles import percentile
+from verification.sequential import more, relative
 
 T31 = 2.0395134463964077  # 97.5% quantile of Student's t with 31 degrees
 EXPERIMENTS = 400
@@ -218,3 +219,19 @@ def test_intervals_over_replications_hold_the_percentiles_of_an_autoregressive_p
     paths = autoregressive(np.random.default_rng(36), 0.9, (EXPERIMENTS * 10, 4_000))
     rows = np.quantile(paths, share, axis=1).reshape(EXPERIMENTS, 10)
     assert abs(held([t_interval(row) for row in rows], truth) - 0.95) < TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gamma", [0.01, 0.02, 0.05])
+@pytest.mark.parametrize("start", [5, 10])
+def test_a_mean_found_by_sequential_stopping_is_as_close_as_asked_for(gamma: float, start: int) -> None:
+    """M/D/1 at 0.7, replications of 5,000 customers: within gamma of rho/(2 (1 - rho)) in at least 95% - 3% of 400."""
+    generator, truth = np.random.default_rng(37), mean_wait(0.7, DETERMINISTIC)
+    means = [single_server(generator, 0.7, (100, 5_000), DETERMINISTIC)[1][:, 500:].mean(axis=1) for _ in range(300)]
+    close = 0
+    for _ in range(EXPERIMENTS):
+        row, size = generator.choice(np.concatenate(means), 1_000, replace=False), start
+        while relative([t_interval(row[:size])]) > gamma and more(size) > size:
+            size = more(size)
+        close += abs(row[:size].mean() - truth) <= gamma * truth
+    assert close / EXPERIMENTS > 0.95 - TOLERANCE
