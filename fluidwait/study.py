@@ -36,7 +36,7 @@ class Plan:
             raise InputError("--precision", 'a share above 0 and below 1, as "2%" or "0.02"', precision)
         return cls(real("--horizon", deployment.horizon if horizon is None else horizon, unit="seconds"),
                    whole("--replications", replications, unit="replications", most=1_000_000),
-                   whole("--seed", seed, unit="seeds", least=0, most=2**128), precision)
+                   whole("--seed", seed, unit="seeds", least=0, most=2**128), precision=precision)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,20 @@ Progress = Callable[[int, int], None]
 Kept = TypeVar("Kept")
 
 
+def most_kept(rate: float, replica: Replica, horizon: float, replications: int) -> float:
+    """Return how many requests and iterations replications keep in memory at most, on average; `rate` in requests/s."""
+    return replications * horizon * (rate + 1 / float(replica.iteration_time.overheads.max()))
+
+
+def within_memory(rate: float, replica: Replica, horizon: float, replications: int) -> float:
+    """Return `most_kept`; raises InputError where that is more than memory holds."""
+    kept = most_kept(rate, replica, horizon, replications)
+    if kept > MOST_KEPT:
+        requirement = f"short enough for {MOST_KEPT:.0e} requests and iterations in all replications"
+        raise InputError("horizon", requirement, horizon, f"{replications} replications, {kept:.2g} of them")
+    return kept
+
+
 @dataclass(frozen=True, eq=False)
 class Experiment:
     """A simulation to repeat over [0, horizon) seconds; `workers` is the number of threads (-1: one per core)."""
@@ -49,17 +63,6 @@ class Experiment:
         """V of the verdict, requests/s."""
         return variance_rate(stage_profile(self.workload, self.replica), self.workload.rates * self.traffic.factor())
 
-    def held(self, replications: int) -> float:
-        """How many requests and iterations replications keep in memory at most, on average."""
-        return replications * self.horizon * (self.rate + 1 / float(self.replica.iteration_time.overheads.max()))
-
-    def check_memory(self, replications: int) -> None:
-        """Raise InputError where no memory would hold so many replications at once."""
-        if self.held(replications) > MOST_KEPT:
-            requirement = f"short enough for {MOST_KEPT:.0e} requests and iterations in all replications"
-            raise InputError("horizon", requirement, self.horizon,
-                             f"{replications} replications, {self.held(replications):.2g} of them")
-
     def each(self, replications: range, keep: Callable[[Run], Kept], record: bool) -> Iterator[Kept]:
         """Simulate replications, in order, and hand over what `keep` keeps of each; the run itself is let go.
 
@@ -84,7 +87,7 @@ def replicate(policy: Policy, workload: Workload, replica: Replica, *, horizon: 
     """
     replications = checked(replications)
     experiment = Experiment(policy, workload, replica, horizon, traffic, seed, workers)
-    experiment.check_memory(replications)
+    within_memory(experiment.rate, replica, experiment.horizon, replications)
     return told(experiment.each(range(replications), lambda run: run, record), progress, 0, replications)
 
 

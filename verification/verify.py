@@ -13,7 +13,7 @@ from verification import measures
 from verification.batches import Inside, inside
 from verification.checks import Check, Study, inventory_of
 from verification.estimators import Interval, t_interval, warm_up
-from verification.replicate import MOST_KEPT, Experiment, Progress, checked, told
+from verification.replicate import MOST_KEPT, Experiment, Progress, checked, most_kept, told, within_memory
 from verification.run import Run
 from verification.sequential import LEAST, Precision, hopeless, more, relative
 from verification.simulate import Policy
@@ -89,7 +89,7 @@ def verify(policy: Policy, workload: Workload, replica: Replica, *, horizon: flo
         raise InputError("precision", "a share above 0 and below 1", precision)
     start = checked(replications) if precision is None else max(checked(replications), LEAST)
     experiment = Experiment(policy, workload, replica, horizon, traffic, seed, workers)
-    experiment.check_memory(min(start, PILOT))
+    within_memory(experiment.rate, replica, experiment.horizon, min(start, PILOT))
     found = _Replications(experiment, start, progress)
     if precision is not None:
         found.grow_to(precision)
@@ -148,7 +148,7 @@ def _verdict(found: _Replications, replications: int, progress: Progress | None)
         backlogs = told(longer.each(range(replications), backlog_of, record=False), progress, 0, replications)
         return weigh(backlogs, experiment.variance_rate, seconds)
 
-    longest = MOST_KEPT * experiment.horizon / experiment.held(min(replications, PILOT))
+    longest = MOST_KEPT / most_kept(experiment.rate, experiment.replica, 1.0, min(replications, PILOT))
     first = weigh([each.backlog for each in found.summaries], experiment.variance_rate, experiment.horizon)
     return settle(first, again, longest)
 
