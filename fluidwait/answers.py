@@ -18,12 +18,14 @@ from fluidwait import __version__
 from fluidwait.explain import predicted, window_names
 from fluidwait.mix import Mix
 from thresholds import Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign, name_of
-from verification import Check, Interval, Verification
+from verification import Check, Difference, Interval, Verification
+from verification.batches import Inside
+from verification.sequential import Precision
 from verification.verdict import UNSTABLE
 
 SCHEMA = 1
 INTERVALS = ("throughput", "latency", "latency_p99", "ttft", "evictions", "iteration_time", "busy_share")
-NUMBERS = ("kv_peak", "overflow_runs", "unfinished", "rejected", "warm_up")
+NUMBERS = ("kv_peak", "overflow_runs", "unfinished", "rejected", "warm_up", "latency_p99_at_least")
 
 
 class Input(Protocol):
@@ -132,7 +134,9 @@ def verify_answer(policy: str, found: Verification) -> dict[str, Any]:
             "checks": [_check(check) for check in found.checks],
             **{name: _interval(getattr(found, name)) for name in INTERVALS},
             **{name: getattr(found, name) for name in NUMBERS},
-            "score": found.verdict.score, "verdict_horizon": found.verdict.horizon}
+            "score": found.verdict.score, "verdict_horizon": found.verdict.horizon,
+            "drift": _interval(found.verdict.drift), "precision": _precision(found.precision),
+            "batch_means": _inside(found.inside)}
 
 
 def verdict_without_simulation(policy: str, reason: str, replications: int, horizon: float,
@@ -140,7 +144,12 @@ def verdict_without_simulation(policy: str, reason: str, replications: int, hori
     """The object of `verify` where the mathematics alone says unstable: nothing is measured."""
     return {"policy": policy, "replications": replications, "horizon": horizon, "seed": seed, "verdict": UNSTABLE,
             "reason": reason, "agrees": False, "checks": [],
-            **dict.fromkeys((*INTERVALS, *NUMBERS, "score", "verdict_horizon"))}
+            **dict.fromkeys((*INTERVALS, *NUMBERS, "score", "verdict_horizon", "drift", "precision", "batch_means"))}
+
+
+def difference(found: Difference | None) -> dict[str, Any] | None:
+    """A paired difference to the chosen policy."""
+    return None if found is None else {**found._asdict(), "significant": found.significant}
 
 
 def to_text(answer: dict[str, Any]) -> str:
@@ -155,6 +164,17 @@ def _check(check: Check) -> dict[str, Any]:
 
 def _interval(interval: Interval) -> dict[str, float]:
     return {"mean": interval.mean, "low": interval.low, "high": interval.high}
+
+
+def _precision(precision: Precision | None) -> dict[str, Any] | None:
+    return None if precision is None else {**asdict(precision), "reached": precision.reached}
+
+
+def _inside(means: Inside | None) -> dict[str, Any] | None:
+    """Intervals from inside a single replication."""
+    if means is None:
+        return None
+    return {name: {**_interval(each.interval), "valid": each.valid} for name, each in vars(means).items()}
 
 
 def _list(values: np.ndarray | None, otherwise: list[None]) -> list[Any]:

@@ -11,7 +11,7 @@ from fluid import FluidwaitError, solve
 from fluid.errors import one_of
 from fluidwait import answers, measured, report
 from fluidwait.deployment import Deployment, embedded, embedded_text, load
-from fluidwait.options import File, Horizon, Json, Out, Replications, Seed, Version
+from fluidwait.options import File, Horizon, Json, Out, Precision, Replications, Seed, Version
 from fluidwait.paper import give
 from fluidwait.study import BASELINES, Comparison, Plan, choose, compare, examine_baseline, examine_design
 from thresholds import write_policy
@@ -29,11 +29,12 @@ def _everything(version: Version = False) -> None:
 
 
 @app.command("run", epilog="Example: fluidwait run deployment.toml --out results")
-def run_command(file: File = None, horizon: Horizon = None, replications: Replications = 10, seed: Seed = 0,
-                out: Out = None, json: Json = False, version: Version = False) -> None:
+def run_command(file: File = None, horizon: Horizon = None, replications: Replications = 10,
+                precision: Precision = None, seed: Seed = 0, out: Out = None, json: Json = False,
+                version: Version = False) -> None:
     """Solve, derive thresholds and verify them in one report."""
     deployment = _deployment(file)
-    plan = Plan.checked(deployment, horizon, replications, seed)
+    plan = Plan.checked(deployment, horizon, replications, seed, precision)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     found = compare(deployment, plan)
@@ -74,13 +75,13 @@ def thresholds_command(file: File = None,
 def verify_command(file: File = None,
                    policy: Annotated[str, typer.Option(help="auto, wait, paced, nested, greedy, vllm-v0 or sarathi.")
                                     ] = "auto",
-                   horizon: Horizon = None, replications: Replications = 10, seed: Seed = 0, json: Json = False,
-                   version: Version = False) -> None:
+                   horizon: Horizon = None, replications: Replications = 10, precision: Precision = None,
+                   seed: Seed = 0, json: Json = False, version: Version = False) -> None:
     """Simulate a policy and hold the predictions of the fluid model against it."""
     _known(policy, (*DESIGNS, *BASELINES))
     deployment = _deployment(file)
     _visible(policy, deployment)
-    plan = Plan.checked(deployment, horizon, replications, seed)
+    plan = Plan.checked(deployment, horizon, replications, seed, precision)
     if policy in BASELINES:
         outcome = examine_baseline(deployment, policy, plan)
     else:

@@ -9,6 +9,7 @@ import typer
 
 from fluid.errors import shown
 from fluidwait import __version__
+from verification.sequential import MOST_REPLICATIONS
 
 
 def number(text: str) -> float:
@@ -25,6 +26,14 @@ def whole_number(text: str) -> int:
         return int(text)
     except ValueError:
         raise typer.BadParameter(f"must be a whole number (got {shown(text)})") from None
+
+
+def share(text: str) -> float:
+    """A share of one, as a flag gives it: 2% or 0.02."""
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise typer.BadParameter(f'must be a share, as "2%" or "0.02" (got {shown(text)})') from None
 
 
 def folder(text: str) -> Path:
@@ -49,6 +58,9 @@ Version = Annotated[bool, typer.Option("--version", callback=show_version, is_ea
 Horizon = Annotated[float | None, typer.Option(parser=number, metavar="SECONDS", show_default=False,
                                                help="Time to simulate; by default target.horizon.")]
 Replications = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER", help="Independent simulations.")]
+Precision = Annotated[float | None, typer.Option(
+    parser=share, metavar="SHARE", show_default=False,
+    help=f"Simulate more, up to {MOST_REPLICATIONS:,}, until mean latency and throughput are known this well: 2%.")]
 Seed = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER", help="Seed of the random streams.")]
 Out = Annotated[Path | None, typer.Option(parser=folder, metavar="FOLDER", show_default=False,
                                           help="Where to put the figures and the report.")]

@@ -13,11 +13,11 @@ from fluidwait.deployment import Deployment
 from fluidwait.explain import growth, memory, predicted, window_names
 from fluidwait.install import advice
 from fluidwait.paper import console, largest, new_table, number, optional, print_table, say, seconds, title
+from fluidwait.report_measured import evidence, show_beside, show_measured
 from fluidwait.report_mix import in_few_types, show_origin, show_shares, show_windows
 from fluidwait.study import Comparison, Outcome
 from thresholds import Choice, Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign
-from verification import Check, Interval, Verification
-from verification.estimators import LEVEL
+from verification import Check
 from verification.verdict import STABLE
 
 
@@ -29,7 +29,7 @@ def show_run(deployment: Deployment, found: Comparison, out: Path | None) -> Non
     for outcome in found.outcomes:
         console.print()
         show_outcome(outcome)
-    _show_beside(found)
+    show_beside(found)
     console.print(f"\n[bold]Answer: {'yes' if found.yes else 'no'}.[/bold] {_advice(found)}")
     if out is not None:
         console.print(f"Written to {escape(str(out))}: report.json, policy.json, batch and kv as PNG and SVG.")
@@ -135,43 +135,19 @@ def show_outcome(outcome: Outcome) -> None:
     """The report of `fluidwait verify`."""
     plan = outcome.plan
     title(f"Simulation of {outcome.policy}",
-           f"{plan.replications} replications of {plan.horizon:g} s, seed {plan.seed}")
+           f"{outcome.replications} replications of {plan.horizon:g} s, seed {plan.seed}")
     if outcome.found is None:
         say(False, f"not simulated: {outcome.reason}")
         return
     found = outcome.found
     say(found.verdict.answer == STABLE, found.verdict.reason)
+    console.print(evidence(found))
     table = new_table("prediction", "predicted", "measured", "interval", "")
     for check in found.checks:
         table.add_row(escape(check.name), f"{check.predicted:,.6g}", f"{check.measured:,.6g}", _range(check),
                       "[green]agrees[/green]" if check.agrees else "[red]differs[/red]")
     console.print(table)
-    _show_measured(found)
-
-
-def _show_measured(found: Verification) -> None:
-    console.print(f"latency {_with_interval(found.latency)} s, 99% under {found.latency_p99.mean:.4g} s, TTFT "
-                  f"{_with_interval(found.ttft)} s; busy {found.busy_share.mean:.1%}, KV peak {found.kv_peak:,}, "
-                  f"evictions {found.evictions.mean:,.0f} a run")
-    if found.unfinished or found.rejected:
-        console.print(f"{found.unfinished} requests of the measured windows did not finish (their delay counts as at "
-                      f"least their age); {found.rejected} were rejected on arrival")
-
-
-def _show_beside(found: Comparison) -> None:
-    """The policies in one table."""
-    table = new_table("policy", "tokens/s", "latency s", "p99 s", "TTFT s", "KV peak", "evictions")
-    for outcome in found.outcomes:
-        measured = outcome.found
-        if measured is not None:
-            table.add_row(outcome.policy, _with_interval(measured.throughput), _with_interval(measured.latency),
-                          f"{measured.latency_p99.mean:.4g}", _with_interval(measured.ttft), f"{measured.kv_peak:,}",
-                          f"{measured.evictions.mean:,.0f}")
-    if not table.rows:
-        return
-    console.print()
-    title("Side by side", f"the same arrivals; ± is the half-width of a {LEVEL:.0%} interval over replications")
-    console.print(table)
+    show_measured(found)
 
 
 def _advice(found: Comparison) -> str:
@@ -201,13 +177,6 @@ def _greedy_advice(found: Comparison) -> str:
         delays = f"{seconds(greedy.latency.mean)} against {seconds(ours.latency.mean)}"
         return f" Greedy admission evicted nothing either (latency {delays}): thresholds pay near the edge."
     return f" Greedy admission evicted {greedy.evictions.mean:,.0f} requests a run."
-
-
-def _with_interval(interval: Interval) -> str:
-    if math.isnan(interval.mean):
-        return "-"
-    half = interval.high - interval.mean
-    return f"{interval.mean:,.4g}" + (f" ±{half:.2g}" if math.isfinite(half) else "")
 
 
 def _range(check: Check) -> str:

@@ -13,26 +13,32 @@ from fluidwait import answers
 from fluidwait.deployment import Deployment
 from fluidwait.progress import working
 from thresholds import Choice, Design, auto, name_of, nested, paced, wait
-from verification import Greedy, Sarathi, Verification, VllmV0, verify
+from verification import Difference, Greedy, Sarathi, Verification, VllmV0, paired, verify
 from verification.simulate import Policy
 
+COMPARED = ("throughput", "latency", "latency_p99", "ttft", "evictions")
+NOTICEABLE = 0.01  # on the same arrivals even a difference of a millionth can be sure
 MOST_REQUESTS = 2e7  # per replication: beyond it an overloaded replica is not simulated, the answer is known
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to simulate: seconds, independent runs, seed."""
+    """How to simulate: seconds, independent runs, seed, and where asked for, the relative precision to reach."""
 
     horizon: float
     replications: int
     seed: int
+    precision: float | None = None
 
     @classmethod
-    def checked(cls, deployment: Deployment, horizon: float | None, replications: int, seed: int) -> Plan:
+    def checked(cls, deployment: Deployment, horizon: float | None, replications: int, seed: int,
+                precision: float | None = None) -> Plan:
         """The plan of a command, its numbers checked; raises InputError naming the flag."""
+        if precision is not None and not 0 < precision < 1:
+            raise InputError("--precision", 'a share above 0 and below 1, as "2%" or "0.02"', precision)
         return cls(_whole_periods(deployment, horizon),
                    whole("--replications", replications, unit="replications", most=1_000_000),
-                   whole("--seed", seed, unit="seeds", least=0, most=2**128))
+                   whole("--seed", seed, unit="seeds", least=0, most=2**128), precision=precision)
 
 
 def _whole_periods(deployment: Deployment, horizon: float | None) -> float:
@@ -60,6 +66,11 @@ class Outcome:
     def yes(self) -> bool:
         """Stable, and every check agrees."""
         return self.found is not None and self.found.verified
+
+    @property
+    def replications(self) -> int:
+        """How many were simulated, or would have been."""
+        return self.plan.replications if self.found is None else self.found.replications
 
     def answer(self) -> dict[str, Any]:
         """The object of `verify --json`."""
@@ -100,13 +111,17 @@ class Comparison:
         """Greedy admission on the same arrivals."""
         return self.outcomes[-1]
 
+    def against(self, outcome: Outcome, measure: str) -> Difference | None:
+        """What an outcome measured less what the chosen one did on the same arrivals, where both were simulated."""
+        ours, theirs = self.chosen.found, outcome.found
+        return None if ours is None or theirs is None else paired(ours, theirs, measure)
+
     @property
     def overtaken_by(self) -> str | None:
-        """The candidate that was faster than the chosen one on the same arrivals, beyond both intervals, if any."""
-        ours = self.chosen.found
+        """The candidate that was surely faster than the chosen one, by more than 1%, on the same arrivals, if any."""
         for rival in self.outcomes[1:-1]:
-            theirs = rival.found
-            if ours is not None and theirs is not None and theirs.verified and theirs.latency.high < ours.latency.low:
+            gap = self.against(rival, "latency")
+            if gap and rival.yes and rival.found and gap.high < -NOTICEABLE * rival.found.latency.mean:
                 return rival.policy
         return None
 
@@ -120,7 +135,11 @@ class Comparison:
         return {"answer": self.yes, "why": self.choice.why, "overtaken_by": self.overtaken_by,
                 "overload": self.overload, "solve": answers.solve_answer(self.equilibrium),
                 "thresholds": answers.thresholds_answer(self.design), "verify": self.chosen.answer(),
-                "rivals": [outcome.answer() for outcome in self.outcomes[1:]]}
+                "rivals": [{**outcome.answer(), "against_chosen": self._against(outcome)}
+                           for outcome in self.outcomes[1:]]}
+
+    def _against(self, outcome: Outcome) -> dict[str, Any]:
+        return {measure: answers.difference(self.against(outcome, measure)) for measure in COMPARED}
 
 
 def choose(deployment: Deployment, policy: str) -> Choice:
@@ -141,11 +160,16 @@ def choose(deployment: Deployment, policy: str) -> Choice:
 
 
 def compare(deployment: Deployment, plan: Plan) -> Comparison:
-    """Choose a policy and simulate it beside the other feasible candidates and greedy admission."""
+    """Choose a policy and simulate it beside the other feasible candidates and greedy admission.
+
+    A precision is asked of the chosen one; the others get as many replications, so that all see the same arrivals.
+    """
     choice = choose(deployment, "auto")
     rivals = [design for design in choice.candidates if design is not choice.design and design.feasible]
-    outcomes = [examine_design(deployment, design, plan) for design in (choice.design, *rivals)]
-    return Comparison(choice, (*outcomes, examine_baseline(deployment, "greedy", plan)), deployment.mix.overload)
+    chosen = examine_design(deployment, choice.design, plan)
+    alike = replace(plan, replications=chosen.replications, precision=None)
+    outcomes = [chosen, *(examine_design(deployment, design, alike) for design in rivals)]
+    return Comparison(choice, (*outcomes, examine_baseline(deployment, "greedy", alike)), deployment.mix.overload)
 
 
 def examine_design(deployment: Deployment, design: Design, plan: Plan) -> Outcome:
@@ -175,6 +199,6 @@ def _examine(deployment: Deployment, rule: Policy | None, name: str, equilibrium
     if rule is not None and not hopeless:
         with working(f"simulating {name}") as progress:
             found = verify(rule, deployment.workload, deployment.replica, horizon=plan.horizon,
-                           replications=plan.replications, traffic=deployment.mix.traffic, seed=plan.seed,
-                           progress=progress)
+                           replications=plan.replications, precision=plan.precision,
+                           traffic=deployment.mix.traffic, seed=plan.seed, progress=progress)
     return Outcome(name, plan, found, equilibrium.reason)

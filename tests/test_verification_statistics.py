@@ -220,16 +220,16 @@ def standing_still() -> Run:
 
 
 def test_unfinished_requests_enter_the_delays_with_their_age() -> None:
-    """Latencies 6 and 5, age 1: mean 4, largest 6; the first token is the only one."""
+    """Latencies 6 and 5, age 1: mean 4, largest 6 or the one not over; the first token is the only one."""
     run = standing_still()
     assert run.end_time == 10.0
     found = measures.delays(run, Window(0.0, 10.0, 10.0))
-    assert found == (4.0, 6.0, 4.0, 1)
+    assert found == (4.0, 6.0, 4.0, 1, True)
 
 
 def test_delays_are_those_of_the_requests_that_arrive_in_the_window() -> None:
     """[1, 8) takes the request of second 5 only; nobody arrives in [1, 4)."""
-    assert measures.delays(standing_still(), Window(1.0, 10.0, 8.0)) == (5.0, 5.0, 5.0, 0)
+    assert measures.delays(standing_still(), Window(1.0, 10.0, 8.0)) == (5.0, 5.0, 5.0, 0, False)
     assert math.isnan(measures.delays(standing_still(), Window(1.0, 10.0, 4.0)).latency)
 
 

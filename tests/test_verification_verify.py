@@ -13,8 +13,9 @@ import pytest
 from fluid import Equilibrium, IterationTime, PromptType, Replica, Workload, solve
 from fluid.errors import InputError
 from thresholds import WaitPolicy, wait
-from verification import Greedy, Verification, measures, replicate, verify
-from verification.checks import Study
+from verification import Greedy, Verification, replicate, verify
+from verification.checks import Study, inventory_of
+from verification.summary import summarise
 
 CHAT = Replica(137_000, IterationTime(0.0106, 4.013e-7))  # Llama-2-7B on an A100
 ONE = Workload([PromptType(100, 10, 20.0)])
@@ -65,6 +66,7 @@ def numbers(found: Verification) -> list[Any]:
 def test_the_number_of_workers_changes_no_bit(policy: WaitPolicy | Greedy) -> None:
     one, two = (verified(policy, THREE, horizon=60.0, workers=workers) for workers in (1, 2))
     assert numbers(one) == numbers(two)
+    assert [vars(each) for each in one.summaries] == [vars(each) for each in two.summaries]
     for a, b in zip(one.runs, two.runs, strict=True):
         assert np.array_equal(a.finished, b.finished, equal_nan=True)
         assert np.array_equal(a.timeline.duration, b.timeline.duration)
@@ -79,10 +81,11 @@ def test_the_seed_decides_the_requests() -> None:
 
 def test_replications_differ_and_policies_at_one_seed_see_the_same_requests() -> None:
     """Common random numbers: replication r of a seed has the arrivals of that stream, whatever the policy."""
-    one, two = (verified(policy, ONE, horizon=60.0) for policy in (WaitPolicy((1,)), Greedy()))
-    for a, b in zip(one.runs, two.runs, strict=True):
+    one, two = (replicate(policy, ONE, CHAT, horizon=60.0, replications=8, seed=1)
+                for policy in (WaitPolicy((1,)), Greedy()))
+    for a, b in zip(one, two, strict=True):
         assert np.array_equal(a.arrivals.times, b.arrivals.times)
-    assert len({run.arrivals.times[0] for run in one.runs}) == len(one.runs)
+    assert len({run.arrivals.times[0] for run in one}) == 8
 
 
 def test_progress_is_told_after_every_replication() -> None:
@@ -115,7 +118,7 @@ def test_intervals_are_those_of_the_replications() -> None:
 def study(equilibrium: Equilibrium, policy: WaitPolicy, made_with: WaitPolicy) -> Study:
     """What `verify` holds a prediction against, the prediction exchanged."""
     runs = replicate(made_with, ONE, CHAT, horizon=200.0, replications=8, seed=1)
-    return Study(equilibrium, policy, runs, [measures.window_after(run, 0.2) for run in runs])
+    return Study(equilibrium, policy, [summarise(run, 0.2, inventory_of(policy)) for run in runs])
 
 
 def test_the_study_of_right_predictions_agrees() -> None:

@@ -1,8 +1,12 @@
 """Simulation of LLM inference policies, and the statistics that verify them."""
 
 from verification.arrivals import Arrivals, poisson_arrivals
+from verification.batches import BatchMeans, batch_means
 from verification.checks import Check
 from verification.estimators import Interval, t_interval
+from verification.invariants import invariants
+from verification.paired import Difference, paired
+from verification.percentiles import quantile_interval
 from verification.replicate import replicate
 from verification.rules.greedy import Greedy
 from verification.rules.sarathi import Sarathi
@@ -15,7 +19,9 @@ from verification.verify import Verification, verify
 
 __all__ = [
     "Arrivals",
+    "BatchMeans",
     "Check",
+    "Difference",
     "Greedy",
     "Interval",
     "Poisson",
@@ -27,8 +33,12 @@ __all__ = [
     "Verdict",
     "Verification",
     "VllmV0",
+    "batch_means",
+    "invariants",
     "judge",
+    "paired",
     "poisson_arrivals",
+    "quantile_interval",
     "replicate",
     "simulate",
     "t_interval",

@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 
 import numpy as np
 
@@ -45,20 +46,17 @@ from thresholds import (
 )
 from verification import measures
 from verification.estimators import Interval, least_probability, t_interval
-from verification.measures import Window
 from verification.rules.sarathi import Sarathi
 from verification.rules.vllm_v0 import VllmV0
-from verification.run import Run, Timeline
 from verification.simulate import Policy
+from verification.summary import MOST_TYPES_MEASURED, Inventory, Measured, Summary
 
 FAMILY_ERROR = 0.01
 ROUNDING = 1e-9
 FLUID_ACCURACY = 0.05
 LATENCY_ACCURACY, TTFT_ACCURACY = 0.25, 0.4  # of the approximations: several types, paced WAIT
 SETTLED = 20  # latencies a run must last before steady-state delays are claimed
-BATCHES = 10
 ENOUGH_REQUESTS, BUSY = 30, 0.99
-MOST_TYPES_CHECKED = 20
 
 
 @dataclass(frozen=True)
@@ -78,28 +76,22 @@ class Check:
         return bool(above and (self.high is None or self.predicted <= self.high))
 
 
-Measure = Callable[[Run, Window], float]
-Inventory = Callable[[Run, Timeline, int, Window], float]
+Measure = Callable[[Measured], float]
 Claim = Callable[[float], Check]  # of the level of its interval
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """Replications with their windows, and the checks that their policy calls for."""
+    """Replications, or the parts of a single one, and the checks that their policy calls for."""
 
     equilibrium: Equilibrium
     policy: Policy
-    runs: Sequence[Run]
-    windows: Sequence[Window]
-
-    def over_runs(self, measure: Measure, level: float = 0.95) -> Interval:
-        return t_interval([measure(run, window) for run, window in zip(self.runs, self.windows, strict=True)], level)
+    runs: Sequence[Summary]
+    parts: Sequence[Measured] = ()
 
     def interval(self, measure: Measure, level: float) -> Interval:
-        """Over replications; inside a single run, over batches of its window."""
-        if len(self.runs) > 1:
-            return self.over_runs(measure, level)
-        return t_interval([measure(self.runs[0], part) for part in self.windows[0].split(BATCHES)], level)
+        """Over replications; inside a single run, over its parts."""
+        return t_interval([measure(each) for each in self.parts or self.runs], level)
 
     def checks(self, steady: bool = True) -> tuple[Check, ...]:
         """Every prediction that applies; steady-state ones only where the arrivals are `steady` Poisson streams."""
@@ -109,7 +101,7 @@ class Study:
 
     def _seen(self, rate: float) -> bool:
         """Whether enough requests of that rate fall in the window for a mean to be normal."""
-        window = self.windows[0]
+        window = self.runs[0].window
         return rate * (window.last_arrival - window.start) >= ENOUGH_REQUESTS
 
     def _fluid(self) -> bool:
@@ -120,11 +112,11 @@ class Study:
     def _filled(self, j: int, threshold: float) -> bool:
         """Whether every stage of type j under WAIT has filled by the start of the window."""
         needed = 1.5 * threshold * float(self.equilibrium.profile.stages[j])
-        return float(self.equilibrium.workload.rates[j]) * self.windows[0].start >= needed
+        return float(self.equilibrium.workload.rates[j]) * self.runs[0].window.start >= needed
 
     def _everywhere(self) -> Iterator[Claim]:
         if self._seen(self.equilibrium.workload.rate):
-            yield partial(self._equal, "throughput", self.equilibrium.throughput, measures.throughput, 0.0)
+            yield partial(self._equal, "throughput", self.equilibrium.throughput, attrgetter("throughput"), 0.0)
 
     def _of_policy(self) -> Iterator[Claim]:
         if self.equilibrium.iteration_time is None or self.equilibrium.inventory is None:
@@ -139,7 +131,7 @@ class Study:
         if self._fluid() and not isinstance(self.policy, NestedWaitPolicy | Sarathi):
             yield partial(self._equal, "iteration_time", shortest, busy_iteration, FLUID_ACCURACY)
             if not isinstance(self.policy, VllmV0):
-                yield from self._inventories(self.equilibrium.inventory, measures.entering, FLUID_ACCURACY)
+                yield from self._inventories(self.equilibrium.inventory, FLUID_ACCURACY)
         if isinstance(self.policy, PacedPolicy):
             predicted = predict(self.policy, self.equilibrium.workload, self.equilibrium.replica)
             yield from self._delays(predicted, {"latency": LATENCY_ACCURACY})
@@ -160,7 +152,7 @@ class Study:
         else:
             yield partial(self._at_least, "iteration_time at least", shortest, busy_iteration)
             yield partial(self._at_most, "iteration_time at most", longest, busy_iteration)
-        yield from self._inventories(counts, measures.resident, 0.0)
+        yield from self._inventories(counts, 0.0)
         yield from self._delays(predict(policy, workload, replica),
                                 {"latency": LATENCY_ACCURACY, "ttft": TTFT_ACCURACY})
 
@@ -170,17 +162,17 @@ class Study:
         for name, accuracy in accuracies.items():
             value = float(getattr(predicted, name))
             if settled:
-                yield partial(self._equal, name, value, partial(_delay, name), 0.0 if predicted.exact else accuracy)
+                yield partial(self._equal, name, value, attrgetter(name), 0.0 if predicted.exact else accuracy)
 
-    def _inventories(self, predicted: np.ndarray, measure: Inventory, accuracy: float) -> Iterator[Claim]:
+    def _inventories(self, predicted: np.ndarray, accuracy: float) -> Iterator[Claim]:
         names = self.equilibrium.workload.names
-        for j in range(min(len(names), MOST_TYPES_CHECKED)):
+        for j in range(min(len(names), MOST_TYPES_MEASURED)):
             known = self._seen(float(self.equilibrium.workload.rates[j]))
             if isinstance(self.policy, WaitPolicy):
                 known = known and self._filled(j, predicted[j])
             if self.equilibrium.profile.stages[j] > 1 and known:
                 yield partial(self._equal, f"inventory {names[j]}", float(predicted[j]),
-                              partial(_inventory, measure, j), accuracy)
+                              partial(_inventory, j), accuracy)
 
     def _certain(self) -> Iterator[Check]:
         peak = max(run.kv_peak for run in self.runs)
@@ -189,7 +181,7 @@ class Study:
             yield Check("kv_peak at most", bound, peak, peak, None)
         cap = self.equilibrium.replica.max_num_seqs
         if cap is not None:
-            most = max(int(_timeline(run).batch.max(initial=0)) for run in self.runs)
+            most = max(run.most_sequences for run in self.runs)
             possible = sequence_bound(self.policy, self.equilibrium)
             allowed = cap if possible is None else min(possible, cap)
             yield Check("sequences in a batch at most", allowed, most, most, None)
@@ -217,19 +209,14 @@ class Study:
         return Check(name, bound, found.mean, found.low - ROUNDING * bound, None)
 
 
-def _timeline(run: Run) -> Timeline:
-    if run.timeline is None:
-        raise ValueError("the run was made without record=True")
-    return run.timeline
+def inventory_of(policy: Policy) -> Inventory:
+    """How the prompts per stage are measured: under WAIT residents stand still, elsewhere all are in every batch."""
+    return measures.resident if isinstance(policy, WaitPolicy) else measures.entering
 
 
-def busy_iteration(run: Run, window: Window) -> float:
-    return measures.busy_iteration(_timeline(run), window)
+def busy_iteration(measured: Measured) -> float:
+    return measured.iteration_time
 
 
-def _delay(name: str, run: Run, window: Window) -> float:
-    return float(getattr(measures.delays(run, window), name))
-
-
-def _inventory(measure: Inventory, j: int, run: Run, window: Window) -> float:
-    return measure(run, _timeline(run), j, window)
+def _inventory(j: int, measured: Measured) -> float:
+    return measured.inventory[j]

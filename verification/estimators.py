@@ -39,6 +39,9 @@ class Interval(NamedTuple):
         return Interval(self.mean, self.low - by, self.high + by)
 
 
+UNKNOWN = Interval(math.nan, math.nan, math.nan)
+
+
 def t_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
     """Return the Student t interval of independent values, shape (R,).
 

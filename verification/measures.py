@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fluid.workload import Floats
+from verification.percentiles import percentile
 from verification.run import Run, Timeline
 
 PATH_POINTS = 1000
@@ -32,20 +33,32 @@ class Window(NamedTuple):
 
 
 class Delays(NamedTuple):
-    """Mean and 99th percentile latency, mean TTFT (s) of the requests of a window; how many did not finish."""
+    """Mean and 99th percentile latency, mean TTFT (s) of the requests of a window; how many did not finish.
+
+    `p99_at_least`: the percentile is at least what it says, since it may belong to one of those.
+    """
 
     latency: float
     latency_p99: float
     ttft: float
     unfinished: int
+    p99_at_least: bool
 
 
 def in_system(run: Run) -> Floats:
     """Requests in the system at 1,000 equally spaced moments: shape (1000,)."""
     moments = np.linspace(0.0, run.end_time, PATH_POINTS, endpoint=False)
-    done = np.sort(run.finished[np.isfinite(run.finished)])
+    done = np.sort(run.finished[np.isfinite(run.finished)], kind="stable")  # nearly in order already
     gone = np.searchsorted(done, moments, side="right")
     return (np.searchsorted(run.arrivals.times, moments, side="right") - gone).astype(np.float64)
+
+
+def drift(run: Run) -> float:
+    """Growth of the requests in the system over the second half of the run: the least-squares slope, requests/s."""
+    path = in_system(run)[PATH_POINTS // 2:]
+    moments = np.arange(len(path)) - (len(path) - 1) / 2
+    step = run.end_time / PATH_POINTS
+    return float(moments @ path / (moments @ moments * step)) if step > 0 else 0.0
 
 
 def window_after(run: Run, warm_up: float) -> Window:
@@ -66,12 +79,12 @@ def delays(run: Run, window: Window) -> Delays:
     part = slice(*np.searchsorted(run.arrivals.times, [window.start, window.last_arrival]))
     fits = run.fits[part]
     if not fits.any():
-        return Delays(math.nan, math.nan, math.nan, 0)
+        return Delays(math.nan, math.nan, math.nan, 0, False)
     age = run.end_time - run.arrivals.times[part][fits]
     latency, ttft = run.latency[part][fits], run.ttft[part][fits]
-    at_least = np.where(np.isnan(latency), age, latency)
-    return Delays(float(at_least.mean()), float(np.quantile(at_least, 0.99, method="higher")),
-                  float(np.where(np.isnan(ttft), age, ttft).mean()), int(np.isnan(latency).sum()))
+    p99 = percentile(latency, age, 0.99)
+    return Delays(float(np.where(np.isnan(latency), age, latency).mean()), p99.value,
+                  float(np.where(np.isnan(ttft), age, ttft).mean()), int(np.isnan(latency).sum()), p99.at_least)
 
 
 def busy_iteration(timeline: Timeline, window: Window) -> float:

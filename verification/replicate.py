@@ -7,17 +7,21 @@ compiled loop releases the interpreter, so threads are enough and nothing is cop
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
 
 from joblib import Parallel, delayed
 
-from fluid import Replica, Workload
+from fluid import Replica, Workload, stage_profile
 from fluid.errors import InputError, real, whole
 from verification.run import Run
 from verification.simulate import Policy, simulate
 from verification.traffic import POISSON, Traffic
+from verification.verdict import variance_rate
 
 MOST_KEPT = 250_000_000  # some 10 GB
 Progress = Callable[[int, int], None]
+Kept = TypeVar("Kept")
 
 
 def most_kept(rate: float, replica: Replica, horizon: float, replications: int) -> float:
@@ -25,26 +29,78 @@ def most_kept(rate: float, replica: Replica, horizon: float, replications: int) 
     return replications * horizon * (rate + 1 / float(replica.iteration_time.overheads.max()))
 
 
+def within_memory(rate: float, replica: Replica, horizon: float, replications: int) -> float:
+    """Return `most_kept`; raises InputError where that is more than memory holds."""
+    kept = most_kept(rate, replica, horizon, replications)
+    if kept > MOST_KEPT:
+        requirement = f"short enough for {MOST_KEPT:.0e} requests and iterations in all replications"
+        raise InputError("horizon", requirement, horizon, f"{replications} replications, {kept:.2g} of them")
+    return kept
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """A simulation to repeat over [0, horizon) seconds; `workers` is the number of threads (-1: one per core)."""
+
+    policy: Policy
+    workload: Workload
+    replica: Replica
+    horizon: float
+    traffic: Traffic = POISSON
+    seed: int = 0
+    workers: int = -1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "horizon", real("horizon", self.horizon, unit="seconds"))
+
+    @property
+    def rate(self) -> float:
+        """Mean total arrival rate, requests/s."""
+        return self.workload.rate * self.traffic.factor()
+
+    @property
+    def variance_rate(self) -> float:
+        """V of the verdict, requests/s."""
+        return variance_rate(stage_profile(self.workload, self.replica), self.workload.rates * self.traffic.factor())
+
+    def each(self, replications: range, keep: Callable[[Run], Kept], record: bool) -> Iterator[Kept]:
+        """Simulate replications, in order, and hand over what `keep` keeps of each; the run itself is let go.
+
+        With `record` the runs have their timelines.
+        """
+        def one(replication: int) -> Kept:
+            return keep(simulate(self.policy, self.workload, self.replica, horizon=self.horizon, traffic=self.traffic,
+                                 seed=self.seed, replication=replication, record=record))
+
+        jobs = (delayed(one)(replication) for replication in replications)
+        found: Iterator[Kept] = Parallel(n_jobs=self.workers, backend="threading", return_as="generator")(jobs)
+        return found
+
+
 def replicate(policy: Policy, workload: Workload, replica: Replica, *, horizon: float, replications: int,
               traffic: Traffic = POISSON, seed: int = 0, workers: int = -1, record: bool = True,
               progress: Progress | None = None) -> list[Run]:
     """Simulate independent replications over [0, horizon) seconds, in order; with `record` each has its timeline.
 
-    `workers` is the number of threads (-1: one per core); `progress` is called with (done, all) after each.
+    `workers` is the number of threads (-1: one per core); `progress` is called with (done, all) after each. All runs
+    are kept; `verify` keeps only what it measures.
     """
-    replications = whole("replications", replications, unit="replications", most=1_000_000)
-    horizon = real("horizon", horizon, unit="seconds")
-    kept = most_kept(workload.rate * traffic.factor(), replica, horizon, replications)
-    if kept > MOST_KEPT:
-        requirement = f"short enough for {MOST_KEPT:.0e} requests and iterations in all replications"
-        raise InputError("horizon", requirement, horizon, f"{replications} replications, {kept:.2g} of them")
-    jobs = (delayed(simulate)(policy, workload, replica, horizon=horizon, traffic=traffic, seed=seed, replication=r,
-                              record=record)
-            for r in range(replications))
-    runs: Iterator[Run] = Parallel(n_jobs=workers, backend="threading", return_as="generator")(jobs)
-    finished = []
-    for run in runs:
-        finished.append(run)
+    replications = checked(replications)
+    experiment = Experiment(policy, workload, replica, horizon, traffic, seed, workers)
+    within_memory(experiment.rate, replica, experiment.horizon, replications)
+    return told(experiment.each(range(replications), lambda run: run, record), progress, 0, replications)
+
+
+def checked(replications: int) -> int:
+    """The number of replications, if it can be used."""
+    return whole("replications", replications, unit="replications", most=1_000_000)
+
+
+def told(found: Iterator[Kept], progress: Progress | None, before: int, of: int) -> list[Kept]:
+    """The list of what is found, `progress` told after each, `before` of them counted already."""
+    collected = []
+    for each in found:
+        collected.append(each)
         if progress:
-            progress(len(finished), replications)
-    return finished
+            progress(before + len(collected), of)
+    return collected

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from fluid import Replica, Workload, solve
+from fluid.errors import InputError
+from fluid.workload import Floats
 from verification import measures
-from verification.checks import Check, Study, busy_iteration
+from verification.batches import Inside, inside
+from verification.checks import Check, Study, inventory_of
 from verification.estimators import Interval, t_interval, warm_up
-from verification.replicate import MOST_KEPT, Progress, most_kept, replicate
+from verification.replicate import MOST_KEPT, Experiment, Progress, checked, most_kept, told, within_memory
 from verification.run import Run
+from verification.sequential import LEAST, Precision, hopeless, more, relative
 from verification.simulate import Policy
+from verification.summary import PILOT, Measured, Summary, measure, summarise
 from verification.traffic import POISSON, Poisson, Traffic
-from verification.verdict import STABLE, Verdict, judge, settle
+from verification.verdict import STABLE, Verdict, backlog_of, settle, weigh
+
+MEASURES = ("throughput", "latency", "latency_p99", "ttft", "evictions", "iteration_time", "busy_share")
+SOUGHT = ("latency", "throughput")  # what a precision is asked of
+PARTS = 10  # of a single replication, for the intervals of its checks
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +31,9 @@ class Verification:
     """What replications of a policy say; made by `verify`. Intervals are 95%, over replications.
 
     `warm_up` is the share of each run that was deleted; delays are in seconds, `throughput` in output tokens/s.
+    `latency_p99_at_least`: requests that did not finish may make the percentile larger. `inside` holds intervals from
+    inside a single replication, `precision` what was asked for and found. `summaries` is what is kept of each
+    replication, `runs` the first of them, whole.
     """
 
     policy: Policy
@@ -40,6 +54,10 @@ class Verification:
     overflow_runs: int
     unfinished: int
     rejected: int
+    latency_p99_at_least: bool
+    inside: Inside | None
+    precision: Precision | None
+    summaries: tuple[Summary, ...]
     runs: tuple[Run, ...]
 
     @property
@@ -52,40 +70,103 @@ class Verification:
         """The answer is yes: stable, and every check agrees."""
         return self.verdict.answer == STABLE and self.agrees
 
+    def values(self, measure: str) -> Floats:
+        """What each replication measured of one of `MEASURES`, in order: shape (replications,)."""
+        return values(self.summaries, measure)
+
 
 def verify(policy: Policy, workload: Workload, replica: Replica, *, horizon: float = 3600.0, replications: int = 10,
-           traffic: Traffic = POISSON, seed: int = 0, workers: int = -1,
+           precision: float | None = None, traffic: Traffic = POISSON, seed: int = 0, workers: int = -1,
            progress: Progress | None = None) -> Verification:
     """Simulate replications of a policy and hold the predictions of the fluid model against them.
 
-    `horizon` in seconds. Steady-state predictions are held against Poisson traffic only; what holds on every path, or
-    with a probability, against any. Raises InputError as `simulate` does.
+    `horizon` in seconds. With a relative `precision` (0.02: 2%) replications are added until mean latency and
+    throughput are known so well, 5 at least and 1,000 at most (`verification.sequential`). Steady-state predictions
+    are held against Poisson traffic only; what holds on every path, or with a probability, against any. Raises
+    InputError as `simulate` does.
     """
-    def replications_over(seconds: float, record: bool) -> list[Run]:
-        return replicate(policy, workload, replica, horizon=seconds, replications=replications,
-                         traffic=traffic, seed=seed, workers=workers, record=record, progress=progress)
+    if precision is not None and not 0 < precision < 1:
+        raise InputError("precision", "a share above 0 and below 1", precision)
+    start = checked(replications) if precision is None else max(checked(replications), LEAST)
+    experiment = Experiment(policy, workload, replica, horizon, traffic, seed, workers)
+    within_memory(experiment.rate, replica, experiment.horizon, min(start, PILOT))
+    found = _Replications(experiment, start, progress)
+    if precision is not None:
+        found.grow_to(precision)
+    return _verification(found, precision, _verdict(found, start, progress))
 
-    rate = workload.rate * traffic.factor()
-    runs = replications_over(horizon, record=True)
-    longest = MOST_KEPT / most_kept(rate, replica, 1.0, replications)
-    share = warm_up([measures.in_system(run) for run in runs])
-    study = Study(solve(workload, replica), policy, runs, [measures.window_after(run, share) for run in runs])
-    delays = [measures.delays(run, window) for run, window in zip(runs, study.windows, strict=True)]
+
+class _Replications:
+    """Replications as they come: the first of them whole, of each what was measured after a common warm-up."""
+
+    def __init__(self, experiment: Experiment, start: int, progress: Progress | None) -> None:
+        self.experiment, self.progress = experiment, progress
+        self.inventory = inventory_of(experiment.policy)
+        pilot = told(experiment.each(range(min(start, PILOT)), lambda run: run, record=True), progress, 0, start)
+        self.first, self.warm_up = pilot[0], warm_up([measures.in_system(run) for run in pilot])
+        self.summaries = [self._summary(run) for run in pilot]
+        del pilot
+        self.add(start)
+
+    def _summary(self, run: Run) -> Summary:
+        return summarise(run, self.warm_up, self.inventory)
+
+    def add(self, to: int) -> None:
+        """Simulate those that are missing until there are so many."""
+        have = len(self.summaries)
+        if to > have:
+            self.summaries += told(self.experiment.each(range(have, to), self._summary, record=True),
+                                   self.progress, have, to)
+
+    def grow_to(self, precision: float) -> None:
+        """Simulate more until the precision is reached or hopeless."""
+        while relative(self.sought) > precision and not hopeless(self.sought, len(self.summaries)):
+            self.add(more(len(self.summaries)))
+
+    @property
+    def sought(self) -> list[Interval]:
+        return [t_interval(values(self.summaries, name)) for name in SOUGHT]
+
+    def parts(self) -> list[Measured]:
+        """A single replication in parts, so that there is something to compare."""
+        if len(self.summaries) > 1:
+            return []
+        return [measure(self.first, part, self.inventory) for part in self.summaries[0].window.split(PARTS)]
+
+
+def values(summaries: list[Summary] | tuple[Summary, ...], measure: str) -> Floats:
+    """One measure of each replication: shape (replications,)."""
+    return np.array([getattr(each, measure) for each in summaries], dtype=np.float64)
+
+
+def _verdict(found: _Replications, replications: int, progress: Progress | None) -> Verdict:
+    """The verdict of the replications, or where they cannot decide, of so many over longer horizons."""
+    experiment = found.experiment
+
+    def again(seconds: float) -> Verdict:
+        longer = replace(experiment, horizon=seconds)
+        backlogs = told(longer.each(range(replications), backlog_of, record=False), progress, 0, replications)
+        return weigh(backlogs, experiment.variance_rate, seconds)
+
+    longest = MOST_KEPT / most_kept(experiment.rate, experiment.replica, 1.0, min(replications, PILOT))
+    first = weigh([each.backlog for each in found.summaries], experiment.variance_rate, experiment.horizon)
+    return settle(first, again, longest)
+
+
+def _verification(found: _Replications, precision: float | None, verdict: Verdict) -> Verification:
+    experiment, summaries = found.experiment, tuple(found.summaries)
+    study = Study(solve(experiment.workload, experiment.replica), experiment.policy, summaries, found.parts())
     return Verification(
-        policy, horizon, replications, seed, share,
-        settle(judge(runs, rate),
-               lambda seconds: judge(replications_over(seconds, record=False), rate), longest),
-        study.checks(steady=isinstance(traffic, Poisson)),
-        throughput=study.over_runs(measures.throughput),
-        latency=t_interval([d.latency for d in delays]),
-        latency_p99=t_interval([d.latency_p99 for d in delays]),
-        ttft=t_interval([d.ttft for d in delays]),
-        evictions=t_interval([run.evictions for run in runs]),
-        iteration_time=study.over_runs(busy_iteration),
-        busy_share=t_interval([run.busy_share for run in runs]),
-        kv_peak=max(run.kv_peak for run in runs),
-        overflow_runs=sum(run.overflows > 0 for run in runs),
-        unfinished=sum(d.unfinished for d in delays),
-        rejected=sum(run.rejected for run in runs),
-        runs=tuple(runs),
+        experiment.policy, experiment.horizon, len(summaries), experiment.seed, found.warm_up, verdict,
+        study.checks(steady=isinstance(experiment.traffic, Poisson)),
+        **{name: t_interval(values(summaries, name)) for name in MEASURES},
+        kv_peak=max(each.kv_peak for each in summaries),
+        overflow_runs=sum(each.overflows > 0 for each in summaries),
+        unfinished=sum(each.unfinished for each in summaries),
+        rejected=sum(each.rejected for each in summaries),
+        latency_p99_at_least=any(each.p99_at_least for each in summaries),
+        inside=inside(found.first, summaries[0].window) if len(summaries) == 1 else None,
+        precision=None if precision is None else Precision(precision, relative(found.sought)),
+        summaries=summaries,
+        runs=(found.first,),
     )

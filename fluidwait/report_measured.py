@@ -1,0 +1,90 @@
+"""What simulations measured, for people: one policy with its intervals, several side by side."""
+
+from __future__ import annotations
+
+import math
+
+from fluidwait.paper import console, new_table, title
+from fluidwait.study import Comparison
+from verification import Difference, Interval, Verification
+from verification.estimators import LEVEL
+from verification.sequential import Precision
+
+_DOUBT = "; too short a run to trust them: take a longer horizon or more replications"
+
+
+def evidence(found: Verification) -> str:
+    """One sentence on the drift of the backlog, beside the verdict."""
+    drift = found.verdict.drift
+    return (f"drift: the requests in the system change by {_change(drift)} a second in the second half of "
+            f"{found.verdict.horizon:g} s")
+
+
+def show_measured(found: Verification) -> None:
+    """What a policy did; for a single replication with intervals from inside it."""
+    inside = found.inside
+    latency, ttft = (found.latency, found.ttft) if inside is None else (inside.latency.interval, inside.ttft.interval)
+    console.print(f"latency {with_interval(latency)} s, {_percentile(found)} s, TTFT {with_interval(ttft)} s; "
+                  f"busy {found.busy_share.mean:.1%}, KV peak {found.kv_peak:,}, "
+                  f"evictions {found.evictions.mean:,.0f} a run")
+    if inside is not None:
+        console.print("± from batch means inside the single replication" + ("" if inside.valid else _DOUBT))
+    if found.precision is not None:
+        console.print(_reached(found.precision, found.replications))
+    if found.unfinished or found.rejected:
+        console.print(f"{found.unfinished} requests of the measured windows did not finish (their delay counts as at "
+                      f"least their age); {found.rejected} were rejected on arrival")
+
+
+def show_beside(found: Comparison) -> None:
+    """The policies in one table, each with its difference to the chosen one."""
+    table = new_table("policy", "tokens/s", "latency s", "difference s", "p99 s", "TTFT s", "KV peak", "evictions")
+    for outcome in found.outcomes:
+        measured = outcome.found
+        if measured is not None:
+            gap = None if outcome is found.chosen else found.against(outcome, "latency")
+            table.add_row(outcome.policy, with_interval(measured.throughput), with_interval(measured.latency),
+                          _gap(gap), _p99(measured), with_interval(measured.ttft), f"{measured.kv_peak:,}",
+                          f"{measured.evictions.mean:,.0f}")
+    if not table.rows:
+        return
+    console.print()
+    title("Side by side", f"the same arrivals; ± is the half-width of a {LEVEL:.0%} interval over replications")
+    console.print(table)
+    if len(table.rows) > 1 and found.chosen.found is not None and found.chosen.replications > 1:
+        console.print(f"[dim]difference: mean latency less that of {found.chosen.policy}, replication by replication; "
+                      "in brackets where it may be chance[/dim]")
+
+
+def with_interval(interval: Interval) -> str:
+    """A mean and the half-width of its interval."""
+    if math.isnan(interval.mean):
+        return "-"
+    half = interval.high - interval.mean
+    return f"{interval.mean:,.4g}" + (f" ±{half:.2g}" if math.isfinite(half) else "")
+
+
+def _change(interval: Interval | Difference) -> str:
+    half = interval.high - interval.mean
+    return f"{interval.mean:+,.3g}" + (f" ±{half:.2g}" if math.isfinite(half) else "")
+
+
+def _gap(gap: Difference | None) -> str:
+    if gap is None:
+        return ""
+    return _change(gap) if gap.significant or math.isnan(gap.low) else f"({_change(gap)})"
+
+
+def _p99(found: Verification) -> str:
+    return ("≥ " if found.latency_p99_at_least else "") + f"{found.latency_p99.mean:,.4g}"
+
+
+def _percentile(found: Verification) -> str:
+    return ("99th percentile " + ("at least " if found.latency_p99_at_least else "")
+            + with_interval(found.latency_p99))
+
+
+def _reached(precision: Precision, replications: int) -> str:
+    known = "are not known" if math.isinf(precision.found) else f"are known to {precision.found:.2%}"
+    return (f"precision {precision.asked:g} {'reached' if precision.reached else 'not reached'}: mean latency and "
+            f"throughput {known} with {replications:,} replications")

@@ -1,0 +1,90 @@
+"""Batch means: how sure a mean is that comes from one run alone.
+
+N values in a row depend on each other, so they are cut into b = 32 batches of N/b in a row, whose means x_i hardly do.
+With X the mean of all, the interval is that of Student:
+
+    X +- t_{31} s / sqrt(32),    s^2 = sum_i (x_i - X)^2 / 31
+
+It can be trusted where the run is long enough for what it measures: N >= 400 sigma^2 / X^2, with sigma^2 = (N/b) s^2
+the asymptotic variance; the interval is then within 10% of the mean. Called trustworthy, it missed the mean wait of
+M/D/1 at loads 0.7 and 0.9 and of M/M/1 at 0.8 in at most 7% of 400 runs, whatever N (5,000 to 80,000).
+
+Left out, each for a reason that was measured on the same queues. Von Neumann's test of correlation between the
+batches (level 0.2): alone it passes a third of the runs of 2,560 customers in M/M/1, whose intervals hold 72% of the
+time, and beside the condition above it changes nothing. Percentiles of batches: for the 99th of M/M/1 at 0.8 they hold
+74% of the time at N = 40,960; take replications. Regenerative intervals, from cycles that start in an empty system:
+they need 2,000 cycles, and the loads worth asking about hardly ever empty a GPU. Source: model.md section 9.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fluid.errors import InputError
+from verification import measures
+from verification.estimators import LEVEL, Interval, t_interval
+from verification.measures import Window
+from verification.run import Run
+
+BATCHES = 32
+ENOUGH = 400.0
+
+
+@dataclass(frozen=True)
+class BatchMeans:
+    """An interval from inside one run; `valid`: the run is long enough for it to be trusted."""
+
+    interval: Interval
+    valid: bool
+
+
+def batch_means(values: ArrayLike, level: float = LEVEL) -> BatchMeans:
+    """Return the interval of the mean of values in a row, shape (N,); the first N mod 32 are left out.
+
+    Raises InputError for fewer than two values a batch.
+
+    >>> batch_means(np.arange(6400) % 10).interval.mean
+    4.5
+    """
+    path = np.asarray(values, dtype=np.float64)
+    if len(path) < 2 * BATCHES:
+        raise InputError("values", f"at least {2 * BATCHES}, two a batch", len(path), "batch means")
+    return of_batches(path[len(path) % BATCHES:].reshape(BATCHES, -1).mean(axis=1), level)
+
+
+def of_batches(means: ArrayLike, level: float = LEVEL) -> BatchMeans:
+    """Return the interval of the mean of batches from their means, shape (b,)."""
+    batches = np.asarray(means, dtype=np.float64)
+    found = t_interval(batches, level)
+    return BatchMeans(found, bool(math.sqrt(len(batches)) * abs(found.mean) >= math.sqrt(ENOUGH) * batches.std(ddof=1)))
+
+
+@dataclass(frozen=True)
+class Inside:
+    """Batch means of a single run after its warm-up: throughput in output tokens/s, delays in seconds."""
+
+    throughput: BatchMeans
+    latency: BatchMeans
+    ttft: BatchMeans
+
+    @property
+    def valid(self) -> bool:
+        """Whether all of them can be trusted."""
+        return self.throughput.valid and self.latency.valid and self.ttft.valid
+
+
+def inside(run: Run, window: Window) -> Inside | None:
+    """Return the batch means of a run inside a window; None where it holds fewer than two requests a batch."""
+    times = run.arrivals.times
+    part = slice(*np.searchsorted(times, [window.start, window.last_arrival]))
+    fits = run.fits[part]
+    if np.count_nonzero(fits) < 2 * BATCHES:
+        return None
+    age = run.end_time - times[part][fits]
+    latency, ttft = (np.where(np.isnan(delay[part][fits]), age, delay[part][fits]) for delay in (run.latency, run.ttft))
+    rates = [measures.throughput(run, piece) for piece in Window(window.start, window.end, window.end).split(BATCHES)]
+    return Inside(of_batches(rates), batch_means(latency), batch_means(ttft))

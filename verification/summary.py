@@ -1,0 +1,77 @@
+"""What is kept of a replication once it is finished: what was measured of it, not its path.
+
+A path is long: 8 bytes for each of five times and numbers of a request and four of an iteration, some 15 MB for an hour
+of one GPU. So a run is measured as soon as it is finished, and let go. The one thing that must be known first is the
+warm-up to delete, which MSER-5 reads off the mean path of at least 5 replications: the first `PILOT` of them are held
+until then, and their warm-up is that of all others. What is kept is exact, and memory does not grow with the number of
+replications.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from verification import measures
+from verification.measures import Window
+from verification.run import Run, Timeline
+from verification.verdict import Backlog, backlog_of
+
+PILOT = 10
+MOST_TYPES_MEASURED = 20
+
+Inventory = Callable[[Run, Timeline, int, Window], float]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a run did inside a window (`verification.measures`); `inventory` is prompts per stage of the first types."""
+
+    throughput: float
+    latency: float
+    latency_p99: float
+    ttft: float
+    unfinished: int
+    p99_at_least: bool
+    iteration_time: float
+    inventory: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Summary(Measured):
+    """A replication: measured inside `window`, its counts over the whole path."""
+
+    window: Window
+    backlog: Backlog
+    end_time: float
+    busy_share: float
+    kv_peak: int
+    most_sequences: int
+    evictions: int
+    overflows: int
+    rejected: int
+
+
+def measure(run: Run, window: Window, inventory: Inventory) -> Measured:
+    """Measure a run that was recorded inside a window."""
+    timeline = recorded(run)
+    kinds = range(min(len(run.profile.stages), MOST_TYPES_MEASURED))
+    return Measured(measures.throughput(run, window), *measures.delays(run, window),
+                    measures.busy_iteration(timeline, window),
+                    tuple(inventory(run, timeline, j, window) for j in kinds))
+
+
+def summarise(run: Run, warm_up: float, inventory: Inventory) -> Summary:
+    """Measure a run that was recorded after `warm_up`, the share of it to delete."""
+    window = measures.window_after(run, warm_up)
+    return Summary(**vars(measure(run, window, inventory)), window=window, backlog=backlog_of(run),
+                   end_time=run.end_time, busy_share=run.busy_share, kv_peak=run.kv_peak,
+                   most_sequences=int(recorded(run).batch.max(initial=0)), evictions=run.evictions,
+                   overflows=run.overflows, rejected=run.rejected)
+
+
+def recorded(run: Run) -> Timeline:
+    """The timeline of a run that has one."""
+    if run.timeline is None:
+        raise ValueError("the run was made without record=True")
+    return run.timeline
