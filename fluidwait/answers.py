@@ -127,7 +127,7 @@ def verify_answer(policy: str, found: Verification) -> dict[str, Any]:
     return {"policy": policy, "replications": found.replications, "horizon": found.horizon, "seed": found.seed,
             "verdict": found.verdict.answer, "reason": found.verdict.reason, "agrees": found.agrees,
             "checks": [_check(check) for check in found.checks],
-            **{name: _interval(getattr(found, name)) for name in INTERVALS},
+            **{name: interval(getattr(found, name)) for name in INTERVALS},
             **{name: getattr(found, name) for name in NUMBERS},
             "score": found.verdict.score, "verdict_horizon": found.verdict.horizon}
 
@@ -150,8 +150,9 @@ def _check(check: Check) -> dict[str, Any]:
             "high": check.high, "agrees": check.agrees}
 
 
-def _interval(interval: Interval) -> dict[str, float]:
-    return {"mean": interval.mean, "low": interval.low, "high": interval.high}
+def interval(found: Interval) -> dict[str, float]:
+    """An interval by the names of its parts."""
+    return {"mean": found.mean, "low": found.low, "high": found.high}
 
 
 def _list(values: np.ndarray | None, otherwise: list[None]) -> list[Any]:

@@ -9,6 +9,7 @@ import typer
 
 from fluid.errors import shown
 from fluidwait import __version__
+from fluidwait.policies import DESIGNED, RULES
 
 
 def number(text: str) -> float:
@@ -52,6 +53,14 @@ Replications = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER"
 Seed = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER", help="Seed of the random streams.")]
 Out = Annotated[Path | None, typer.Option(parser=folder, metavar="FOLDER", show_default=False,
                                           help="Where to put the figures and the report.")]
+Rates = Annotated[str, typer.Option(metavar="RATES", show_default=False,
+                                    help="Total requests/s: start:stop:step, stop included, or 5,10,20.")]
+Policies = Annotated[str, typer.Option(metavar="NAMES", show_default=False,
+                                       help=f"Policies with commas between: {', '.join((*DESIGNED, *RULES))}.")]
+Jobs = Annotated[int | None, typer.Option(parser=whole_number, metavar="NUMBER", show_default=False,
+                                          help="Cells at a time; by default one per core.")]
+Dask = Annotated[str | None, typer.Option(metavar="ADDRESS", show_default=False,
+                                          help="Run the cells on the Dask cluster with this scheduler.")]
 ForDeployment = Annotated[Path | None, typer.Option("--deployment", metavar="FILE", show_default=False,
                                                     help="Deployment file whose replica counts.")]
 SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used, and count "

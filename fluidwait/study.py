@@ -9,6 +9,7 @@ from fluid import Equilibrium, solve
 from fluid.errors import real, whole
 from fluidwait import answers
 from fluidwait.deployment import Deployment
+from fluidwait.policies import GREEDY
 from fluidwait.progress import working
 from thresholds import Choice, Design, auto, name_of, nested, paced, wait
 from verification import Greedy, Verification, verify
@@ -19,11 +20,12 @@ MOST_REQUESTS = 2e7  # per replication: beyond it an overloaded replica is not s
 
 @dataclass(frozen=True)
 class Plan:
-    """How to simulate: seconds, independent runs, seed."""
+    """How to simulate: seconds, independent runs, seed; `workers` threads (-1: one per core) change nothing else."""
 
     horizon: float
     replications: int
     seed: int
+    workers: int = -1
 
     @classmethod
     def checked(cls, deployment: Deployment, horizon: float | None, replications: int, seed: int) -> Plan:
@@ -134,6 +136,13 @@ def compare(deployment: Deployment, plan: Plan) -> Comparison:
     return Comparison(choice, (*outcomes, examine_greedy(deployment, plan)), deployment.mix.overload)
 
 
+def examine(deployment: Deployment, policy: str, plan: Plan) -> Outcome:
+    """Simulate the policy of a name, designed for the deployment's rates where it has thresholds."""
+    if policy == GREEDY:
+        return examine_greedy(deployment, plan)
+    return examine_design(deployment, choose(deployment, policy).design, plan)
+
+
 def examine_design(deployment: Deployment, design: Design, plan: Plan) -> Outcome:
     """Simulate a design; where it has no thresholds there is nothing to simulate."""
     found = _examine(deployment, design if design.exists else None, name_of(design), design.equilibrium, plan)
@@ -142,15 +151,19 @@ def examine_design(deployment: Deployment, design: Design, plan: Plan) -> Outcom
 
 def examine_greedy(deployment: Deployment, plan: Plan) -> Outcome:
     """Simulate greedy admission."""
-    return _examine(deployment, Greedy(), "greedy", solve(deployment.workload, deployment.replica), plan)
+    return _examine(deployment, Greedy(), GREEDY, solve(deployment.workload, deployment.replica), plan)
 
 
 def _examine(deployment: Deployment, rule: Policy | None, name: str, equilibrium: Equilibrium, plan: Plan) -> Outcome:
-    hopeless = not equilibrium.stable and deployment.workload.rate * plan.horizon > MOST_REQUESTS
     found = None
-    if rule is not None and not hopeless:
+    if rule is not None and not hopeless(equilibrium, plan):
         with working(f"simulating {name}") as progress:
             found = verify(rule, deployment.workload, deployment.replica, horizon=plan.horizon,
                            replications=plan.replications, traffic=deployment.mix.traffic, seed=plan.seed,
-                           progress=progress)
+                           workers=plan.workers, progress=progress)
     return Outcome(name, plan, found, equilibrium.reason)
+
+
+def hopeless(equilibrium: Equilibrium, plan: Plan) -> bool:
+    """Whether a replica is overloaded by more requests than are worth simulating: the answer is known."""
+    return not equilibrium.stable and equilibrium.workload.rate * plan.horizon > MOST_REQUESTS

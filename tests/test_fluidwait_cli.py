@@ -16,7 +16,7 @@ from fluidwait import __version__
 from fluidwait.__main__ import status
 from thresholds import PacedPolicy, read_policy, wait
 
-COMMANDS = ("run", "solve", "thresholds", "verify", "init")
+COMMANDS = ("run", "solve", "thresholds", "verify", "sweep", "init")
 QUICK = ["--horizon", "60", "--replications", "2"]
 SMALL = """
 [replica]
@@ -194,7 +194,8 @@ BAD_INPUT = [
     (["verify", "--replications", "0"], "replications"),
     (["verify", "--seed", "-1"], "seed"),
     (["plan"], "plan"),
-    (["sweep", "--rates", "1:2:1"], "sweep"),
+    (["sweep", "--rates", "1:2:1"], "--policies"),
+    (["sweep", "--rates", "2:1:1", "--policies", "greedy"], "2:1:1"),
     (["solve", "--frobnicate"], "frobnicate"),
     (["frobnicate"], "frobnicate"),
 ]

@@ -25,6 +25,15 @@ def most_kept(rate: float, replica: Replica, horizon: float, replications: int) 
     return replications * horizon * (rate + 1 / float(replica.iteration_time.overheads.max()))
 
 
+def within_memory(rate: float, replica: Replica, horizon: float, replications: int) -> float:
+    """Return `most_kept`; raises InputError where that is more than memory holds."""
+    kept = most_kept(rate, replica, horizon, replications)
+    if kept > MOST_KEPT:
+        requirement = f"short enough for {MOST_KEPT:.0e} requests and iterations in all replications"
+        raise InputError("horizon", requirement, horizon, f"{replications} replications, {kept:.2g} of them")
+    return kept
+
+
 def replicate(policy: Policy, workload: Workload, replica: Replica, *, horizon: float, replications: int,
               traffic: Traffic = POISSON, seed: int = 0, workers: int = -1, record: bool = True,
               progress: Progress | None = None) -> list[Run]:
@@ -34,10 +43,7 @@ def replicate(policy: Policy, workload: Workload, replica: Replica, *, horizon: 
     """
     replications = whole("replications", replications, unit="replications", most=1_000_000)
     horizon = real("horizon", horizon, unit="seconds")
-    kept = most_kept(workload.rate * traffic.factor(), replica, horizon, replications)
-    if kept > MOST_KEPT:
-        requirement = f"short enough for {MOST_KEPT:.0e} requests and iterations in all replications"
-        raise InputError("horizon", requirement, horizon, f"{replications} replications, {kept:.2g} of them")
+    within_memory(workload.rate * traffic.factor(), replica, horizon, replications)
     jobs = (delayed(simulate)(policy, workload, replica, horizon=horizon, traffic=traffic, seed=seed, replication=r,
                               record=record)
             for r in range(replications))
