@@ -99,6 +99,8 @@ app.command("trace", epilog="Example: fluidwait trace requests.csv --out results
 app.command("calibrate", epilog="Example: fluidwait calibrate batches.csv --pieces 2")(measured.calibrate_command)
 app.command("sweep", epilog="Example: fluidwait sweep --rates 10:80:10 --policies greedy,paced --out results"
             )(surveys.sweep_command)
+app.command("capacity", epilog="Example: fluidwait capacity deployment.toml --policy paced --latency 2"
+            )(surveys.capacity_command)
 
 
 def _later(name: str) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from fluid.errors import shown
 from fluidwait import __version__
-from fluidwait.policies import DESIGNED, RULES
+from fluidwait.policies import DESIGNED, POLICIES, RULES
 
 
 def number(text: str) -> float:
@@ -26,6 +26,12 @@ def whole_number(text: str) -> int:
         return int(text)
     except ValueError:
         raise typer.BadParameter(f"must be a whole number (got {shown(text)})") from None
+
+
+def share(text: str) -> float:
+    """A share, as a flag gives it: 2% or 0.02."""
+    digits = str(text).removesuffix("%")
+    return number(digits) / (1 if digits == str(text) else 100)
 
 
 def folder(text: str) -> Path:
@@ -61,6 +67,15 @@ Jobs = Annotated[int | None, typer.Option(parser=whole_number, metavar="NUMBER",
                                           help="Cells at a time; by default one per core.")]
 Dask = Annotated[str | None, typer.Option(metavar="ADDRESS", show_default=False,
                                           help="Run the cells on the Dask cluster with this scheduler.")]
+Policy = Annotated[str, typer.Option(metavar="NAME", help=f"{', '.join(POLICIES)}.")]
+Latency = Annotated[float | None, typer.Option("--latency", parser=number, metavar="SECONDS", show_default=False,
+                                               help="Mean latency that must not be exceeded.")]
+LatencyP99 = Annotated[float | None, typer.Option("--latency-p99", parser=number, metavar="SECONDS", show_default=False,
+                                                  help="Latency that 99% of the requests must not exceed.")]
+Ttft = Annotated[float | None, typer.Option("--ttft", parser=number, metavar="SECONDS", show_default=False,
+                                            help="Mean time to the first token that must not be exceeded.")]
+Precision = Annotated[float, typer.Option(parser=share, metavar="SHARE",
+                                          help="Width of the answer over the rate, such as 2% or 0.02.")]
 ForDeployment = Annotated[Path | None, typer.Option("--deployment", metavar="FILE", show_default=False,
                                                     help="Deployment file whose replica counts.")]
 SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used, and count "

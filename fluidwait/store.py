@@ -88,6 +88,8 @@ def opened(folder: Path, question: Question) -> Iterator[Store]:
 
 def _prepare(connection: sqlite3.Connection, question: Question, kept: _Kept) -> None:
     """Leave the tables, the question and the rows that can be trusted, and nothing else."""
+    if kept.questions == {question.digest: question.text} and not kept.damage and not kept.spoilt:
+        return
     connection.executescript(TABLES)
     with connection:
         connection.execute("DELETE FROM questions")

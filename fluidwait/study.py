@@ -9,7 +9,7 @@ from fluid import Equilibrium, solve
 from fluid.errors import real, whole
 from fluidwait import answers
 from fluidwait.deployment import Deployment
-from fluidwait.policies import GREEDY
+from fluidwait.policies import GREEDY, RULES
 from fluidwait.progress import working
 from thresholds import Choice, Design, auto, name_of, nested, paced, wait
 from verification import Greedy, Verification, verify
@@ -138,8 +138,8 @@ def compare(deployment: Deployment, plan: Plan) -> Comparison:
 
 def examine(deployment: Deployment, policy: str, plan: Plan) -> Outcome:
     """Simulate the policy of a name, designed for the deployment's rates where it has thresholds."""
-    if policy == GREEDY:
-        return examine_greedy(deployment, plan)
+    if policy in RULES:
+        return _examine(deployment, rule_of(policy), policy, solve(deployment.workload, deployment.replica), plan)
     return examine_design(deployment, choose(deployment, policy).design, plan)
 
 
@@ -151,7 +151,12 @@ def examine_design(deployment: Deployment, design: Design, plan: Plan) -> Outcom
 
 def examine_greedy(deployment: Deployment, plan: Plan) -> Outcome:
     """Simulate greedy admission."""
-    return _examine(deployment, Greedy(), GREEDY, solve(deployment.workload, deployment.replica), plan)
+    return examine(deployment, GREEDY, plan)
+
+
+def rule_of(policy: str) -> Policy:
+    """The policy of a name that needs no design."""
+    return {GREEDY: Greedy()}[policy]
 
 
 def _examine(deployment: Deployment, rule: Policy | None, name: str, equilibrium: Equilibrium, plan: Plan) -> Outcome:

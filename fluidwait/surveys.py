@@ -5,19 +5,41 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
+import typer
+
 from fluid import solve
-from fluidwait import answers, report_sweep
+from fluid.errors import InputError, real
+from fluidwait import answers, report_capacity, report_sweep
+from fluidwait.capacity import largest_rate
 from fluidwait.cells import Finished
 from fluidwait.deployment import Deployment, deployment_of
 from fluidwait.grid import Cell, Grid
-from fluidwait.options import Dask, File, Horizon, Jobs, Json, Out, Policies, Rates, Replications, Seed, Version
+from fluidwait.options import (
+    Dask,
+    File,
+    Horizon,
+    Jobs,
+    Json,
+    Latency,
+    LatencyP99,
+    Out,
+    Policies,
+    Policy,
+    Precision,
+    Rates,
+    Replications,
+    Seed,
+    Ttft,
+    Version,
+)
 from fluidwait.paper import give
-from fluidwait.policies import visible
+from fluidwait.policies import AUTO, known, visible
 from fluidwait.progress import note
 from fluidwait.question import Question
 from fluidwait.store import Store, opened
 from fluidwait.study import Plan
 from fluidwait.sweep import Sweep, Workers, most_kept_by_a_cell, run_cells
+from verification import Bound
 
 
 def sweep_command(rates: Rates, policies: Policies, file: File = None, horizon: Horizon = None,
@@ -38,6 +60,35 @@ def sweep_command(rates: Rates, policies: Policies, file: File = None, horizon: 
         if out is not None:
             _write(out, found, answers.to_text(answer))
     give(answer, json, lambda: report_sweep.show_sweep(deployment, found, out))
+
+
+def capacity_command(file: File = None, policy: Policy = AUTO, latency: Latency = None, latency_p99: LatencyP99 = None,
+                     ttft: Ttft = None, precision: Precision = 0.02, horizon: Horizon = None,
+                     replications: Replications = 10, seed: Seed = 0, json: Json = False,
+                     version: Version = False) -> None:
+    """Search for the largest rate that a policy sustains, with a bound on a delay or without."""
+    known("--policy", policy)
+    bound = _bound({"latency": latency, "latency_p99": latency_p99, "ttft": ttft})
+    deployment = deployment_of(file)
+    visible("--policy", policy, deployment)
+    plan = Plan.checked(deployment, horizon, replications, seed)
+    found = largest_rate(deployment, policy, plan, bound, precision)
+    answer = {**answers.provenance("capacity", deployment), **report_capacity.capacity_answer(found, plan, precision)}
+    give(answer, json, lambda: report_capacity.show_capacity(deployment, found, plan))
+    if found.capacity.low is None:
+        raise typer.Exit(1)
+
+
+def _bound(given: dict[str, float | None]) -> Bound | None:
+    """The bound of the one flag that is given, if any."""
+    bounds = [(name, value) for name, value in given.items() if value is not None]
+    if not bounds:
+        return None
+    name, value = bounds[0]
+    flag = f"--{name.replace('_', '-')}"
+    if len(bounds) > 1:
+        raise InputError(flag, "the only bound on a delay", value)
+    return Bound(name, real(flag, value, unit="seconds"))
 
 
 def _complete(deployment: Deployment, grid: Grid, plan: Plan, kept: float, workers: Workers,

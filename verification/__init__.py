@@ -1,6 +1,7 @@
 """Simulation of LLM inference policies, and the statistics that verify them."""
 
 from verification.arrivals import Arrivals, poisson_arrivals
+from verification.capacity import Bound, Capacity, Effort, capacity
 from verification.checks import Check
 from verification.estimators import Interval, t_interval
 from verification.replicate import replicate
@@ -13,7 +14,10 @@ from verification.verify import Verification, verify
 
 __all__ = [
     "Arrivals",
+    "Bound",
+    "Capacity",
     "Check",
+    "Effort",
     "Greedy",
     "Interval",
     "Poisson",
@@ -23,6 +27,7 @@ __all__ = [
     "Timeline",
     "Verdict",
     "Verification",
+    "capacity",
     "judge",
     "poisson_arrivals",
     "replicate",
