@@ -45,8 +45,8 @@ def show_sweep(deployment: Deployment, found: Sweep, out: Path | None) -> None:
         table.add_row(f"{each.cell.rate:g}", each.cell.policy, *_measured(each), _verdict(each))
     console.print(table)
     if any(each.overflows for each in found.finished):
-        console.print("overflows: the thresholds do not fit there; a policy that never evicts held more KV tokens than "
-                      "the replica has")
+        console.print("overflows: a policy that never evicts held more KV tokens than the replica has; its thresholds "
+                      "do not fit there (fluidwait thresholds), or the chance that unknown lengths leave came true")
     console.print()
     for policy, limit in found.limits.items():
         console.print(f"{policy}: " + ("stable at none of these rates" if limit is None else f"stable up to {limit:g} "
