@@ -31,7 +31,7 @@ def status(arguments: list[str]) -> int:
     try:
         code = get_command(app).main(args=arguments, prog_name="fluidwait", standalone_mode=False)
         sys.stdout.flush()
-        return int(code or 0)
+        return _interrupted() if code == INTERRUPTED else int(code or 0)  # the parser may make Ctrl-C a status
     except SystemExit:  # the printer of --help, when the reader of our output left
         return 0
     except FluidwaitError as error:
@@ -41,8 +41,12 @@ def status(arguments: list[str]) -> int:
     except OSError as error:
         return _refuse(f"{error.filename or 'file'}: {error.strerror or error}")
     except (KeyboardInterrupt, typer.Abort):
-        print("fluidwait: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
+
+
+def _interrupted() -> int:
+    print("fluidwait: interrupted", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _refuse(message: str) -> int:

@@ -132,10 +132,10 @@ def verify_answer(policy: str, found: Verification) -> dict[str, Any]:
     return {"policy": policy, "replications": found.replications, "horizon": found.horizon, "seed": found.seed,
             "verdict": found.verdict.answer, "reason": found.verdict.reason, "agrees": found.agrees,
             "checks": [_check(check) for check in found.checks],
-            **{name: _interval(getattr(found, name)) for name in INTERVALS},
+            **{name: interval(getattr(found, name)) for name in INTERVALS},
             **{name: getattr(found, name) for name in NUMBERS},
             "score": found.verdict.score, "verdict_horizon": found.verdict.horizon,
-            "drift": _interval(found.verdict.drift), "precision": _precision(found.precision),
+            "drift": interval(found.verdict.drift), "precision": _precision(found.precision),
             "batch_means": _inside(found.inside)}
 
 
@@ -162,8 +162,9 @@ def _check(check: Check) -> dict[str, Any]:
             "high": check.high, "agrees": check.agrees}
 
 
-def _interval(interval: Interval) -> dict[str, float]:
-    return {"mean": interval.mean, "low": interval.low, "high": interval.high}
+def interval(found: Interval) -> dict[str, float]:
+    """An interval by the names of its parts."""
+    return {"mean": found.mean, "low": found.low, "high": found.high}
 
 
 def _precision(precision: Precision | None) -> dict[str, Any] | None:
@@ -174,7 +175,7 @@ def _inside(means: Inside | None) -> dict[str, Any] | None:
     """Intervals from inside a single replication."""
     if means is None:
         return None
-    return {name: {**_interval(each.interval), "valid": each.valid} for name, each in vars(means).items()}
+    return {name: {**interval(each.interval), "valid": each.valid} for name, each in vars(means).items()}
 
 
 def _list(values: np.ndarray | None, otherwise: list[None]) -> list[Any]:

@@ -8,19 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from fluid import FluidwaitError, solve
-from fluid.errors import one_of
-from fluidwait import answers, measured, report
-from fluidwait.deployment import Deployment, embedded, embedded_text, load
+from fluidwait import answers, measured, report, surveys
+from fluidwait.deployment import deployment_of, embedded, embedded_text
 from fluidwait.options import File, Horizon, Json, Out, Precision, Replications, Seed, Version
 from fluidwait.paper import give
-from fluidwait.study import BASELINES, Comparison, Plan, choose, compare, examine_baseline, examine_design
+from fluidwait.policies import AUTO, DESIGNED, known, visible
+from fluidwait.study import Comparison, Plan, choose, compare, examine
 from thresholds import write_policy
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich",
                   help="How much traffic can this GPU carry, and how do I admit it?")
-
-DESIGNS = ("auto", "wait", "paced", "nested")
-LATER = ("mc-sf",)
 
 
 @app.callback()
@@ -33,7 +30,7 @@ def run_command(file: File = None, horizon: Horizon = None, replications: Replic
                 precision: Precision = None, seed: Seed = 0, out: Out = None, json: Json = False,
                 version: Version = False) -> None:
     """Solve, derive thresholds and verify them in one report."""
-    deployment = _deployment(file)
+    deployment = deployment_of(file)
     plan = Plan.checked(deployment, horizon, replications, seed, precision)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -48,7 +45,7 @@ def run_command(file: File = None, horizon: Horizon = None, replications: Replic
 @app.command("solve", epilog="Example: fluidwait solve deployment.toml --json")
 def solve_command(file: File = None, json: Json = False, version: Version = False) -> None:
     """Solve the fluid equilibrium: batch, KV cache, iteration time, how far the mix can grow."""
-    deployment = _deployment(file)
+    deployment = deployment_of(file)
     equilibrium = solve(deployment.workload, deployment.replica)
     answer = {**answers.provenance("solve", deployment), **answers.solve_answer(equilibrium),
               **answers.mix_answer(deployment.mix)}
@@ -61,9 +58,9 @@ def thresholds_command(file: File = None,
                        policy: Annotated[str, typer.Option(help="auto, wait, paced or nested.")] = "auto",
                        json: Json = False, version: Version = False) -> None:
     """Derive admission thresholds, say what they guarantee and how to install them."""
-    _known(policy, DESIGNS)
-    deployment = _deployment(file)
-    _visible(policy, deployment)
+    known("--policy", policy, (AUTO, *DESIGNED))
+    deployment = deployment_of(file)
+    visible("--policy", policy, deployment)
     choice = choose(deployment, policy)
     answer = {**answers.provenance("thresholds", deployment), "why": choice.why,
               **answers.thresholds_answer(choice.design), **answers.mix_origin(deployment.mix)}
@@ -78,14 +75,11 @@ def verify_command(file: File = None,
                    horizon: Horizon = None, replications: Replications = 10, precision: Precision = None,
                    seed: Seed = 0, json: Json = False, version: Version = False) -> None:
     """Simulate a policy and hold the predictions of the fluid model against it."""
-    _known(policy, (*DESIGNS, *BASELINES))
-    deployment = _deployment(file)
-    _visible(policy, deployment)
+    known("--policy", policy)
+    deployment = deployment_of(file)
+    visible("--policy", policy, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed, precision)
-    if policy in BASELINES:
-        outcome = examine_baseline(deployment, policy, plan)
-    else:
-        outcome = examine_design(deployment, choose(deployment, policy).design, plan)
+    outcome = examine(deployment, policy, plan)
     answer = {**answers.provenance("verify", deployment), **outcome.answer()}
     give(answer, json, lambda: report.show_outcome(outcome))
     _say(outcome.yes)
@@ -105,6 +99,10 @@ def init_command(file: Annotated[Path, typer.Argument(help="The file to write.")
 
 app.command("trace", epilog="Example: fluidwait trace requests.csv --out results")(measured.trace_command)
 app.command("calibrate", epilog="Example: fluidwait calibrate batches.csv --pieces 2")(measured.calibrate_command)
+app.command("sweep", epilog="Example: fluidwait sweep --rates 10:80:10 --policies greedy,paced --out results"
+            )(surveys.sweep_command)
+app.command("capacity", epilog="Example: fluidwait capacity deployment.toml --policy paced --latency 2"
+            )(surveys.capacity_command)
 
 
 def _later(name: str) -> None:
@@ -116,23 +114,7 @@ def _later(name: str) -> None:
     command.__doc__ = "(comes with a later version)"
 
 
-for _name in ("sweep", "plan"):
-    _later(_name)
-
-
-def _known(policy: str, known: tuple[str, ...]) -> None:
-    if policy in LATER:
-        raise FluidwaitError(f'--policy "{policy}" comes with a later version; today: {", ".join(known)}')
-    one_of("--policy", policy, known)
-
-
-def _visible(policy: str, deployment: Deployment) -> None:
-    if policy == "wait" and deployment.lengths == "unknown":
-        raise FluidwaitError(f'{deployment.source}: workload.lengths must be "known" for --policy wait (got "unknown")')
-
-
-def _deployment(file: Path | None) -> Deployment:
-    return embedded() if file is None else load(file)
+_later("plan")
 
 
 def _write(folder: Path, found: Comparison, answer: dict[str, Any]) -> None:

@@ -59,6 +59,15 @@ class Deployment:
         """The prompt types and their rates."""
         return self.mix.workload
 
+    @property
+    def rate(self) -> float:
+        """Requests/s of the whole mix; over a long time, where rates change."""
+        return self.mix.rate
+
+    def at(self, rate: float) -> Deployment:
+        """The same mix on the same replica at another total rate (requests/s)."""
+        return replace(self, mix=self.mix.at(rate, self.replica))
+
 
 def load(path: str | Path) -> Deployment:
     """Read the deployment file at `path`; raises FileError, one line, for anything that cannot be used.
@@ -69,6 +78,11 @@ def load(path: str | Path) -> Deployment:
     if path.name.lower().removesuffix(".gz").endswith(TRACE_ENDINGS):
         return _serving(path)
     return parse(read_bytes(path), str(path), path.parent)
+
+
+def deployment_of(file: Path | None) -> Deployment:
+    """The deployment of a command: that of its file, or the built-in one."""
+    return embedded() if file is None else load(file)
 
 
 def _serving(path: Path) -> Deployment:

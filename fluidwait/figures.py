@@ -1,6 +1,7 @@
 """Two figures of a run: the batch against the equilibrium, and KV tokens over time against C.
 
-Colours are Okabe and Ito's, told apart by colour-blind readers; policies also differ in line style, for print.
+Colours are Okabe and Ito's, told apart by colour-blind readers; policies also differ in line style and
+marker, for print.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from verification import Run
 
 BLUE, ORANGE, GREEN, BLACK, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9"
 AMBER, GREY = "#E69F00", "#777777"
-STYLES = {"wait": (BLUE, "-"), "paced": (SKY, "-"), "nested": (PINK, "-"), "greedy": (ORANGE, "--"),
-          "vllm-v0": (AMBER, ":"), "sarathi": (GREY, "--")}
+STYLES = {"wait": (BLUE, "-", "s"), "paced": (SKY, "-", "o"), "nested": (PINK, "-", "^"),
+          "greedy": (ORANGE, "--", "D"), "vllm-v0": (AMBER, ":", "v"), "sarathi": (GREY, "--", "P")}
 MOST_TYPES = 4
 MOST_PANELS = 24  # types; with more of them no few are the mix
 LIVES_SHOWN = 12  # the figures show the first lives of the longest type
@@ -105,7 +106,7 @@ def _thresholds(design: Design) -> np.ndarray | None:
 def _lines(panel: Axes, runs: list[tuple[str, Run]], value: Series, end: float) -> None:
     at = np.linspace(0.0, end, POINTS)
     for policy, run in runs:
-        colour, style = STYLES[policy]
+        colour, style, _ = STYLES[policy]
         panel.plot(at, value(run, at), color=colour, ls=style, lw=1.1, label=policy)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from fluid.errors import FileError, real
 from fluid.profile import stage_profile
@@ -34,6 +36,30 @@ class Mix:
     binned: Binned | None = field(default=None, compare=False)
     windows: tuple[WindowEquilibrium, ...] = field(default=(), compare=False)
     mean_fits: bool = field(default=True, compare=False)
+
+    @property
+    def rate(self) -> float:
+        """Requests/s of all types; the mean over a long time, where rates change."""
+        return self.workload.rate * self.traffic.factor()
+
+    def at(self, rate: float, replica: Replica) -> Mix:
+        """The mix at another total rate, every proportion kept; at its own, the mix itself to the last bit.
+
+        At a rate from a trace the types have the rates that `Trace.workload` gives them.
+        """
+        if rate == self.rate:
+            return self
+        workload = self._at(rate / self.traffic.factor())
+        if not isinstance(self.traffic, Scheduled):
+            return replace(self, workload=workload)
+        return _scheduled(replace(self, workload=workload), self.traffic.schedule, replica)
+
+    def _at(self, rate: float) -> Workload:
+        mine, requests = self.workload, 1 if self.trace is None else len(self.trace)
+        shares = mine.rates / mine.rate
+        counts, names = (shares, mine.names) if self.trace is None else (np.rint(shares * requests), ())
+        with np.errstate(over="ignore"):
+            return Workload.from_arrays(mine.prompt_tokens, mine.output_tokens, counts * (rate / requests), names)
 
     @property
     def overload(self) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from fluid.errors import shown
 from fluidwait import __version__
+from fluidwait.policies import DESIGNED, POLICIES, RULES
 from verification.sequential import MOST_REPLICATIONS
 
 
@@ -31,7 +32,8 @@ def whole_number(text: str) -> int:
 def share(text: str) -> float:
     """A share of one, as a flag gives it: 2% or 0.02."""
     try:
-        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        given = str(text)  # a default comes as a number
+        return float(given[:-1]) / 100 if given.endswith("%") else float(given)
     except ValueError:
         raise typer.BadParameter(f'must be a share, as "2%" or "0.02" (got {shown(text)})') from None
 
@@ -64,6 +66,23 @@ Precision = Annotated[float | None, typer.Option(
 Seed = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER", help="Seed of the random streams.")]
 Out = Annotated[Path | None, typer.Option(parser=folder, metavar="FOLDER", show_default=False,
                                           help="Where to put the figures and the report.")]
+Rates = Annotated[str, typer.Option(metavar="RATES", show_default=False,
+                                    help="Total requests/s: start:stop:step, stop included, or 5,10,20.")]
+Policies = Annotated[str, typer.Option(metavar="NAMES", show_default=False,
+                                       help=f"Policies with commas between: {', '.join((*DESIGNED, *RULES))}.")]
+Jobs = Annotated[int | None, typer.Option(parser=whole_number, metavar="NUMBER", show_default=False,
+                                          help="Cells at a time; by default one per core.")]
+Dask = Annotated[str | None, typer.Option(metavar="ADDRESS", show_default=False,
+                                          help="Run the cells on the Dask cluster with this scheduler.")]
+Policy = Annotated[str, typer.Option(metavar="NAME", help=f"{', '.join(POLICIES)}.")]
+Latency = Annotated[float | None, typer.Option("--latency", parser=number, metavar="SECONDS", show_default=False,
+                                               help="Mean latency that must not be exceeded.")]
+LatencyP99 = Annotated[float | None, typer.Option("--latency-p99", parser=number, metavar="SECONDS", show_default=False,
+                                                  help="Latency that 99% of the requests must not exceed.")]
+Ttft = Annotated[float | None, typer.Option("--ttft", parser=number, metavar="SECONDS", show_default=False,
+                                            help="Mean time to the first token that must not be exceeded.")]
+SearchPrecision = Annotated[float, typer.Option("--precision", parser=share, metavar="SHARE",
+                                                help="Width of the answer over the rate, such as 2% or 0.02.")]
 ForDeployment = Annotated[Path | None, typer.Option("--deployment", metavar="FILE", show_default=False,
                                                     help="Deployment file whose replica counts.")]
 SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used, and count "

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from numba.core import event
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fluid.errors import one_line
+
+_QUIET: ContextVar[bool] = ContextVar("_QUIET", default=False)
+BETWEEN_LINES = 10.0  # seconds
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Show no bars in this thread: what is under way is a part of something that shows its own."""
+    before = _QUIET.set(True)
+    try:
+        yield
+    finally:
+        _QUIET.reset(before)
+
+
+def note(sentence: str) -> None:
+    """A remark on standard error, one line."""
+    print(f"fluidwait: {one_line(sentence)}", file=sys.stderr, flush=True)
 
 
 class _CompileNote(event.Listener):
@@ -43,9 +66,28 @@ def reading(name: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def working(description: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar on standard error while work goes on; call what is yielded with (done, all)."""
+    if _QUIET.get():
+        yield lambda done, total: None
+        return
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(description, total=None)
         with event.install_listener("numba:compile", _CompileNote(console)):
             yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def counting(description: str) -> Iterator[Callable[[int, int], None]]:
+    """As `working`; where standard error is no terminal, as in a batch job, a line now and then instead of the bar."""
+    begun = said = time.monotonic()
+
+    def line(done: int, total: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if done and now - said >= BETWEEN_LINES:
+            said = now
+            note(f"{description}: {done} of {total}, some {(now - begun) / done * (total - done):,.0f} s left")
+
+    with working(description) as bar:
+        yield bar if sys.stderr.isatty() else line

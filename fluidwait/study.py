@@ -11,6 +11,7 @@ from fluid import Equilibrium, Replica, solve
 from fluid.errors import InputError, real, whole
 from fluidwait import answers
 from fluidwait.deployment import Deployment
+from fluidwait.policies import GREEDY, RULES
 from fluidwait.progress import working
 from thresholds import Choice, Design, auto, name_of, nested, paced, wait
 from verification import Difference, Greedy, Sarathi, Verification, VllmV0, paired, verify
@@ -23,12 +24,16 @@ MOST_REQUESTS = 2e7  # per replication: beyond it an overloaded replica is not s
 
 @dataclass(frozen=True)
 class Plan:
-    """How to simulate: seconds, independent runs, seed, and where asked for, the relative precision to reach."""
+    """How to simulate: seconds, independent runs, seed, and where asked for, the relative precision to reach.
+
+    `workers` threads (-1: one per core) change nothing but the time it takes.
+    """
 
     horizon: float
     replications: int
     seed: int
     precision: float | None = None
+    workers: int = -1
 
     @classmethod
     def checked(cls, deployment: Deployment, horizon: float | None, replications: int, seed: int,
@@ -169,7 +174,15 @@ def compare(deployment: Deployment, plan: Plan) -> Comparison:
     chosen = examine_design(deployment, choice.design, plan)
     alike = replace(plan, replications=chosen.replications, precision=None)
     outcomes = [chosen, *(examine_design(deployment, design, alike) for design in rivals)]
-    return Comparison(choice, (*outcomes, examine_baseline(deployment, "greedy", alike)), deployment.mix.overload)
+    return Comparison(choice, (*outcomes, examine(deployment, GREEDY, alike)), deployment.mix.overload)
+
+
+def examine(deployment: Deployment, policy: str, plan: Plan) -> Outcome:
+    """Simulate the policy of a name, designed for the deployment's rates where it has thresholds."""
+    if policy in RULES:
+        workload, replica = deployment.workload, deployment.replica
+        return _examine(deployment, rule_of(policy, replica), policy, solve(workload, replica), plan)
+    return examine_design(deployment, choose(deployment, policy).design, plan)
 
 
 def examine_design(deployment: Deployment, design: Design, plan: Plan) -> Outcome:
@@ -178,10 +191,9 @@ def examine_design(deployment: Deployment, design: Design, plan: Plan) -> Outcom
     return found if design.exists else replace(found, reason=design.reason)
 
 
-def examine_baseline(deployment: Deployment, name: str, plan: Plan) -> Outcome:
-    """Simulate a policy that needs no design: greedy admission, or an engine's own order."""
-    equilibrium = solve(deployment.workload, deployment.replica)
-    return _examine(deployment, BASELINES[name](deployment.replica), name, equilibrium, plan)
+def rule_of(policy: str, replica: Replica) -> Policy:
+    """The policy of a name that needs no design, on a replica."""
+    return BASELINES[policy](replica)
 
 
 def _sarathi(replica: Replica) -> Sarathi:
@@ -189,16 +201,20 @@ def _sarathi(replica: Replica) -> Sarathi:
 
 
 BASELINES: dict[str, Callable[[Replica], Policy]] = {
-    "greedy": lambda _: Greedy(), "vllm-v0": lambda _: VllmV0(), "sarathi": _sarathi,
+    GREEDY: lambda _: Greedy(), "vllm-v0": lambda _: VllmV0(), "sarathi": _sarathi,
 }
 
 
 def _examine(deployment: Deployment, rule: Policy | None, name: str, equilibrium: Equilibrium, plan: Plan) -> Outcome:
-    hopeless = not equilibrium.stable and deployment.workload.rate * plan.horizon > MOST_REQUESTS
     found = None
-    if rule is not None and not hopeless:
+    if rule is not None and not hopeless(equilibrium, plan):
         with working(f"simulating {name}") as progress:
             found = verify(rule, deployment.workload, deployment.replica, horizon=plan.horizon,
                            replications=plan.replications, precision=plan.precision,
-                           traffic=deployment.mix.traffic, seed=plan.seed, progress=progress)
+                           traffic=deployment.mix.traffic, seed=plan.seed, workers=plan.workers, progress=progress)
     return Outcome(name, plan, found, equilibrium.reason)
+
+
+def hopeless(equilibrium: Equilibrium, plan: Plan) -> bool:
+    """Whether a replica is overloaded by more requests than are worth simulating: the answer is known."""
+    return not equilibrium.stable and equilibrium.workload.rate * plan.horizon > MOST_REQUESTS

@@ -19,7 +19,7 @@ from fluidwait.__main__ import status
 from thresholds import PacedPolicy, read_policy, wait
 from verification import Sarathi, VllmV0, simulate
 
-COMMANDS = ("run", "solve", "thresholds", "verify", "init")
+COMMANDS = ("run", "solve", "thresholds", "verify", "sweep", "init")
 QUICK = ["--horizon", "60", "--replications", "2"]
 SMALL = """
 [replica]
@@ -214,7 +214,8 @@ BAD_INPUT = [
     (["verify", "--replications", "0"], "replications"),
     (["verify", "--seed", "-1"], "seed"),
     (["plan"], "plan"),
-    (["sweep", "--rates", "1:2:1"], "sweep"),
+    (["sweep", "--rates", "1:2:1"], "--policies"),
+    (["sweep", "--rates", "2:1:1", "--policies", "greedy"], "2:1:1"),
     (["solve", "--frobnicate"], "frobnicate"),
     (["frobnicate"], "frobnicate"),
 ]

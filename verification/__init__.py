@@ -2,6 +2,7 @@
 
 from verification.arrivals import Arrivals, poisson_arrivals
 from verification.batches import BatchMeans, batch_means
+from verification.capacity import Bound, Capacity, Effort, capacity
 from verification.checks import Check
 from verification.estimators import Interval, t_interval
 from verification.invariants import invariants
@@ -20,8 +21,11 @@ from verification.verify import Verification, verify
 __all__ = [
     "Arrivals",
     "BatchMeans",
+    "Bound",
+    "Capacity",
     "Check",
     "Difference",
+    "Effort",
     "Greedy",
     "Interval",
     "Poisson",
@@ -34,6 +38,7 @@ __all__ = [
     "Verification",
     "VllmV0",
     "batch_means",
+    "capacity",
     "invariants",
     "judge",
     "paired",

@@ -1,0 +1,70 @@
+"""The largest rate of a deployment's mix that a policy sustains, beside what the mathematics allows.
+
+Thresholds are designed anew at every rate; where they do not fit, the rate is not sustained. `auto` chooses anew, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fluid import solve
+from fluidwait.deployment import Deployment
+from fluidwait.policies import RULES
+from fluidwait.progress import counting, quiet
+from fluidwait.study import Plan, choose, rule_of
+from thresholds import name_of
+from verification import Bound, Capacity, Effort
+from verification.capacity import Probe, probe, search
+from verification.simulate import Policy
+from verification.traffic import Scheduled
+
+
+@dataclass(frozen=True)
+class LargestRate:
+    """What a search found for a policy; rates in requests/s.
+
+    `fluid_limit` is that of every policy, `design_limit` the largest rate at which thresholds fit (None: without), and
+    `used` what "auto" chose at the rate found.
+    """
+
+    policy: str
+    used: str
+    bound: Bound | None
+    capacity: Capacity
+    fluid_limit: float
+    design_limit: float | None
+
+
+def largest_rate(deployment: Deployment, policy: str, plan: Plan, bound: Bound | None,
+                 precision: float) -> LargestRate:
+    """Search for the largest rate that the policy of a name sustains."""
+    effort = Effort(plan.horizon, plan.replications, plan.seed, plan.workers)
+
+    def ask(rate: float) -> Probe:
+        there = deployment.at(rate)
+        made, _ = _policy(there, policy)
+        return probe(rate, made, there.workload, there.replica, bound, effort, there.mix.traffic)
+
+    with counting("searching") as progress, quiet():
+        fluid, design = _limits(deployment, policy)
+        edge = fluid if design is None or isinstance(deployment.mix.traffic, Scheduled) else min(fluid, design)
+        found = search(ask, edge, precision, bound, progress)
+        used = policy if found.low is None else _policy(deployment.at(found.low), policy)[1]
+    return LargestRate(policy, used, bound, found, fluid, design)
+
+
+def _limits(deployment: Deployment, policy: str) -> tuple[float, float | None]:
+    """The fluid limit, and the largest rate at which a design of that name fits, as rates of the mix."""
+    rate = deployment.workload.rate
+    fluid = rate * solve(deployment.workload, deployment.replica).max_rate_scale
+    if policy in RULES:
+        return fluid, None
+    return fluid, rate * max(each.max_rate_scale for each in choose(deployment, policy).candidates)
+
+
+def _policy(deployment: Deployment, policy: str) -> tuple[Policy | None, str]:
+    """The policy of a name at a deployment's rates, None where its thresholds do not fit, and its name."""
+    if policy in RULES:
+        return rule_of(policy, deployment.replica), policy
+    design = choose(deployment, policy).design
+    return (design if design.feasible else None), name_of(design)

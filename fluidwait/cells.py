@@ -1,0 +1,134 @@
+"""A finished cell of a sweep: what the replications of one policy at one rate say, as a row that a file can keep.
+
+Its numbers are those of `fluidwait verify` at that rate. A cell holds no wall-clock time, and NaN (the ends of an
+interval where one value cannot tell) is nothing in its row, so that a row read back is the row that was written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fluid.errors import FluidwaitError
+from fluidwait.deployment import Deployment
+from fluidwait.grid import Cell
+from fluidwait.progress import quiet
+from fluidwait.question import Question, program
+from fluidwait.study import Outcome, Plan, examine
+from verification import Interval, Verification
+from verification.verdict import STABLE, UNSTABLE
+
+MEASURES = ("latency", "latency_p99", "ttft", "throughput", "evictions")
+ENDS = ("", "_low", "_high")
+Value = float | int | str | None
+
+
+class Measured(NamedTuple):
+    """What a simulated cell measured: 95% intervals (s, s, s, output tokens/s, a run), and the verdict's evidence."""
+
+    latency: Interval
+    latency_p99: Interval
+    ttft: Interval
+    throughput: Interval
+    evictions: Interval
+    kv_peak: int
+    overflow_runs: int
+    score: float
+    verdict_horizon: float
+
+    @property
+    def intervals(self) -> tuple[Interval, ...]:
+        """Those of MEASURES, in order."""
+        return self.latency, self.latency_p99, self.ttft, self.throughput, self.evictions
+
+    @classmethod
+    def of(cls, found: Verification) -> Measured:
+        """The part of a verification that a cell keeps."""
+        return cls(found.latency, found.latency_p99, found.ttft, found.throughput, found.evictions, found.kv_peak,
+                   found.overflow_runs, found.verdict.score, found.verdict.horizon)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A cell with its verdict and the sentence behind it; `measured` is None where there was nothing to simulate."""
+
+    cell: Cell
+    verdict: str
+    reason: str
+    measured: Measured | None
+
+    @classmethod
+    def of(cls, cell: Cell, outcome: Outcome) -> Finished:
+        """The cell of an outcome."""
+        found = outcome.found
+        if found is None:
+            return cls(cell, UNSTABLE, outcome.reason, None)
+        return cls(cell, found.verdict.answer, found.verdict.reason, Measured.of(found))
+
+    @property
+    def stable(self) -> bool:
+        """Whether the verdict is stable."""
+        return self.verdict == STABLE
+
+    @property
+    def overflows(self) -> bool:
+        """Whether a policy that never evicts held more than there is, in some replication."""
+        return self.measured is not None and self.measured.overflow_runs > 0
+
+
+Stream = Generator[Finished, None, None]  # cells in the order in which they are finished
+
+
+def finish(deployment: Deployment, cell: Cell, plan: Plan, computing: str = "") -> Finished:
+    """Simulate one cell; where `computing` names a program, by that program only."""
+    if computing not in ("", program()):
+        raise FluidwaitError(f"a worker computes with {program()}; this command with {computing}")
+    with quiet():
+        return Finished.of(cell, examine(deployment.at(cell.rate), cell.policy, plan))
+
+
+COLUMNS = ("question", "rate", "policy", "seed", "replications", "horizon", "verdict", "reason",
+           *(name + end for name in MEASURES for end in ENDS), "kv_peak", "overflow_runs", "score", "verdict_horizon")
+
+
+def row_of(finished: Finished, question: Question) -> tuple[Value, ...]:
+    """The values of a finished cell in the order of COLUMNS."""
+    seed = question.seed if question.seed < 2**63 else str(question.seed)
+    head = (question.digest, *finished.cell, seed, question.replications, question.horizon, finished.verdict,
+            finished.reason)
+    if finished.measured is None:
+        return (*head, *[None] * (len(COLUMNS) - len(head)))
+    rest = finished.measured[len(MEASURES):]
+    ends = (value for interval in finished.measured.intervals for value in interval)
+    return (*head, *(_kept(value) for value in (*ends, *rest)))
+
+
+def cell_of(row: Sequence[Any]) -> Finished:
+    """The finished cell of a row: what `row_of` was given."""
+    values = dict(zip(COLUMNS, row, strict=True))
+    measured = None
+    if values["verdict_horizon"] is not None:
+        intervals = [Interval(*(_read(values[name + end]) for end in ENDS)) for name in MEASURES]
+        measured = Measured._make([*intervals, *(values[name] for name in Measured._fields[len(MEASURES):])])
+    return Finished(Cell(values["rate"], values["policy"]), values["verdict"], values["reason"], measured)
+
+
+def checksum(row: Sequence[Value]) -> str:
+    """SHA-256 of the values of a row."""
+    return hashlib.sha256(json.dumps(row, default=repr).encode()).hexdigest()
+
+
+def _kept(value: Any) -> Value:
+    """Plain numbers; nothing for NaN, and no minus before a zero, for neither comes back from a file."""
+    if isinstance(value, int):
+        return value
+    number = float(value) + 0.0
+    return None if math.isnan(number) else number
+
+
+def _read(value: float | None) -> float:
+    return math.nan if value is None else value

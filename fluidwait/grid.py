@@ -1,0 +1,79 @@
+"""The cells of a sweep: every rate with every policy, ordered by rate, then policy.
+
+Rates are written as numbers and as ranges start:stop:step, separated by commas; a range goes on while it does not pass
+stop, which it includes. It counts in decimals, so that 0.1:0.5:0.1 holds 0.3 and ends with 0.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import product
+from typing import NamedTuple
+
+from fluid.errors import InputError, real
+from fluidwait.policies import DESIGNED, RULES, known
+
+RATES, POLICIES = "--rates", "--policies"
+FORM = "rates in requests/s such as 5,10,20 or start:stop:step"
+MOST_RATES = 10_000
+
+
+class Cell(NamedTuple):
+    """One total rate (requests/s) and one policy."""
+
+    rate: float
+    policy: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rates and names of policies, each sorted and there once.
+
+    >>> Grid.read("0.1:0.3:0.1,5", "paced,greedy").rates
+    (0.1, 0.2, 0.3, 5.0)
+    """
+
+    rates: tuple[float, ...]
+    policies: tuple[str, ...]
+
+    @classmethod
+    def read(cls, rates: str, policies: str) -> Grid:
+        """The grid of the flags --rates and --policies; raises an error that names the flag."""
+        names = {known(POLICIES, name.strip(), (*DESIGNED, *RULES)) for name in policies.split(",")}
+        values = {rate for item in rates.split(",") for rate in _item(item.strip(), rates)}
+        if len(values) > MOST_RATES:
+            raise InputError(RATES, f"at most {MOST_RATES:,} rates", rates)
+        return cls(tuple(sorted(values)), tuple(sorted(names)))
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every rate with every policy."""
+        return [Cell(*pair) for pair in product(self.rates, self.policies)]
+
+
+def _item(item: str, text: str) -> Iterator[float]:
+    """The rates of a number or a range; `text` is the whole flag, for messages."""
+    numbers = [_number(part, text) for part in item.split(":")]
+    if len(numbers) == 1:
+        yield numbers[0]
+        return
+    if len(numbers) != 3:
+        raise InputError(RATES, FORM, text)
+    start, stop, step = numbers
+    if stop < start:
+        raise InputError(RATES, "a range that starts at or below its stop", text)
+    if (stop - start) / step > MOST_RATES:
+        raise InputError(RATES, f"at most {MOST_RATES:,} rates", text)
+    first, last, by = (Decimal(repr(number)) for number in numbers)
+    for i in range(int((last - first) / by) + 1):
+        yield float(first + i * by)
+
+
+def _number(part: str, text: str) -> float:
+    try:
+        number = float(part)
+    except ValueError:
+        raise InputError(RATES, FORM, text) from None
+    return real(RATES, number, unit="requests/s")

@@ -1,0 +1,25 @@
+"""The policies that the command line knows by name, and where each may be used."""
+
+from __future__ import annotations
+
+from fluid.errors import FluidwaitError, one_of
+from fluidwait.deployment import Deployment
+
+AUTO, GREEDY = "auto", "greedy"
+DESIGNED = ("wait", "paced", "nested")  # thresholds, designed for the rates
+RULES = (GREEDY, "vllm-v0", "sarathi")  # no thresholds: the same whatever the rates
+POLICIES = (AUTO, *DESIGNED, *RULES)
+LATER = ("mc-sf",)
+
+
+def known(flag: str, policy: str, allowed: tuple[str, ...] = POLICIES) -> str:
+    """The name of a policy, checked; raises an error naming the flag."""
+    if policy in LATER:
+        raise FluidwaitError(f'{flag} "{policy}" comes with a later version; today: {", ".join(allowed)}')
+    return one_of(flag, policy, allowed)
+
+
+def visible(flag: str, policy: str, deployment: Deployment) -> None:
+    """Refuse a policy that must see more on arrival than the deployment shows."""
+    if policy == "wait" and deployment.lengths == "unknown":
+        raise FluidwaitError(f'{deployment.source}: workload.lengths must be "known" for {flag} wait (got "unknown")')

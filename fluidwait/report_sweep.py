@@ -1,0 +1,74 @@
+"""A sweep for people and for programs: a table of its cells, and its JSON."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from fluidwait import answers
+from fluidwait.cells import MEASURES, Finished
+from fluidwait.deployment import Deployment
+from fluidwait.paper import console, new_table, title
+from fluidwait.question import Question
+from fluidwait.store import NAME
+from fluidwait.sweep import Sweep
+from verification import Interval
+
+COLOURS = {"stable": "green", "unstable": "red"}
+
+
+def sweep_answer(found: Sweep, question: Question) -> dict[str, Any]:
+    """The body of `sweep --json`."""
+    return {"question": question.digest, "horizon": found.plan.horizon, "replications": found.plan.replications,
+            "seed": found.plan.seed, "fluid_limit": found.fluid_limit,
+            "cells": [_cell(each) for each in found.finished], "limits": found.limits}
+
+
+def _cell(finished: Finished) -> dict[str, Any]:
+    measured = finished.measured
+    numbers = ("kv_peak", "overflow_runs", "score", "verdict_horizon")
+    return {**finished.cell._asdict(),
+            **{name: measured and answers.interval(getattr(measured, name)) for name in MEASURES},
+            "verdict": finished.verdict, "reason": finished.reason,
+            **{name: measured and getattr(measured, name) for name in numbers}}
+
+
+def show_sweep(deployment: Deployment, found: Sweep, out: Path | None) -> None:
+    """The report of `fluidwait sweep`."""
+    plan = found.plan
+    title("Sweep", f"{deployment.source}: {plan.replications} replications of {plan.horizon:g} s, seed {plan.seed}")
+    table = new_table("requests/s", "policy", "latency s", "TTFT s", "tokens/s", "evictions", "")
+    for each in found.finished:
+        table.add_row(f"{each.cell.rate:g}", each.cell.policy, *_measured(each), _verdict(each))
+    console.print(table)
+    if any(each.overflows for each in found.finished):
+        console.print("overflows: a policy that never evicts held more KV tokens than the replica has; its thresholds "
+                      "do not fit there (fluidwait thresholds), or the chance that unknown lengths leave came true")
+    console.print()
+    for policy, limit in found.limits.items():
+        console.print(f"{policy}: " + ("stable at none of these rates" if limit is None else f"stable up to {limit:g} "
+                                       "requests/s of these"))
+    console.print(f"fluid limit: {found.fluid_limit:.4g} requests/s, beyond it no policy is stable")
+    if out is not None:
+        console.print(f"Written to {escape(str(out))}: {NAME}, report.json, sweep.png and sweep.svg.")
+
+
+def _measured(finished: Finished) -> list[str]:
+    if finished.measured is None:
+        return ["-"] * 4
+    shown = finished.measured
+    return [_with_half(shown.latency), f"{shown.ttft.mean:.4g}", f"{shown.throughput.mean:,.0f}",
+            f"{shown.evictions.mean:,.0f}"]
+
+
+def _with_half(interval: Interval) -> str:
+    half = interval.high - interval.mean
+    return f"{interval.mean:,.4g}" + (f" ±{half:.2g}" if math.isfinite(half) else "")
+
+
+def _verdict(finished: Finished) -> str:
+    remark = ", overflows" if finished.overflows else ", no thresholds" if finished.measured is None else ""
+    return f"[{COLOURS.get(finished.verdict, 'yellow')}]{finished.verdict}{remark}[/]"

@@ -1,0 +1,116 @@
+"""The commands that look at many rates: a grid of them, and the largest that a policy sustains."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import typer
+
+from fluid import solve
+from fluid.errors import InputError, real
+from fluidwait import answers, report_capacity, report_sweep
+from fluidwait.capacity import largest_rate
+from fluidwait.cells import Finished
+from fluidwait.deployment import Deployment, deployment_of
+from fluidwait.grid import Cell, Grid
+from fluidwait.options import (
+    Dask,
+    File,
+    Horizon,
+    Jobs,
+    Json,
+    Latency,
+    LatencyP99,
+    Out,
+    Policies,
+    Policy,
+    Rates,
+    Replications,
+    SearchPrecision,
+    Seed,
+    Ttft,
+    Version,
+)
+from fluidwait.paper import give
+from fluidwait.policies import AUTO, known, visible
+from fluidwait.progress import note
+from fluidwait.question import Question
+from fluidwait.store import Store, opened
+from fluidwait.study import Plan
+from fluidwait.sweep import Sweep, Workers, most_kept_by_a_cell, run_cells
+from verification import Bound
+
+
+def sweep_command(rates: Rates, policies: Policies, file: File = None, horizon: Horizon = None,
+                  replications: Replications = 10, seed: Seed = 0, out: Out = None, jobs: Jobs = None,
+                  dask: Dask = None, json: Json = False, version: Version = False) -> None:
+    """Simulate policies over a range of rates; with --out every finished cell is kept, and the same command goes on."""
+    grid, workers = Grid.read(rates, policies), Workers.checked(jobs, dask)
+    deployment = deployment_of(file)
+    for policy in grid.policies:
+        visible("--policies", policy, deployment)
+    plan = Plan.checked(deployment, horizon, replications, seed)
+    kept, question = most_kept_by_a_cell(deployment, grid, plan), Question.of(deployment, plan)
+    with nullcontext() if out is None else opened(out, question) as store:
+        finished = _complete(deployment, grid, plan, kept, workers, store)
+        found = Sweep(grid, plan, tuple(finished[cell] for cell in grid.cells),
+                      solve(deployment.workload, deployment.replica))
+        answer = {**answers.provenance("sweep", deployment), **report_sweep.sweep_answer(found, question)}
+        if out is not None:
+            _write(out, found, answers.to_text(answer))
+    give(answer, json, lambda: report_sweep.show_sweep(deployment, found, out))
+
+
+def capacity_command(file: File = None, policy: Policy = AUTO, latency: Latency = None, latency_p99: LatencyP99 = None,
+                     ttft: Ttft = None, precision: SearchPrecision = 0.02, horizon: Horizon = None,
+                     replications: Replications = 10, seed: Seed = 0, json: Json = False,
+                     version: Version = False) -> None:
+    """Search for the largest rate that a policy sustains, with a bound on a delay or without."""
+    known("--policy", policy)
+    bound = _bound({"latency": latency, "latency_p99": latency_p99, "ttft": ttft})
+    deployment = deployment_of(file)
+    visible("--policy", policy, deployment)
+    plan = Plan.checked(deployment, horizon, replications, seed)
+    found = largest_rate(deployment, policy, plan, bound, precision)
+    answer = {**answers.provenance("capacity", deployment), **report_capacity.capacity_answer(found, plan, precision)}
+    give(answer, json, lambda: report_capacity.show_capacity(deployment, found, plan))
+    if found.capacity.low is None:
+        raise typer.Exit(1)
+
+
+def _bound(given: dict[str, float | None]) -> Bound | None:
+    """The bound of the one flag that is given, if any."""
+    bounds = [(name, value) for name, value in given.items() if value is not None]
+    if not bounds:
+        return None
+    name, value = bounds[0]
+    flag = f"--{name.replace('_', '-')}"
+    if len(bounds) > 1:
+        raise InputError(flag, "the only bound on a delay", value)
+    return Bound(name, real(flag, value, unit="seconds"))
+
+
+def _complete(deployment: Deployment, grid: Grid, plan: Plan, kept: float, workers: Workers,
+              store: Store | None) -> dict[Cell, Finished]:
+    """Every cell of the grid, those in the store as they are, the others simulated and stored."""
+    finished = {} if store is None else dict(store.found)
+    missing = [cell for cell in grid.cells if cell not in finished]
+    if len(missing) < len(grid.cells):
+        note(f"{len(grid.cells) - len(missing)} of {len(grid.cells)} cells are there already")
+
+    def keep(each: Finished) -> None:
+        if store is not None:
+            store.add(each)
+        finished[each.cell] = each
+
+    if missing:
+        run_cells(deployment, missing, plan, kept, workers, keep)
+    return finished
+
+
+def _write(folder: Path, found: Sweep, text: str) -> None:
+    from fluidwait.figures_sweep import draw_sweep  # matplotlib takes a second to load
+
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+    draw_sweep(found, folder)
