@@ -53,15 +53,13 @@ from fluid import IterationTime, PromptType, Replica, Workload, solve, stage_pro
 from thresholds import WaitPolicy
 from verification import Arrivals, Greedy, poisson_arrivals, simulate
 from verification.arrivals import stream
-from verification.continuous import make_residents
-from verification.engine import EVICTIONS, ITERATION, Problem, State, make_problem, make_state
-from verification.rules import greedy, wait
+from verification.engine import EVICTIONS, ITERATION, NO_CAP, Problem, State, make_problem, make_state
+from verification.simulate import RULES, Policy
 
 SHARE = 0.8  # of the edge
 INVENTORY = 1.6  # prompts per stage, for the cost per iteration
 D0, D1 = 0.0106, 0.401e-6
 POLICIES = ("WAIT", "greedy")
-NO_LIMIT = 2**62
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,8 @@ class Load:
         return poisson_arrivals(self.workload, requests / self.rate, stream(0, 0))
 
     def problem(self, arrivals: Arrivals) -> Problem:
-        return make_problem(arrivals, stage_profile(self.workload, self.replica), self.replica, math.inf)
+        profile = stage_profile(self.workload, self.replica)
+        return make_problem(arrivals, arrivals.types, profile, self.replica, math.inf)
 
 
 SHORT, LONG = Load(512, 20, 137_000), Load(512, 1000, 4_000_000)
@@ -147,13 +146,10 @@ def peak_memory() -> float:
     return used / 2**20 if sys.platform == "darwin" else used / 2**10
 
 
-def rule(policy: WaitPolicy | Greedy, problem: Problem, state: State) -> Callable[[], None]:
+def rule(policy: Policy, problem: Problem, state: State) -> Callable[[], None]:
     """The compiled rule from the empty system to the end, its arrays made."""
-    if isinstance(policy, Greedy):
-        residents, limit = make_residents(problem), policy.admission_limit(problem.capacity)
-        return lambda: greedy.run(problem, state, residents, limit, policy.requeue == "front", NO_LIMIT)
-    cohorts = wait.make_cohorts(problem, policy)
-    return lambda: wait.run(problem, state, cohorts, NO_LIMIT)
+    kernel = next(rule for each, rule in RULES.items() if isinstance(policy, each))(policy, problem)
+    return lambda: kernel(state, NO_CAP)
 
 
 def yardstick(library: str, load: Load, problem: Problem, finished: np.ndarray) -> Callable[[], None]:

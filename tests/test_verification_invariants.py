@@ -112,7 +112,6 @@ TAMPERED: dict[str, Callable[[Run], Run]] = {
         run, admitted=changed(run.admitted, done(run), np.nan)),
     "only what fits is served": lambda run: replace(
         run, admitted=np.where(run.fits, run.admitted, run.arrivals.times + 0.1)),
-    "every request that never fits is rejected when it is seen": lambda run: replace(run, rejected=run.rejected - 1),
     "nobody is admitted before arrival": lambda run: replace(run, admitted=changed(run.admitted, done(run), -1.0)),
     "no first token before admission": lambda run: replace(run, first_token=run.admitted),
     "no completion before the first token": lambda run: replace(run, finished=run.first_token - 0.001),
@@ -123,7 +122,7 @@ TAMPERED: dict[str, Callable[[Run], Run]] = {
     "every iteration is on record": lambda run: replace(run, iterations=run.iterations + 1),
     "time goes forward": lambda run: of_timeline(run, start=lambda start: changed(start, 9, -0.005)),
     "no iteration is shorter than the overhead": lambda run: of_timeline(
-        run, duration=lambda duration: changed(duration, 9, -0.005)),
+        run, end=lambda end: changed(end, 9, -0.005)),
     "the busy time is that of the iterations": lambda run: replace(run, busy_time=run.busy_time + 0.02),
     "the peak is the largest KV": lambda run: replace(run, kv_peak=run.kv_peak + 1),
     "overflows are the iterations above a limit": lambda run: replace(run, overflows=1),

@@ -2,7 +2,7 @@
 
 Requests are numbered in order of arrival. A kernel (one per decision rule) reads a `Problem` and changes a `State`; it
 runs until its iteration budget is spent and can be called again with the same state: that is how long runs show
-progress, obey an interrupt and hand over their timeline piece by piece.
+progress, obey an interrupt and hand over their timeline piece by piece. Time is kept by `verification.clock`.
 
 KV tokens are sums of integers: they do not drift, and the literal reference gets the same bits.
 """
@@ -24,16 +24,21 @@ NOBODY = -1
 NO_CAP = 2**62
 
 # places in State.counts
-ARRIVED, REJECTED, ITERATION, OVERFLOWS, EVICTIONS, KV_PEAK, RECORDED, DONE, COUNTS = range(9)
+ARRIVED, ITERATION, OVERFLOWS, EVICTIONS, KV_PEAK, RECORDED, DONE, COUNTS = range(8)
 # places in State.clock
-NOW, BUSY, LAST_COMPLETION, CLOCKS = range(4)
+NOW, ORIGIN, BUSY, LAST_COMPLETION, CLOCKS = range(5)
 
 
 class Problem(NamedTuple):
-    """What a kernel reads: the arrivals, the stages of each type, the iteration time, C, B and the horizon."""
+    """What a kernel reads: the arrivals, the stages of each type, the iteration time, C, B and the horizon.
+
+    `seen` is the type each request is taken for, its true one where lengths are known: rules queue by it, all else goes
+    by `types`. `all_fit`: no type is larger than the whole cache.
+    """
 
     times: Floats
     types: Ints
+    seen: Ints
     prompt: Ints
     chunk: Ints
     prefill_stages: Ints
@@ -46,54 +51,73 @@ class Problem(NamedTuple):
     capacity: int
     most_sequences: int
     horizon: float
+    all_fit: bool
+    in_chunks: bool
 
 
 class State(NamedTuple):
-    """What every kernel changes: three times per request (NaN until they happen), counts, clocks, the timeline."""
+    """What every kernel changes: three times per request (NaN until they happen), counts, clocks, the timeline.
+
+    `totals`, with a row for each line of the iteration time, is what the time is made of (`verification.clock`).
+    """
 
     admitted: Floats
     first_token: Floats
     finished: Floats
     counts: Ints
     clock: Floats
+    totals: Ints
     timeline: Floats
 
 
 Kernel = Callable[[State, int], None]  # runs a rule on a state until its budget of iterations is spent
 
 
-def make_problem(arrivals: Arrivals, profile: StageProfile, replica: Replica, horizon: float) -> Problem:
+def make_problem(arrivals: Arrivals, seen: Ints, profile: StageProfile, replica: Replica, horizon: float) -> Problem:
     """Gather what a kernel reads."""
-    return Problem(arrivals.times, arrivals.types, profile.prompt, profile.chunk, profile.prefill_stages,
+    pieces = np.array(list(dict.fromkeys(replica.iteration_time.pieces)), dtype=np.float64)
+    return Problem(arrivals.times, arrivals.types, seen, profile.prompt, profile.chunk, profile.prefill_stages,
                    profile.stages, profile.first_token_stage, profile.peak, profile.block, profile.window,
-                   replica.iteration_time.coefficients, replica.kv_capacity,
-                   int(min(replica.most_sequences, NO_CAP)), horizon)
+                   pieces, replica.kv_capacity, int(min(replica.most_sequences, NO_CAP)), horizon,
+                   bool(np.all(profile.peak <= replica.kv_capacity)), bool(profile.prefill_stages.max() > 1))
 
 
 def make_state(problem: Problem, record: int) -> State:
     """Return the state at time 0; `record` is the room for iterations in the timeline (0: none is kept)."""
     admitted, first_token, finished = (np.full(len(problem.times), np.nan) for _ in range(3))
+    with_token = (problem.first_stage < 0) & (problem.peak <= problem.capacity)  # made elsewhere, before arrival
+    if with_token.any():
+        first_token = np.where(with_token[problem.types], problem.times, np.nan)
     return State(admitted, first_token, finished, np.zeros(COUNTS, dtype=np.int64), np.zeros(CLOCKS),
-                 np.empty((record, 4)))
+                 np.zeros(problem.pieces.shape, dtype=np.int64), np.empty((record, 4)))
+
+
+# Kernels are compiled by `thresholds.compiled` to run without the interpreter. They allocate nothing, so reference
+# counting is off (`_nrt`): counting the arrays of a tuple at each call made them ten times slower. Without inlining
+# they are four times slower again; how a step is inlined decides how long the compiler takes, by a factor of three.
+
+
+def entry(function: F) -> F:
+    """A loop over the iterations of a run: what Python calls."""
+    return jit(function, nogil=True, _nrt=False)
 
 
 def compiled(function: F) -> F:
-    """A kernel, or a step of one, compiled by `thresholds.compiled` to run without the interpreter.
-
-    Kernels allocate nothing, so reference counting is off (`_nrt`): counting the arrays of a tuple at each call made
-    them ten times slower. Forced inlining saves another half.
-    """
-    return jit(function, nogil=True, forceinline=True, _nrt=False)
+    """A short step, inlined wherever it is taken."""
+    return jit(function, nogil=True, forceinline=True, **_INNER)
 
 
-@compiled
-def iteration_time(problem: Problem, read: int, prefill: int, size: int) -> float:
-    """max_i (d0 + d1 KV + d2 prefill + d3 size)."""
-    longest = 0.0
-    for i in range(problem.pieces.shape[0]):
-        d0, d1, d2, d3 = problem.pieces[i]
-        longest = max(longest, d0 + d1 * read + d2 * prefill + d3 * size)
-    return longest
+def woven(function: F) -> F:
+    """A step made of many, compiled not by itself but as part of whatever takes it."""
+    return jit(function, nogil=True, inline="always", **_INNER)
+
+
+def apart(function: F) -> F:
+    """A step that is rarely taken, compiled as a function of its own."""
+    return jit(function, nogil=True, **_INNER)
+
+
+_INNER = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # never called from Python
 
 
 @compiled
@@ -122,59 +146,26 @@ def stage_prefill(problem: Problem, j: int, stage: int) -> int:
 @compiled
 def in_blocks(problem: Problem, tokens: int) -> int:
     """Tokens rounded up to whole cache blocks."""
+    if problem.block == 1:
+        return tokens
     return -(-tokens // problem.block) * problem.block
 
 
 @compiled
-def execute(problem: Problem, state: State, kv: int, read: int, prefill: int, size: int) -> float:
-    """Run one iteration from now: account for it, move the clock, return the time it ends."""
-    counts, clock = state.counts, state.clock
-    start = clock[NOW]
-    duration = iteration_time(problem, read, prefill, size)
-    end = start + duration
-    counts[KV_PEAK] = max(counts[KV_PEAK], kv)
-    counts[OVERFLOWS] += kv > problem.capacity or size > problem.most_sequences
-    clock[BUSY] += min(end, problem.horizon) - start
-    if state.timeline.shape[0] > 0:
-        row = state.timeline[counts[RECORDED]]
-        row[0], row[1], row[2], row[3] = start, duration, kv, size
-        counts[RECORDED] += 1
-    clock[NOW] = end
-    counts[ITERATION] += 1
-    return end
+def fits(problem: Problem, r: int) -> bool:
+    """Whether a request can ever be served; those that cannot are rejected on arrival."""
+    return problem.all_fit or problem.peak[problem.types[r]] <= problem.capacity
 
 
 @compiled
 def next_arrival(problem: Problem, state: State) -> int:
-    """The next request that has arrived by now and can ever fit, NOBODY if there is none; others are rejected."""
+    """The next request that has arrived by now and can ever fit, NOBODY if there is none."""
     counts = state.counts
     while counts[ARRIVED] < len(problem.times) and problem.times[counts[ARRIVED]] <= state.clock[NOW]:
-        request = counts[ARRIVED]
         counts[ARRIVED] += 1
-        if problem.peak[problem.types[request]] <= problem.capacity:
-            if problem.first_stage[problem.types[request]] < 0:
-                state.first_token[request] = problem.times[request]
-            return request
-        counts[REJECTED] += 1
+        if fits(problem, counts[ARRIVED] - 1):
+            return counts[ARRIVED] - 1
     return NOBODY
-
-
-@compiled
-def sleep(problem: Problem, state: State) -> None:
-    """Nothing can be served: wait for the next arrival; without one the run is over."""
-    if state.counts[ARRIVED] == len(problem.times):
-        state.counts[DONE] = 1
-    else:
-        state.clock[NOW] = problem.times[state.counts[ARRIVED]]
-
-
-@compiled
-def paused(problem: Problem, state: State, budget: int) -> bool:
-    """Whether the kernel should hand back: all is done, the budget is spent, or the timeline is full."""
-    if state.clock[NOW] >= problem.horizon:
-        state.counts[DONE] = 1
-    room = state.timeline.shape[0]
-    return state.counts[DONE] == 1 or state.counts[ITERATION] >= budget or 0 < room == state.counts[RECORDED]
 
 
 @compiled

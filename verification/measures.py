@@ -113,7 +113,7 @@ def resident(run: Run, timeline: Timeline, j: int, window: Window) -> float:
     if stages < 2:
         return math.nan
     admitted = run.admitted[chosen]
-    prefilled = admitted + timeline.duration[np.searchsorted(timeline.start, admitted)]
+    prefilled = timeline.end[np.searchsorted(timeline.start, admitted)]
     left = np.where(np.isnan(run.finished[chosen]), window.end, run.finished[chosen])
     inside = np.minimum(left, window.end) - np.maximum(prefilled, window.start)
     return float(np.maximum(inside, 0.0).sum() / ((stages - 1) * (window.end - window.start)))

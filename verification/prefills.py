@@ -2,10 +2,10 @@
 
 `verification.continuous` moves every resident by one stage in every iteration. Here the residents in prefill are few
 and looked at one by one: a rule `plan`s the tokens each prefills in the coming iteration. All that decode advance
-together, in some iterations: `clock` counts those, and everything that `verification.residents` keeps by iterations
+together, in some iterations: `CLOCK` counts those, and everything that `verification.residents` keeps by iterations
 (calendar, block phases, full windows) goes by it, for the decoding residents alone. A prompt whose prefill ends with K
 prefill stages behind it joins them as if it had been admitted K such iterations ago; the clock starts at the largest K,
-so that this is never before 0.
+so that this is never before 0. While nobody is in prefill, many iterations are run at once (`verification.leaps`).
 
 The KV tokens held are those of the decoding residents, at the stage they execute next, and of the prompts in prefill,
 up to the last token planned.
@@ -18,185 +18,158 @@ from typing import NamedTuple
 import numpy as np
 
 from fluid.workload import Ints
-from verification.continuous import grow, lose_progress, newest, note_admission, release, settle
+from verification.clock import execute
+from verification.continuous import advance, first_tokens, lose_progress, settle
 from verification.engine import (
-    NOBODY,
     NOW,
     Problem,
     State,
     compiled,
     complete,
-    execute,
     in_blocks,
     make_first_token,
-    stage_read,
+    woven,
 )
-from verification.residents import KV, READ, SIZE, YOUNG, Residents, put_back
+from verification.queues import Queue, put_back, request_at
+from verification.residents import KV, READ, SERIAL, SIZE, Residents, join, newest, take_newest
 
-IN_PREFILL = -2  # in Residents.entered
 # places in Prefills.tally
 COUNT, CLOCK = range(2)
 
 
 class Prefills(NamedTuple):
-    """The residents in prefill: `who`, in order of admission; by request the prompt tokens `done` and `planned`."""
+    """The residents in prefill, in order of admission: `who` (the place in the queue), the `serial` of the admission,
+    the prompt tokens `done` and `planned`.
+    """
 
     who: Ints
+    serial: Ints
     done: Ints
     planned: Ints
     tally: Ints
 
 
-def make_prefills(problem: Problem) -> Prefills:
-    """Return the state in which nobody is in prefill."""
-    n = len(problem.times)
-    return Prefills(np.empty(n, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64),
-                    np.array([0, problem.prefill_stages.max()], dtype=np.int64))
+def make_prefills(problem: Problem, most: int) -> Prefills:
+    """Return the state in which nobody is in prefill, with room for so many residents."""
+    who, serial, done, planned = (np.zeros(min(most, len(problem.times)), dtype=np.int64) for _ in range(4))
+    return Prefills(who, serial, done, planned, np.array([0, problem.prefill_stages.max()], dtype=np.int64))
 
 
 @compiled
-def enter(problem: Problem, state: State, residents: Residents, prefills: Prefills, tokens: int) -> None:
-    """Admit the head of the queue: to so many tokens of prefill, or to its first decode where prefill is elsewhere."""
-    r = residents.head[0]
-    residents.head[0] = residents.link[r]
-    residents.waiting[0] -= 1
+def enter(problem: Problem, state: State, residents: Residents, prefills: Prefills, place: int, r: int,
+          tokens: int) -> None:
+    """Admit a request, taken from its place: to so many tokens of prefill, or to decode where prefill is elsewhere."""
+    tally, j, last = residents.tally, problem.types[r], prefills.tally[COUNT]
     state.admitted[r] = state.clock[NOW]
-    note_admission(residents, r)
-    residents.tally[SIZE] += 1
-    if problem.prefill_stages[problem.types[r]] == 0:
-        _join(problem, residents, prefills, r)
-        return
-    residents.entered[r] = IN_PREFILL
-    prefills.who[prefills.tally[COUNT]] = r
-    prefills.tally[COUNT] += 1
-    prefills.done[r] = 0
-    plan(problem, residents, prefills, r, tokens)
+    tally[SIZE] += 1
+    if problem.prefill_stages[j] == 0:
+        join(problem, residents, place, j, 0, tally[SERIAL], prefills.tally[CLOCK])
+    else:
+        prefills.who[last], prefills.serial[last], prefills.done[last] = place, tally[SERIAL], 0
+        prefills.tally[COUNT] += 1
+        plan(problem, residents, prefills, last, tokens)
+    tally[SERIAL] += 1
 
 
 @compiled
-def plan(problem: Problem, residents: Residents, prefills: Prefills, r: int, tokens: int) -> None:
-    """Let a resident prefill so many tokens in the coming iteration; it holds them from now on."""
-    prefills.planned[r] = tokens
-    residents.tally[KV] += in_blocks(problem, reach(problem, prefills, r))
+def plan(problem: Problem, residents: Residents, prefills: Prefills, one: int, tokens: int) -> None:
+    """Let one of those in prefill take so many tokens in the coming iteration; it holds them from now on."""
+    prefills.planned[one] = tokens
+    residents.tally[KV] += in_blocks(problem, reach(problem, prefills, one))
 
 
 @compiled
-def reach(problem: Problem, prefills: Prefills, r: int) -> int:
-    """KV tokens a prompt in prefill reads in the coming iteration."""
-    return min(prefills.done[r] + prefills.planned[r], problem.window)
+def reach(problem: Problem, prefills: Prefills, one: int) -> int:
+    """KV tokens one of those in prefill reads in the coming iteration."""
+    return min(prefills.done[one] + prefills.planned[one], problem.window)
 
 
-@compiled
-def evict_overflow(problem: Problem, state: State, residents: Residents, prefills: Prefills, to_front: bool) -> bool:
+@woven
+def evict_overflow(problem: Problem, state: State, queue: Queue, residents: Residents, prefills: Prefills,
+                   to_front: bool) -> bool:
     """While the residents hold more than C, send the newest back to the queue; return whether there was one."""
     evicted = False
     while residents.tally[KV] > problem.capacity:
-        put_back(residents, _evict(problem, state, residents, prefills), to_front)
+        place = _take_newest(problem, residents, prefills)
+        lose_progress(problem, state, request_at(queue, place))
+        put_back(queue, place, to_front)
         evicted = True
     return evicted
 
 
 @compiled
-def serve(problem: Problem, state: State, residents: Residents, prefills: Prefills, decode: bool) -> None:
-    """Run one iteration of what is planned and, with `decode`, of all residents that are not in prefill."""
+def _take_newest(problem: Problem, residents: Residents, prefills: Prefills) -> int:
+    """Remove the newest resident, in prefill or not, and return its place."""
+    tally, last = residents.tally, prefills.tally[COUNT] - 1
+    if last >= 0 and (tally[SIZE] == last + 1 or prefills.serial[last] > residents.serial[newest(residents)]):
+        prefills.tally[COUNT] = last
+        tally[SIZE] -= 1
+        tally[KV] -= in_blocks(problem, reach(problem, prefills, last))
+        return prefills.who[last]
+    return take_newest(problem, residents, prefills.tally[CLOCK])
+
+
+@woven
+def serve(problem: Problem, state: State, queue: Queue, residents: Residents, prefills: Prefills, decoding: bool,
+          until: float, most: int) -> None:
+    """Run an iteration of what is planned and, if `decoding`, of all residents that are not in prefill.
+
+    If none is in prefill run more of them, as `continuous.advance` says.
+    """
+    if prefills.tally[COUNT] > 0:
+        _serve_prefills(problem, state, queue, residents, prefills, decoding)
+        return
+    t = prefills.tally[CLOCK]
+    prefills.tally[CLOCK] += advance(problem, state, queue, residents, t, until, most)
+
+
+@woven
+def _serve_prefills(problem: Problem, state: State, queue: Queue, residents: Residents, prefills: Prefills,
+                    decoding: bool) -> None:
     tally, read, prefill, size = residents.tally, 0, 0, 0
-    if decode:
+    if decoding:
         read, size = tally[READ], tally[SIZE] - prefills.tally[COUNT]
-    for place in range(prefills.tally[COUNT]):
-        r = prefills.who[place]
-        if prefills.planned[r] > 0:
-            read += reach(problem, prefills, r)
-            prefill += prefills.planned[r]
+    for one in range(prefills.tally[COUNT]):
+        if prefills.planned[one] > 0:
+            read += reach(problem, prefills, one)
+            prefill += prefills.planned[one]
             size += 1
     end = execute(problem, state, tally[KV], read, prefill, size)
-    if decode:
-        settle(problem, state, residents, prefills.tally[CLOCK], end)
+    if decoding:
+        t = prefills.tally[CLOCK]
+        first_tokens(problem, state, queue, residents, 0, t, 1, end)
+        settle(problem, state, queue, residents, t, end)
         prefills.tally[CLOCK] += 1
-    _progress(problem, state, residents, prefills, end)
+    _progress(problem, state, queue, residents, prefills, end)
 
 
-@compiled
-def _progress(problem: Problem, state: State, residents: Residents, prefills: Prefills, end: float) -> None:
+@woven
+def _progress(problem: Problem, state: State, queue: Queue, residents: Residents, prefills: Prefills,
+              end: float) -> None:
     """What was planned is done; whoever has its whole prompt joins those that decode."""
     kept = 0
-    for place in range(prefills.tally[COUNT]):
-        r = prefills.who[place]
-        residents.tally[KV] -= in_blocks(problem, reach(problem, prefills, r))
-        prefills.done[r] += prefills.planned[r]
-        if prefills.done[r] < problem.prompt[problem.types[r]]:
-            prefills.who[kept] = r
+    for one in range(prefills.tally[COUNT]):
+        place, serial = prefills.who[one], prefills.serial[one]
+        r = request_at(queue, place)
+        residents.tally[KV] -= in_blocks(problem, reach(problem, prefills, one))
+        done = prefills.done[one] + prefills.planned[one]
+        if done < problem.prompt[problem.types[r]]:
+            prefills.who[kept], prefills.serial[kept], prefills.done[kept] = place, serial, done
             kept += 1
         else:
-            _end_prefill(problem, state, residents, prefills, r, end)
+            _end_prefill(problem, state, residents, place, r, serial, prefills.tally[CLOCK], end)
     prefills.tally[COUNT] = kept
 
 
 @compiled
-def _end_prefill(problem: Problem, state: State, residents: Residents, prefills: Prefills, r: int, end: float) -> None:
+def _end_prefill(problem: Problem, state: State, residents: Residents, place: int, r: int, serial: int, t: int,
+                 end: float) -> None:
     j = problem.types[r]
-    if problem.first_stage[j] == problem.prefill_stages[j] - 1:
+    stage = problem.prefill_stages[j]
+    if problem.first_stage[j] == stage - 1:
         make_first_token(problem, state, r, end)
-    if problem.stages[j] > problem.prefill_stages[j]:
-        _join(problem, residents, prefills, r)
+    if problem.stages[j] > stage:
+        join(problem, residents, place, j, stage, serial, t)
         return
     complete(problem, state, r, end)
     residents.tally[SIZE] -= 1
-    residents.entered[r] = NOBODY
-
-
-@compiled
-def _join(problem: Problem, residents: Residents, prefills: Prefills, r: int) -> None:
-    """Count a resident, at its first decode stage, among those that decode."""
-    tally, j, t = residents.tally, problem.types[r], prefills.tally[CLOCK]
-    stage = problem.prefill_stages[j]
-    slot = (t + problem.stages[j] - stage - 1) % len(residents.calendar)
-    residents.link[r] = residents.calendar[slot]
-    residents.calendar[slot] = r
-    residents.entered[r] = t - stage
-    if problem.first_stage[j] == stage:
-        residents.young[tally[YOUNG]] = r
-        tally[YOUNG] += 1
-    read = stage_read(problem, j, stage)
-    tally[READ] += read
-    tally[KV] += in_blocks(problem, read)
-    grow(problem, residents, r, stage, 1)
-
-
-@compiled
-def _evict(problem: Problem, state: State, residents: Residents, prefills: Prefills) -> int:
-    """Remove the newest resident, all its progress lost, and return it."""
-    r = newest(residents)
-    if residents.entered[r] == IN_PREFILL:
-        prefills.tally[COUNT] -= 1  # the newest resident is the last in prefill
-        residents.tally[SIZE] -= 1
-        residents.tally[KV] -= in_blocks(problem, reach(problem, prefills, r))
-        residents.entered[r] = NOBODY
-    else:
-        _unlist(problem, residents, r)
-        release(problem, residents, r, prefills.tally[CLOCK] - residents.entered[r])
-    lose_progress(problem, state, r)
-    return r
-
-
-@compiled
-def _unlist(problem: Problem, residents: Residents, r: int) -> None:
-    """Take the newest resident off the calendar and out of the young.
-
-    Only prompts admitted before it that joined after it, since the last decode, are passed on the way.
-    """
-    link, tally = residents.link, residents.tally
-    slot = (residents.entered[r] + problem.stages[problem.types[r]] - 1) % len(residents.calendar)
-    if residents.calendar[slot] == r:
-        residents.calendar[slot] = link[r]
-    else:
-        before = residents.calendar[slot]
-        while link[before] != r:
-            before = link[before]
-        link[before] = link[r]
-    place = tally[YOUNG] - 1
-    while place >= 0 and residents.young[place] != r:
-        place -= 1
-    if place >= 0:
-        for later in range(place, tally[YOUNG] - 1):
-            residents.young[later] = residents.young[later + 1]
-        tally[YOUNG] -= 1

@@ -8,11 +8,13 @@ iteration. The rules are in `verification.reference_rules`. The two must agree p
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from fluid import Replica, StageProfile, Workload, stage_profile
+from fluid.replica import Line
 from verification.arrivals import Arrivals
 from verification.reference_rules import RULES, on_replica
 from verification.run import Run
@@ -46,33 +48,38 @@ class System:
     waiting: list[Request] = field(default_factory=list)
     residents: list[Request] = field(default_factory=list)  # in order of admission
     now: float = 0.0
+    origin: float = 0.0
+    totals: list[list[int]] = field(default_factory=list)  # since the origin, by line of the iteration time
     arrived: int = 0
     busy: float = 0.0
     iterations: int = 0
     evictions: int = 0
     overflows: int = 0
-    rejected: int = 0
     kv_peak: int = 0
     entries: list[tuple[int, int]] = field(default_factory=list)  # (iteration, lane), under paced WAIT
 
     def __post_init__(self) -> None:
         kinds = range(len(self.profile.stages))
+        self.totals = [[0, 0, 0, 0] for _ in self.replica.iteration_time.pieces]
         self.kv: list[list[int]] = [self.profile.stage_kv(j).tolist() for j in kinds]
         self.read: list[list[int]] = [self.profile.stage_read(j).tolist() for j in kinds]
         self.prefill: list[list[int]] = [self.profile.stage_prefill(j).tolist() for j in kinds]
         pairs = zip(self.arrivals.times.tolist(), self.arrivals.types.tolist(), strict=True)
         self.requests = [Request(number, time, kind) for number, (time, kind) in enumerate(pairs)]
+        for r in self.requests:
+            if self.profile.first_token_stage[r.type] < 0 and self.served(r):
+                r.first_token = r.arrival  # made where it was prefilled
 
     def take_arrivals(self) -> None:
         while self.arrived < len(self.requests) and self.requests[self.arrived].arrival <= self.now:
             request = self.requests[self.arrived]
             self.arrived += 1
-            if max(self.kv[request.type]) > self.replica.kv_capacity:
-                self.rejected += 1
-                continue
-            if self.profile.first_token_stage[request.type] < 0:
-                request.first_token = request.arrival
-            self.waiting.append(request)
+            if self.served(request):
+                self.waiting.append(request)
+
+    def served(self, r: Request) -> bool:
+        """Whether a request can ever be; the others are rejected on arrival."""
+        return max(self.kv[r.type]) <= self.replica.kv_capacity
 
     def held(self) -> int:
         return sum(self.held_by(r) for r in self.residents)
@@ -100,11 +107,26 @@ class System:
         prefill = sum(self.prefill[r.type][r.stage] if r.part is None else r.part for r in batch)
         self.kv_peak = max(self.kv_peak, self.held())
         self.overflows += self.held() > self.replica.kv_capacity or len(batch) > self.replica.most_sequences
-        start, self.now = self.now, self.now + self.replica.iteration_time(read, prefill, len(batch))
-        self.busy += min(self.now, self.horizon) - start
+        self.spend(read, prefill, len(batch))
         self.iterations += 1
         for r in batch:
             self.finish_stage(r)
+
+    def spend(self, read: int, prefill: int, size: int) -> None:
+        """The time goes on by one iteration, as `verification.clock` says."""
+        lines = self.replica.iteration_time.pieces
+        longest = max(range(len(lines)), key=lambda i: _time([lines[i]], [[1, read, prefill, size]]))
+        for column, amount in enumerate((1, read, prefill, size)):
+            self.totals[longest][column] += amount
+        self.now = _time(lines, self.totals, self.origin)
+        if self.totals[longest][1] > 2**53:
+            self.rest(self.now)
+
+    def rest(self, until: float) -> None:
+        """The server stops and goes on at a later moment."""
+        self.busy += max(min(self.now, self.horizon) - self.origin, 0.0)
+        self.now = self.origin = until
+        self.totals = [[0, 0, 0, 0] for _ in self.totals]
 
     def finish_stage(self, r: Request) -> None:
         if r.part is not None:
@@ -135,6 +157,14 @@ class System:
         return np.array([getattr(r, name) for r in self.requests], dtype=np.float64)
 
 
+def _time(lines: Sequence[Line], totals: list[list[int]], origin: float = 0.0) -> float:
+    """origin + sum_i (d0_i I_i + d1_i R_i) + (d2_i P_i + d3_i Z_i)."""
+    now = origin
+    for (d0, d1, d2, d3), (iterations, read, prefill, size) in zip(lines, totals, strict=True):
+        now += (d0 * iterations + d1 * read) + (d2 * prefill + d3 * size)
+    return now
+
+
 def simulate_literally(policy: Policy, workload: Workload, replica: Replica, arrivals: Arrivals,
                        horizon: float = math.inf) -> Run:
     """Simulate a policy literally on explicit arrivals, up to a horizon if there is one.
@@ -155,9 +185,10 @@ def simulate_literally(policy: Policy, workload: Workload, replica: Replica, arr
         if batch:
             system.serve(batch)
         elif system.arrived < len(system.requests):
-            system.now = system.requests[system.arrived].arrival
+            system.rest(system.requests[system.arrived].arrival)
         else:
             break
+    system.rest(system.now)
     return _run(system)
 
 
@@ -167,5 +198,5 @@ def _run(system: System) -> Run:
     return Run(system.arrivals, system.profile, system.replica.kv_capacity, system.times("admitted"),
                system.times("first_token"), finished,
                iterations=system.iterations, evictions=system.evictions, overflows=system.overflows,
-               rejected=system.rejected, kv_peak=system.kv_peak, busy_time=system.busy,
+               kv_peak=system.kv_peak, busy_time=system.busy,
                end_time=last if math.isinf(system.horizon) else system.horizon)

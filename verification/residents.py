@@ -1,17 +1,20 @@
-"""The queues and the batch of continuous batching, where every resident is in every batch.
+"""The batch of continuous batching: cohorts of residents, none of which is touched while it only decodes.
 
-An iteration costs what happens in it, not the number of residents: a resident that only decodes is never touched.
-For that `Residents` keeps
+A cohort is a run of requests of one type that stand next to each other in the queue and in the batch: they were
+admitted (or ended their prefill) in one iteration, so they make their first token together and complete together.
+Cohorts live in slots: what is kept grows with the residents, not with the requests of a run. `Residents` keeps
 
-    a calendar       for each future iteration the requests that finish in it (a wheel as long as the longest life),
-    a stack          residents in order of admission; the newest is evicted first; finished ones are dropped lazily,
-    the young        residents without their first token, in order of admission, the only ones looked at one by one,
+    a calendar       for each coming iteration the cohorts that finish in it (a wheel as long as the longest life),
+    the occupied     a bit for each iteration of the calendar in which somebody finishes or fills its attention
+                     window, so that the next of them, `DUE`, is found at a glance,
+    a stack          cohorts in the order of admission (`serial`); the newest resident is the last of the last; cohorts
+                     that finished are dropped lazily; rules that never evict keep none,
+    the young        cohorts without their first token, or in chunked prefill, in order: the only ones looked at,
     block phases     how many residents open a new cache block after iteration t, by (context - t) mod block,
-    the stopping     for each future iteration how many residents have filled their attention window in it: a count is
-                     enough, since the context of all of them is the window then, and so is their block phase,
+    the stopping     for each coming iteration how many residents fill their attention window in it: a count is enough,
+                     since the context of all of them is the window then, and so is their block phase,
 
-and the KV tokens held and read as running sums. A request is either waiting or resident, so one array of links serves
-the queue and the calendar. Requests queue in lanes: one, or one for each type.
+and the KV tokens held and read as running sums. Source: model.md sections 1 and 6.
 """
 
 from __future__ import annotations
@@ -21,78 +24,243 @@ from typing import NamedTuple
 import numpy as np
 
 from fluid.workload import Ints
-from verification.engine import NOBODY, Problem, State, compiled, next_arrival
+from verification.engine import NOBODY, Problem, apart, compiled, in_blocks, stage_prefill, stage_read, stage_tokens
 
 # places in Residents.tally
-KV, READ, PREFILL, SIZE, GROWING, STACKED, YOUNG, TALLIES = range(8)
+KV, READ, PREFILL, SIZE, GROWING, STACKED, YOUNG, FREE, SERIAL, DUE, OPEN, TALLIES = range(12)
+BITS = 32  # of a word of `occupied`
+_DE_BRUIJN = 0x077CB531
+_LOWEST = np.zeros(BITS, dtype=np.int64)  # the place of the one bit of x, by the top five bits of x * _DE_BRUIJN
+for _bit in range(BITS):
+    _LOWEST[((_DE_BRUIJN << _bit) & 0xFFFFFFFF) >> 27] = _bit
 
 
 class Residents(NamedTuple):
-    """The queues and the batch: `entered` is the iteration a resident was admitted in, NOBODY for all others.
-
-    `lane` is the queue of each type; `head`, `tail` and `waiting` describe each queue.
+    """Cohorts by slot: `kind` (the type), `first` place, number of `members`, the iteration `entered` (as if the first
+    stage had run then), the `serial` of the first member, `link` to the next of its slot of the calendar.
     """
 
-    lane: Ints
-    head: Ints
-    tail: Ints
-    waiting: Ints
+    kind: Ints
+    first: Ints
+    members: Ints
     entered: Ints
+    serial: Ints
     link: Ints
     calendar: Ints
+    occupied: Ints
     stopping: Ints
     stack: Ints
+    stamp: Ints
     young: Ints
     phase: Ints
     tally: Ints
+    lowest: Ints
 
 
-def make_residents(problem: Problem, lanes: int = 1) -> Residents:
-    """Return empty queues, one for all types or one for each, and the empty batch."""
-    n, types = len(problem.times), len(problem.stages)
-    lane, longest = np.arange(types) if lanes > 1 else np.zeros(types, dtype=np.int64), problem.stages.max()
-    return Residents(lane, np.full(lanes, NOBODY), np.full(lanes, NOBODY), np.zeros(lanes, dtype=np.int64),
-                     np.full(n, NOBODY), np.full(n, NOBODY), np.full(longest, NOBODY),
-                     np.zeros(longest, dtype=np.int64), np.empty(2 * n + 64, dtype=np.int64),
-                     np.empty(n, dtype=np.int64), np.zeros(problem.block, dtype=np.int64),
-                     np.zeros(TALLIES, dtype=np.int64))
+def make_residents(problem: Problem, most: int, evicts: bool = False) -> Residents:
+    """Return the empty batch, with room for so many residents; `evicts`: the newest must be known."""
+    room = int(min(most, len(problem.times)))
+    wheel = 1 << max(int(problem.stages.max()), BITS - 1).bit_length()
+    windowed = bool(problem.window < (problem.prompt + problem.stages).max())
+    tally = np.zeros(TALLIES, dtype=np.int64)
+    tally[FREE], tally[OPEN], tally[DUE] = (0 if room else NOBODY), NOBODY, wheel
+    kind, first, members, entered, serial = (np.zeros(room, dtype=np.int64) for _ in range(5))
+    link = np.arange(1, room + 1)
+    link[-1:] = NOBODY
+    stacked = 2 * room + 64 if evicts else 0
+    return Residents(kind, first, members, entered, serial, link, np.full(wheel, NOBODY),
+                     np.zeros(wheel // BITS, dtype=np.int64), np.zeros(wheel if windowed else 0, dtype=np.int64),
+                     np.empty(stacked, dtype=np.int64), np.empty(stacked, dtype=np.int64),
+                     np.empty(room, dtype=np.int64), np.zeros(problem.block, dtype=np.int64), tally, _LOWEST)
+
+
+def most_resident(problem: Problem) -> int:
+    """The most residents there can be where requests are admitted only if the KV of a first stage fits beside the rest.
+
+    One more is for the head of the queue, which enters an empty server whatever is to be kept free.
+    """
+    served = problem.peak <= problem.capacity
+    first = np.where(problem.prefill_stages > 0, np.minimum(problem.chunk, problem.prompt), problem.prompt + 1)
+    least = int(np.minimum(first[served], problem.window).min()) if served.any() else problem.capacity
+    blocks = -(-least // problem.block)
+    return min(problem.capacity // (blocks * problem.block) + 1, problem.most_sequences)
 
 
 @compiled
-def take_arrivals(problem: Problem, state: State, residents: Residents) -> None:
-    """Queue every request that has arrived by now."""
-    r = next_arrival(problem, state)
-    while r != NOBODY:
-        push_back(residents, residents.lane[problem.types[r]], r)
-        r = next_arrival(problem, state)
+def join(problem: Problem, residents: Residents, place: int, j: int, stage: int, serial: int, t: int) -> None:
+    """Count whoever is at a place of the queue, at its stage of iteration t, among the residents."""
+    tally, slot = residents.tally, residents.tally[OPEN]
+    if (slot == NOBODY or residents.members[slot] == 0 or residents.entered[slot] != t - stage
+            or residents.kind[slot] != j or residents.first[slot] + residents.members[slot] != place
+            or residents.serial[slot] + residents.members[slot] != serial):
+        slot = _open(problem, residents, place, j, stage, serial, t)
+    residents.members[slot] += 1
+    read = stage_read(problem, j, stage)
+    tally[READ] += read
+    tally[KV] += in_blocks(problem, read)
+    grow(problem, residents, j, t - stage, stage, 1)
 
 
 @compiled
-def push_back(residents: Residents, lane: int, r: int) -> None:
-    """Put a request at the end of a queue."""
-    residents.link[r] = NOBODY
-    if residents.head[lane] == NOBODY:
-        residents.head[lane] = r
+def _open(problem: Problem, residents: Residents, place: int, j: int, stage: int, serial: int, t: int) -> int:
+    """Begin a cohort; return its slot."""
+    tally = residents.tally
+    slot = tally[FREE]
+    tally[FREE], tally[OPEN] = residents.link[slot], slot
+    residents.kind[slot], residents.first[slot], residents.members[slot] = j, place, 0
+    residents.entered[slot], residents.serial[slot] = t - stage, serial
+    due = t - stage + problem.stages[j] - 1
+    turn = due & (len(residents.calendar) - 1)
+    residents.link[slot] = residents.calendar[turn]
+    residents.calendar[turn] = slot
+    mark(residents, due)
+    if problem.first_stage[j] >= stage or stage < problem.prefill_stages[j] - 1:
+        residents.young[tally[YOUNG]] = slot
+        tally[YOUNG] += 1
+    if len(residents.stack) > 0:
+        _stack(residents, slot, serial)
+    return slot
+
+
+@compiled
+def mark(residents: Residents, due: int) -> None:
+    """Somebody finishes, or fills its window, in an iteration."""
+    turn = due & (len(residents.calendar) - 1)
+    residents.occupied[turn // BITS] |= np.int64(1) << (turn % BITS)
+    residents.tally[DUE] = min(residents.tally[DUE], due)
+
+
+@compiled
+def next_due(residents: Residents, t: int) -> int:
+    """The first iteration from t on that is marked; one beyond the wheel if none is."""
+    words, turn = len(residents.occupied), t & (len(residents.calendar) - 1)
+    word, ahead = turn // BITS, 0
+    bits = residents.occupied[word] >> (turn % BITS)
+    if bits == 0:
+        ahead = -(turn % BITS)
+        while bits == 0 and ahead < len(residents.calendar):
+            word, ahead = (word + 1) & (words - 1), ahead + BITS
+            bits = residents.occupied[word]
+    if bits == 0:
+        return t + len(residents.calendar)
+    return t + ahead + residents.lowest[(((bits & -bits) * _DE_BRUIJN) & 0xFFFFFFFF) >> 27]
+
+
+@compiled
+def clear(residents: Residents, t: int) -> int:
+    """Iteration t is over: nothing is due in it any more; return the first cohort that was."""
+    turn = t & (len(residents.calendar) - 1)
+    slot = residents.calendar[turn]
+    residents.calendar[turn] = NOBODY
+    residents.occupied[turn // BITS] &= ~(np.int64(1) << (turn % BITS))
+    residents.tally[DUE] = next_due(residents, t + 1)
+    return slot
+
+
+@compiled
+def release(problem: Problem, residents: Residents, slot: int, stage: int, count: int) -> None:
+    """Free what members of a cohort hold at a stage, and the slot with the last of them."""
+    tally, j = residents.tally, residents.kind[slot]
+    read = stage_read(problem, j, stage)
+    tally[SIZE] -= count
+    tally[READ] -= count * read
+    tally[KV] -= count * in_blocks(problem, read)
+    grow(problem, residents, j, residents.entered[slot], stage, -count)
+    residents.members[slot] -= count
+    if residents.members[slot] == 0:
+        residents.link[slot] = tally[FREE]
+        tally[FREE] = slot
+
+
+@compiled
+def grow(problem: Problem, residents: Residents, j: int, entered: int, stage: int, change: int) -> None:
+    """Count residents in (or out of) those that hold a token more after each iteration, if at their stage they do.
+
+    They do from the last chunk until the window is full; if that comes before the last stage they are due to stop then.
+    """
+    if stage < problem.prefill_stages[j] - 1 or stage_tokens(problem, j, stage) > problem.window:
+        return
+    residents.tally[GROWING] += change
+    if problem.block == 1 and len(residents.stopping) == 0:
+        return
+    offset = problem.prompt[j] - problem.prefill_stages[j] + 1 - entered
+    residents.phase[offset % problem.block] += change
+    if stage_tokens(problem, j, problem.stages[j] - 1) > problem.window:
+        full = problem.window - offset
+        residents.stopping[full & (len(residents.stopping) - 1)] += change
+        mark(residents, full)
+
+
+@compiled
+def take_newest(problem: Problem, residents: Residents, t: int) -> int:
+    """Remove the newest resident, at its stage of iteration t, and return its place."""
+    slot = newest(residents)
+    j, stage = residents.kind[slot], t - residents.entered[slot]
+    place = residents.first[slot] + residents.members[slot] - 1
+    residents.tally[PREFILL] -= stage_prefill(problem, j, stage)
+    if residents.members[slot] == 1:
+        _unlist(residents, slot, residents.entered[slot] + problem.stages[j] - 1)
+    release(problem, residents, slot, stage, 1)
+    return place
+
+
+@apart
+def _unlist(residents: Residents, slot: int, due: int) -> None:
+    """Take the newest cohort off the stack, the calendar and the young; in each it is nearly always the first."""
+    link, tally, turn = residents.link, residents.tally, due & (len(residents.calendar) - 1)
+    tally[STACKED] -= 1
+    if residents.calendar[turn] == slot:
+        residents.calendar[turn] = link[slot]
     else:
-        residents.link[residents.tail[lane]] = r
-    residents.tail[lane] = r
-    residents.waiting[lane] += 1
+        before = residents.calendar[turn]
+        while link[before] != slot:
+            before = link[before]
+        link[before] = link[slot]
+    place = tally[YOUNG] - 1
+    while place >= 0 and residents.young[place] != slot:
+        place -= 1
+    if place >= 0:
+        for later in range(place, tally[YOUNG] - 1):
+            residents.young[later] = residents.young[later + 1]
+        tally[YOUNG] -= 1
 
 
 @compiled
-def push_front(residents: Residents, lane: int, r: int) -> None:
-    """Put a request at the front of a queue."""
-    residents.link[r] = residents.head[lane]
-    if residents.head[lane] == NOBODY:
-        residents.tail[lane] = r
-    residents.head[lane] = r
-    residents.waiting[lane] += 1
+def newest(residents: Residents) -> int:
+    """The cohort of the newest resident, the top of the stack."""
+    tally = residents.tally
+    while not _stands(residents, tally[STACKED] - 1):
+        tally[STACKED] -= 1
+    return residents.stack[tally[STACKED] - 1]
 
 
 @compiled
-def put_back(residents: Residents, r: int, to_front: bool) -> None:
-    """Return an evicted request to the one queue."""
-    if to_front:
-        push_front(residents, 0, r)
-    else:
-        push_back(residents, 0, r)
+def _stack(residents: Residents, slot: int, serial: int) -> None:
+    """Note the admission of a cohort, below those that were admitted after it."""
+    tally, stack, stamp = residents.tally, residents.stack, residents.stamp
+    if tally[STACKED] == len(stack):
+        _compact(residents)
+    place = tally[STACKED]
+    while place > 0 and stamp[place - 1] > serial:
+        stack[place], stamp[place] = stack[place - 1], stamp[place - 1]
+        place -= 1
+    stack[place], stamp[place] = slot, serial
+    tally[STACKED] += 1
+
+
+@apart
+def _compact(residents: Residents) -> None:
+    """Drop the cohorts that are gone from the stack."""
+    stack, stamp, kept = residents.stack, residents.stamp, 0
+    for place in range(residents.tally[STACKED]):
+        if _stands(residents, place):
+            stack[kept], stamp[kept] = stack[place], stamp[place]
+            kept += 1
+    residents.tally[STACKED] = kept
+
+
+@compiled
+def _stands(residents: Residents, place: int) -> bool:
+    """Whether the cohort noted at a place of the stack is still there."""
+    slot = residents.stack[place]
+    return residents.members[slot] > 0 and residents.serial[slot] == residents.stamp[place]

@@ -21,18 +21,18 @@ from verification.arrivals import Arrivals
 class Timeline:
     """One row per iteration, each array of shape (iterations,).
 
-    `start` and `duration` in seconds, `kv` the tokens all residents hold, `batch` the sequences in the batch.
+    `start` and `end` in seconds, `kv` the tokens all residents hold, `batch` the sequences in the batch.
     """
 
     start: Floats
-    duration: Floats
+    end: Floats
     kv: Ints
     batch: Ints
 
     @property
-    def end(self) -> Floats:
-        """When each iteration ends, seconds."""
-        return self.start + self.duration
+    def duration(self) -> Floats:
+        """How long each iteration takes, seconds."""
+        return self.end - self.start
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,6 @@ class Run:
     iterations: int
     evictions: int
     overflows: int
-    rejected: int
     kv_peak: int
     busy_time: float
     end_time: float
@@ -88,6 +87,11 @@ class Run:
         """Whether each request can be served at all; the others are rejected on arrival."""
         can = self.profile.peak <= self.kv_capacity
         return can[self.arrivals.types]
+
+    @cached_property
+    def rejected(self) -> int:
+        """Requests that could never be served."""
+        return len(self.arrivals) - int(np.count_nonzero(self.fits))
 
     @cached_property
     def completed(self) -> int:

@@ -31,7 +31,6 @@ from verification.engine import (
     LAST_COMPLETION,
     OVERFLOWS,
     RECORDED,
-    REJECTED,
     Kernel,
     Problem,
     State,
@@ -79,13 +78,13 @@ def simulate(policy: Policy, workload: Workload, replica: Replica, *, horizon: f
                                 whole("replication", replication, "simulate", unit="replications", least=0))
     arrivals.check(workload)
     profile = stage_profile(workload, replica)
-    problem = make_problem(arrivals, profile, replica, math.inf if horizon is None else horizon)
+    problem = make_problem(arrivals, arrivals.types, profile, replica, math.inf if horizon is None else horizon)
     state = make_state(problem, ROWS if record else 0)
     pieces = list(_play(_kernel(policy, problem), state))
     counts, clock = state.counts, state.clock
     return Run(arrivals, profile, replica.kv_capacity, state.admitted, state.first_token, state.finished,
                iterations=int(counts[ITERATION]), evictions=int(counts[EVICTIONS]), overflows=int(counts[OVERFLOWS]),
-               rejected=int(counts[REJECTED]), kv_peak=int(counts[KV_PEAK]), busy_time=float(clock[BUSY]),
+               kv_peak=int(counts[KV_PEAK]), busy_time=float(clock[BUSY]),
                end_time=float(clock[LAST_COMPLETION]) if horizon is None else horizon,
                timeline=_timeline(pieces) if record else None)
 

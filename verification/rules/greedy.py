@@ -13,18 +13,23 @@ import math
 from dataclasses import dataclass
 
 from fluid.errors import InputError, one_of, real
+from verification.clock import next_moment, paused, sleep
 from verification.continuous import admit, advance, evict
 from verification.engine import (
+    ITERATION,
+    NO_CAP,
+    NOBODY,
     Kernel,
     Problem,
     State,
     compiled,
+    entry,
     in_blocks,
-    paused,
-    sleep,
     stage_read,
+    woven,
 )
-from verification.residents import KV, SIZE, Residents, make_residents, put_back, take_arrivals
+from verification.queues import Queue, head, make_queue, put_back, request_at, take, take_arrivals
+from verification.residents import KV, SIZE, Residents, make_residents, most_resident
 
 
 class Evicting:
@@ -45,6 +50,11 @@ class Evicting:
         """The KV tokens up to which requests are admitted, (1 - watermark) C in whole tokens."""
         return math.floor((1 - self.watermark) * kv_capacity * (1 + 1e-12))
 
+    def queue(self, problem: Problem, most_resident: int) -> Queue:
+        """The empty queue. At its front no more evicted requests wait than were resident, at its end all may."""
+        requests = len(problem.times)
+        return make_queue(problem, evicted=requests if self.requeue == "back" else min(most_resident, requests))
+
 
 @dataclass(frozen=True)
 class Greedy(Evicting):
@@ -62,38 +72,46 @@ class Greedy(Evicting):
 
 def kernel(policy: Greedy, problem: Problem) -> Kernel:
     """Return the rule, ready to run."""
-    residents = make_residents(problem)
+    most = most_resident(problem)
+    residents, queue = make_residents(problem, most, evicts=True), policy.queue(problem, most)
     limit, to_front = policy.admission_limit(problem.capacity), policy.requeue == "front"
-    return lambda state, budget: run(problem, state, residents, limit, to_front, budget)
+    return lambda state, budget: run(problem, state, queue, residents, limit, to_front, budget)
 
 
-@compiled
-def run(problem: Problem, state: State, residents: Residents, limit: int, to_front: bool, budget: int) -> None:
+@entry
+def run(problem: Problem, state: State, queue: Queue, residents: Residents, limit: int, to_front: bool,
+        budget: int) -> None:
     """Run the rule until the budget of iterations is spent."""
     while not paused(problem, state, budget):
-        take_arrivals(problem, state, residents)
-        if not _evict_overflow(problem, state, residents, to_front):
-            _admit_what_fits(problem, state, residents, limit)
+        take_arrivals(problem, state, queue)
+        evicted = _evict_overflow(problem, state, queue, residents, to_front)
+        blocked = evicted or _admit_what_fits(problem, state, queue, residents, limit)
         if residents.tally[SIZE] > 0:
-            advance(problem, state, residents)
+            until, most = next_moment(problem, state, not blocked), 1 if evicted else NO_CAP
+            advance(problem, state, queue, residents, state.counts[ITERATION], until, most)
         else:
             sleep(problem, state)
 
 
 @compiled
-def _evict_overflow(problem: Problem, state: State, residents: Residents, to_front: bool) -> bool:
+def _evict_overflow(problem: Problem, state: State, queue: Queue, residents: Residents, to_front: bool) -> bool:
     evicted = False
     while residents.tally[KV] > problem.capacity:
-        put_back(residents, evict(problem, state, residents), to_front)
+        put_back(queue, evict(problem, state, queue, residents), to_front)
         evicted = True
     return evicted
 
 
-@compiled
-def _admit_what_fits(problem: Problem, state: State, residents: Residents, limit: int) -> None:
-    tally = residents.tally
-    while residents.waiting[0] > 0 and tally[SIZE] < problem.most_sequences:
-        first = in_blocks(problem, stage_read(problem, problem.types[residents.head[0]], 0))
-        if tally[KV] + first > limit and tally[SIZE] > 0:
-            break
-        admit(problem, state, residents, 0)
+@woven
+def _admit_what_fits(problem: Problem, state: State, queue: Queue, residents: Residents, limit: int) -> bool:
+    """Admit from the head of the queue; return whether somebody is left who must wait for a completion."""
+    tally, place = residents.tally, head(queue, 0)
+    while place != NOBODY:
+        r = request_at(queue, place)
+        first = in_blocks(problem, stage_read(problem, problem.types[r], 0))
+        if tally[SIZE] >= problem.most_sequences or (tally[KV] + first > limit and tally[SIZE] > 0):
+            return True
+        take(queue, 0)
+        admit(problem, state, residents, place, r)
+        place = head(queue, 0)
+    return False

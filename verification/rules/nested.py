@@ -22,6 +22,7 @@ import numpy as np
 from fluid.errors import InputError
 from fluid.workload import Ints
 from thresholds import NestedWaitPolicy
+from verification.clock import execute, paused, sleep
 from verification.engine import (
     NOBODY,
     NOW,
@@ -30,15 +31,14 @@ from verification.engine import (
     State,
     compiled,
     complete,
-    execute,
+    entry,
     in_blocks,
     make_first_token,
     next_arrival,
-    paused,
-    sleep,
     stage_prefill,
     stage_read,
     stage_tokens,
+    woven,
 )
 
 # rows of Segments.inside: prompts inside a segment, the tokens they read and hold, how many of them read one more after
@@ -91,7 +91,7 @@ def _empty(policy: NestedWaitPolicy, problem: Problem, end: Ints) -> Segments:
                     np.empty(n, dtype=np.int64))
 
 
-@compiled
+@entry
 def run(problem: Problem, state: State, segments: Segments, budget: int) -> None:
     """Run the rule until the budget of iterations is spent."""
     while not paused(problem, state, budget):
@@ -115,7 +115,7 @@ def _eligible(segments: Segments) -> int:
     return k
 
 
-@compiled
+@woven
 def _serve(problem: Problem, state: State, segments: Segments, served: int) -> None:
     """One iteration of the first segments."""
     start, prefill = state.clock[NOW], 0
@@ -133,7 +133,7 @@ def _serve(problem: Problem, state: State, segments: Segments, served: int) -> N
     _first_tokens(problem, state, segments, end)
 
 
-@compiled
+@woven
 def _enter(problem: Problem, state: State, segments: Segments, k: int, start: float) -> int:
     """Move n_k prompts from the entry queue into the segment; return the prompt tokens they prefill."""
     prefill, batch = 0, segments.batches[k]
@@ -156,7 +156,7 @@ def _enter(problem: Problem, state: State, segments: Segments, k: int, start: fl
     return prefill
 
 
-@compiled
+@woven
 def _leave(problem: Problem, state: State, segments: Segments, k: int, end: float) -> None:
     """Prompts due out complete or join the next queue, in the order they entered; the others go on one stage."""
     batch = segments.batches[k] - 1

@@ -16,9 +16,11 @@ import numpy as np
 from fluid.errors import InputError
 from fluid.workload import Ints
 from thresholds import PacedPolicy
+from verification.clock import next_moment, paused, sleep
 from verification.continuous import admit, advance
-from verification.engine import ITERATION, Kernel, Problem, State, compiled, paused, sleep
-from verification.residents import SIZE, Residents, make_residents, take_arrivals
+from verification.engine import ITERATION, NO_CAP, NOBODY, Kernel, Problem, State, entry, woven
+from verification.queues import Queue, head, make_queue, request_at, take, take_arrivals, waiting
+from verification.residents import SIZE, Residents, make_residents
 
 LONG_AGO = -(2**62)
 
@@ -43,39 +45,52 @@ def kernel(policy: PacedPolicy, problem: Problem) -> Kernel:
     if lanes not in (1, len(problem.stages)):
         requirement = f"1 number for the mix or {len(problem.stages)}, one per prompt type"
         raise InputError("entries", requirement, policy.entries, "policy")
-    entries = np.array(policy.entries, dtype=np.int64)
-    windows = Windows(entries, np.array(policy.iterations, dtype=np.int64), np.full(entries.sum(), LONG_AGO),
-                      np.cumsum(entries) - entries, np.zeros(lanes, dtype=np.int64), np.zeros(1, dtype=np.int64))
-    residents = make_residents(problem, lanes)
-    return lambda state, budget: run(problem, state, residents, windows, policy.gate, budget)
+    entries, iterations = (np.array(numbers, dtype=np.int64) for numbers in (policy.entries, policy.iterations))
+    windows = Windows(entries, iterations, np.full(entries.sum(), LONG_AGO), np.cumsum(entries) - entries,
+                      np.zeros(lanes, dtype=np.int64), np.zeros(1, dtype=np.int64))
+    longest = problem.stages.max()
+    queue, residents = make_queue(problem, lanes), make_residents(problem, (entries * -(-longest // iterations)).sum())
+    return lambda state, budget: run(problem, state, queue, residents, windows, policy.gate, budget)
 
 
-@compiled
-def run(problem: Problem, state: State, residents: Residents, windows: Windows, gate: bool, budget: int) -> None:
+@entry
+def run(problem: Problem, state: State, queue: Queue, residents: Residents, windows: Windows, gate: bool,
+        budget: int) -> None:
     """Run the rule until the budget of iterations is spent."""
+    counts = state.counts
     while not paused(problem, state, budget):
-        take_arrivals(problem, state, residents)
+        take_arrivals(problem, state, queue)
         if residents.tally[SIZE] == 0:
-            windows.fresh[0] = state.counts[ITERATION]
+            windows.fresh[0] = counts[ITERATION]
+        opens, listening = NO_CAP, False
         for lane in range(len(windows.entries)):
-            _enter(problem, state, residents, windows, gate, lane)
+            again = _enter(problem, state, queue, residents, windows, gate, lane)
+            opens, listening = min(opens, again), listening or again == NO_CAP
         if residents.tally[SIZE] > 0:
-            advance(problem, state, residents)
+            t, until = counts[ITERATION], next_moment(problem, state, listening)
+            advance(problem, state, queue, residents, t, until, opens - t)
         else:
             sleep(problem, state)
 
 
-@compiled
-def _enter(problem: Problem, state: State, residents: Residents, windows: Windows, gate: bool, lane: int) -> None:
-    """Admit from a lane what its window and the batch allow; with a gate, a full cohort or nothing."""
-    t = state.counts[ITERATION]
-    places = min(residents.waiting[lane], problem.most_sequences - residents.tally[SIZE])
-    if gate and places < windows.entries[lane]:
-        return
-    for _ in range(min(windows.entries[lane], places)):
+@woven
+def _enter(problem: Problem, state: State, queue: Queue, residents: Residents, windows: Windows, gate: bool,
+           lane: int) -> int:
+    """Admit from a lane what its window and the batch allow; with a gate, a full cohort or nothing.
+
+    Returns the iteration in which the window lets the next of those that wait enter; `NO_CAP` if none waits for it.
+    """
+    t, entries = state.counts[ITERATION], windows.entries[lane]
+    if gate and min(waiting(queue, lane), problem.most_sequences - residents.tally[SIZE]) < entries:
+        return NO_CAP
+    place = head(queue, lane)
+    while place != NOBODY and residents.tally[SIZE] < problem.most_sequences:
         oldest = windows.offset[lane] + windows.place[lane]
         if windows.recent[oldest] >= max(t - windows.iterations[lane] + 1, windows.fresh[0]):
-            return
+            return windows.recent[oldest] + windows.iterations[lane]
         windows.recent[oldest] = t
-        windows.place[lane] = (windows.place[lane] + 1) % windows.entries[lane]
-        admit(problem, state, residents, lane)
+        windows.place[lane] = windows.place[lane] + 1 if windows.place[lane] + 1 < entries else 0
+        take(queue, lane)
+        admit(problem, state, residents, place, request_at(queue, place))
+        place = head(queue, lane)
+    return NO_CAP

@@ -30,9 +30,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fluid.errors import whole
-from verification.engine import Kernel, Problem, State, compiled, in_blocks, paused, sleep, stage_read
+from verification.clock import next_moment, paused, sleep
+from verification.engine import NO_CAP, NOBODY, Kernel, Problem, State, compiled, entry, in_blocks, stage_read, woven
 from verification.prefills import COUNT, Prefills, enter, evict_overflow, make_prefills, plan, reach, serve
-from verification.residents import KV, SIZE, Residents, make_residents, take_arrivals
+from verification.queues import Queue, head, request_at, take, take_arrivals
+from verification.residents import KV, SIZE, Residents, make_residents, most_resident
 from verification.rules.greedy import Evicting
 
 
@@ -57,53 +59,62 @@ class Sarathi(Evicting):
 
 def kernel(policy: Sarathi, problem: Problem) -> Kernel:
     """Return the rule, ready to run."""
-    residents, prefills = make_residents(problem), make_prefills(problem)
+    most = most_resident(problem)
+    residents, prefills = make_residents(problem, most, evicts=True), make_prefills(problem, most)
+    queue = policy.queue(problem, most)
     limit, to_front = policy.admission_limit(problem.capacity), policy.requeue == "front"
-    return lambda state, budget: run(problem, state, residents, prefills, limit, policy.chunk, to_front, budget)
+    return lambda state, budget: run(problem, state, queue, residents, prefills, limit, policy.chunk, to_front, budget)
 
 
-@compiled
-def run(problem: Problem, state: State, residents: Residents, prefills: Prefills, limit: int, chunk: int,
+@entry
+def run(problem: Problem, state: State, queue: Queue, residents: Residents, prefills: Prefills, limit: int, chunk: int,
         to_front: bool, budget: int) -> None:
     """Run the rule until the budget of iterations is spent."""
     while not paused(problem, state, budget):
-        take_arrivals(problem, state, residents)
-        left = _plan_chunks(problem, residents, prefills, chunk)
-        if not evict_overflow(problem, state, residents, prefills, to_front):
-            _admit_what_fits(problem, state, residents, prefills, limit, left)
+        take_arrivals(problem, state, queue)
+        left = _plan_chunks(problem, queue, residents, prefills, chunk)
+        evicted = evict_overflow(problem, state, queue, residents, prefills, to_front)
+        blocked = evicted or _admit_what_fits(problem, state, queue, residents, prefills, limit, left)
         if residents.tally[SIZE] > 0:
-            serve(problem, state, residents, prefills, True)
+            serve(problem, state, queue, residents, prefills, True, next_moment(problem, state, not blocked),
+                  1 if evicted else NO_CAP)
         else:
             sleep(problem, state)
 
 
-@compiled
-def _plan_chunks(problem: Problem, residents: Residents, prefills: Prefills, chunk: int) -> int:
+@woven
+def _plan_chunks(problem: Problem, queue: Queue, residents: Residents, prefills: Prefills, chunk: int) -> int:
     """Decodes and prompts in prefill take their tokens; return what is left of the budget."""
     left = chunk - (residents.tally[SIZE] - prefills.tally[COUNT])
-    for place in range(prefills.tally[COUNT]):
-        r = prefills.who[place]
-        tokens = min(left, problem.prompt[problem.types[r]] - prefills.done[r])
-        plan(problem, residents, prefills, r, tokens)
+    for one in range(prefills.tally[COUNT]):
+        j = problem.types[request_at(queue, prefills.who[one])]
+        tokens = min(left, problem.prompt[j] - prefills.done[one])
+        plan(problem, residents, prefills, one, tokens)
         left -= tokens
     return left
 
 
-@compiled
-def _admit_what_fits(problem: Problem, state: State, residents: Residents, prefills: Prefills, limit: int,
-                     left: int) -> None:
-    tally, reserved = residents.tally, residents.tally[KV]
-    for place in range(prefills.tally[COUNT]):
-        r = prefills.who[place]
-        reserved += _reserved(problem, problem.types[r]) - in_blocks(problem, reach(problem, prefills, r))
-    while residents.waiting[0] > 0 and tally[SIZE] < problem.most_sequences and left > 0:
-        j = problem.types[residents.head[0]]
-        if reserved + _reserved(problem, j) > limit and tally[SIZE] > 0:
-            break
+@woven
+def _admit_what_fits(problem: Problem, state: State, queue: Queue, residents: Residents, prefills: Prefills, limit: int,
+                     left: int) -> bool:
+    """Admit from the head of the queue; return whether somebody is left who must wait for memory, a place or tokens."""
+    tally, reserved, place = residents.tally, residents.tally[KV], head(queue, 0)
+    for one in range(prefills.tally[COUNT]):
+        j = problem.types[request_at(queue, prefills.who[one])]
+        reserved += _reserved(problem, j) - in_blocks(problem, reach(problem, prefills, one))
+    while place != NOBODY:
+        r = request_at(queue, place)
+        j = problem.types[r]
+        full = reserved + _reserved(problem, j) > limit and tally[SIZE] > 0
+        if full or left <= 0 or tally[SIZE] >= problem.most_sequences:
+            return True
         tokens = 1 if problem.prefill_stages[j] == 0 else min(left, problem.prompt[j])
-        enter(problem, state, residents, prefills, tokens)
+        take(queue, 0)
+        enter(problem, state, residents, prefills, place, r, tokens)
         reserved += _reserved(problem, j)
         left -= tokens
+        place = head(queue, 0)
+    return False
 
 
 @compiled

@@ -21,20 +21,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fluid.errors import whole
+from verification.clock import next_moment, paused, sleep
 from verification.engine import (
     NO_CAP,
+    NOBODY,
     Kernel,
     Problem,
     State,
     compiled,
+    entry,
     in_blocks,
-    paused,
-    sleep,
     stage_prefill,
     stage_read,
+    woven,
 )
 from verification.prefills import COUNT, Prefills, enter, evict_overflow, make_prefills, plan, serve
-from verification.residents import KV, SIZE, Residents, make_residents, take_arrivals
+from verification.queues import Queue, head, request_at, take, take_arrivals
+from verification.residents import KV, SIZE, Residents, make_residents, most_resident
 from verification.rules.greedy import Evicting
 
 
@@ -62,50 +65,61 @@ class VllmV0(Evicting):
 
 def kernel(policy: VllmV0, problem: Problem) -> Kernel:
     """Return the rule, ready to run."""
-    residents, prefills = make_residents(problem), make_prefills(problem)
+    room = most_resident(problem)
+    residents, prefills = make_residents(problem, room, evicts=True), make_prefills(problem, room)
+    queue = policy.queue(problem, room)
     limit, to_front = policy.admission_limit(problem.capacity), policy.requeue == "front"
     most = NO_CAP if policy.max_num_batched_tokens is None else policy.max_num_batched_tokens
-    return lambda state, budget: run(problem, state, residents, prefills, limit, most, to_front, budget)
+    return lambda state, budget: run(problem, state, queue, residents, prefills, limit, most, to_front, budget)
 
 
-@compiled
-def run(problem: Problem, state: State, residents: Residents, prefills: Prefills, limit: int, most: int,
+@entry
+def run(problem: Problem, state: State, queue: Queue, residents: Residents, prefills: Prefills, limit: int, most: int,
         to_front: bool, budget: int) -> None:
     """Run the rule until the budget of iterations is spent."""
     while not paused(problem, state, budget):
-        take_arrivals(problem, state, residents)
-        tokens = _plan_chunks(problem, residents, prefills)
-        if not evict_overflow(problem, state, residents, prefills, to_front):
-            _admit_what_fits(problem, state, residents, prefills, limit, most - tokens)
+        take_arrivals(problem, state, queue)
+        tokens = _plan_chunks(problem, queue, residents, prefills)
+        evicted = evict_overflow(problem, state, queue, residents, prefills, to_front)
+        blocked = evicted or _admit_what_fits(problem, state, queue, residents, prefills, limit, most - tokens)
         if residents.tally[SIZE] > 0:
-            serve(problem, state, residents, prefills, prefills.tally[COUNT] == 0)
+            serve(problem, state, queue, residents, prefills, False, next_moment(problem, state, not blocked),
+                  1 if evicted else NO_CAP)
         else:
             sleep(problem, state)
 
 
-@compiled
-def _plan_chunks(problem: Problem, residents: Residents, prefills: Prefills) -> int:
+@woven
+def _plan_chunks(problem: Problem, queue: Queue, residents: Residents, prefills: Prefills) -> int:
     """Everyone in prefill goes on to its next chunk; return the prompt tokens of all."""
     tokens = 0
-    for place in range(prefills.tally[COUNT]):
-        r = prefills.who[place]
-        j = problem.types[r]
-        chunk = min(problem.chunk[j], problem.prompt[j] - prefills.done[r])
-        plan(problem, residents, prefills, r, chunk)
+    for one in range(prefills.tally[COUNT]):
+        j = problem.types[request_at(queue, prefills.who[one])]
+        chunk = min(problem.chunk[j], problem.prompt[j] - prefills.done[one])
+        plan(problem, residents, prefills, one, chunk)
         tokens += chunk
     return tokens
 
 
-@compiled
-def _admit_what_fits(problem: Problem, state: State, residents: Residents, prefills: Prefills, limit: int,
-                     left: int) -> None:
-    tally = residents.tally
-    while residents.waiting[0] > 0 and tally[SIZE] < problem.most_sequences:
-        j = problem.types[residents.head[0]]
-        tokens = stage_prefill(problem, j, 0)
-        if tally[KV] + in_blocks(problem, stage_read(problem, j, 0)) > limit and tally[SIZE] > 0:
-            break
-        if tokens > left and prefills.tally[COUNT] > 0:
-            break
-        enter(problem, state, residents, prefills, tokens)
+@woven
+def _admit_what_fits(problem: Problem, state: State, queue: Queue, residents: Residents, prefills: Prefills, limit: int,
+                     left: int) -> bool:
+    """Admit from the head of the queue; return whether somebody is left who must wait for memory, a place or tokens."""
+    tally, place = residents.tally, head(queue, 0)
+    while place != NOBODY:
+        r = request_at(queue, place)
+        tokens, first = _first(problem, problem.types[r])
+        full = tally[KV] + first > limit and tally[SIZE] > 0
+        if full or tally[SIZE] >= problem.most_sequences or (tokens > left and prefills.tally[COUNT] > 0):
+            return True
+        take(queue, 0)
+        enter(problem, state, residents, prefills, place, r, tokens)
         left -= tokens
+        place = head(queue, 0)
+    return False
+
+
+@compiled
+def _first(problem: Problem, j: int) -> tuple[int, int]:
+    """Prompt tokens prefilled, and KV held, in the first stage of a type."""
+    return stage_prefill(problem, j, 0), in_blocks(problem, stage_read(problem, j, 0))

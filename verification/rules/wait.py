@@ -19,6 +19,7 @@ import numpy as np
 from fluid.errors import InputError
 from fluid.workload import Ints
 from thresholds import WaitPolicy
+from verification.clock import execute, paused, sleep
 from verification.engine import (
     NOBODY,
     NOW,
@@ -27,14 +28,13 @@ from verification.engine import (
     State,
     compiled,
     complete,
-    execute,
+    entry,
     in_blocks,
     make_first_token,
     next_arrival,
-    paused,
-    sleep,
     stage_prefill,
     stage_read,
+    woven,
 )
 
 # rows of Cohorts.per_prompt: totals over the stages a batch of the type holds now, for one prompt in each
@@ -78,7 +78,7 @@ def make_cohorts(problem: Problem, policy: WaitPolicy) -> Cohorts:
     return cohorts
 
 
-@compiled
+@entry
 def run(problem: Problem, state: State, cohorts: Cohorts, budget: int) -> None:
     """Run the rule until the budget of iterations is spent."""
     while not paused(problem, state, budget):
@@ -101,7 +101,7 @@ def _take_arrivals(problem: Problem, state: State, cohorts: Cohorts) -> None:
         r = next_arrival(problem, state)
 
 
-@compiled
+@woven
 def _serve(problem: Problem, state: State, cohorts: Cohorts) -> None:
     """One iteration of all eligible types."""
     kv, read, prefill, size = cohorts.tally[HELD], 0, 0, 0
@@ -117,7 +117,7 @@ def _serve(problem: Problem, state: State, cohorts: Cohorts) -> None:
     _move(problem, state, cohorts, start, end)
 
 
-@compiled
+@woven
 def _move(problem: Problem, state: State, cohorts: Cohorts, start: float, end: float) -> None:
     """Every cohort of the served types goes one stage on; types that still have a full cohort waiting stay eligible."""
     kept = 0
@@ -151,7 +151,7 @@ def _first(cohorts: Cohorts, j: int, batch: int) -> int:
     return cohorts.offset[j] + batch * cohorts.threshold[j]
 
 
-@compiled
+@entry
 def _open_first_stage(problem: Problem, cohorts: Cohorts) -> None:
     for j in range(len(problem.stages)):
         _open_stage(problem, cohorts, j, 0)
