@@ -107,15 +107,13 @@ def _warnings(found: Calibration, deployment: Deployment, beyond: int) -> tuple[
 def _write_trace(folder: Path, trace: Trace, summary: TraceSummary, answer: dict[str, Any]) -> list[str]:
     from fluidwait.figures_trace import draw_trace  # matplotlib takes a second to load
 
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(answers.to_text(answer) + "\n", encoding="utf-8")
+    answers.write(folder, answer)
     return draw_trace(trace, summary.dispersion, folder)
 
 
 def _write_calibration(folder: Path, found: Calibration, answer: dict[str, Any]) -> None:
     from fluidwait.figures_calibration import draw_calibration
 
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(answers.to_text(answer) + "\n", encoding="utf-8")
+    answers.write(folder, answer)
     (folder / "iteration_time.toml").write_text(found.to_toml(), encoding="utf-8")
     draw_calibration(found, folder)
