@@ -71,7 +71,7 @@ class StageProfile:
     @cached_property
     def peak(self) -> Ints:
         """The largest KV a prompt holds, that of its last stage, in tokens (whole blocks)."""
-        return _rounded(np.minimum(self.prompt + self.decode, self.window), self.block)
+        return whole_blocks(np.minimum(self.prompt + self.decode, self.window), self.block)
 
     def time_work(self, iteration_time: IterationTime) -> Floats:
         """c, the iteration time one prompt adds over its life, per piece: shape (pieces, J), seconds."""
@@ -87,7 +87,7 @@ class StageProfile:
 
     def stage_kv(self, j: int) -> Ints:
         """KV tokens type j holds at each of its stages, in whole blocks: shape (S_j,)."""
-        return _rounded(self.stage_read(j), self.block)
+        return whole_blocks(self.stage_read(j), self.block)
 
     def stage_prefill(self, j: int) -> Ints:
         """Prompt tokens type j prefills at each of its stages: shape (S_j,)."""
@@ -102,8 +102,8 @@ class StageProfile:
         final, prompt = self.prompt + self.decode, np.minimum(self.prompt, self.window)
         growing = _rounded_sum(np.minimum(final, self.window), block) - _rounded_sum(prompt, block)
         full = np.maximum(final - np.maximum(self.prompt, self.window), 0)  # decode stages beyond the window
-        at_window = _rounded(np.minimum(final, self.window), block)
-        last = np.where(self.prefill_stages > 0, _rounded(prompt, block), 0)
+        at_window = whole_blocks(np.minimum(final, self.window), block)
+        last = np.where(self.prefill_stages > 0, whole_blocks(prompt, block), 0)
         work: Ints = growing + full * at_window + last + self._chunks_before_last(block)
         return work
 
@@ -111,10 +111,20 @@ class StageProfile:
         full = np.maximum(self.prefill_stages - 1, 0)
         if not full.any():
             return full
-        held = _rounded(np.minimum(np.arange(1, full.max() + 1) * self.chunk.min(), self.window), block)
+        held = whole_blocks(np.minimum(np.arange(1, full.max() + 1) * self.chunk.min(), self.window), block)
         up_to: Ints = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(held)])
         before_last: Ints = up_to[full]
         return before_last
+
+
+def whole_blocks(tokens: Ints, block: int) -> Ints:
+    """Return tokens rounded up to whole cache blocks of `block` tokens: b ceil(x/b).
+
+    >>> whole_blocks(np.array([0, 1, 16, 17]), 16).tolist()
+    [0, 16, 16, 32]
+    """
+    up: Ints = -(-tokens // block) * block
+    return up
 
 
 def stage_profile(workload: Workload, replica: Replica) -> StageProfile:
@@ -149,12 +159,6 @@ def _refuse_without_stages(workload: Workload, stages: Ints) -> None:
         requirement = 'at least 2 tokens where prefill is "decode-only" and makes the first token'
         raise InputError("output_tokens", requirement, int(workload.output_tokens[j]),
                          f'prompt type "{workload.names[j]}"')
-
-
-def _rounded(tokens: Ints, block: int) -> Ints:
-    """Tokens rounded up to whole blocks."""
-    up: Ints = -(-tokens // block) * block
-    return up
 
 
 def _rounded_sum(last: Ints, block: int) -> Ints:

@@ -27,6 +27,7 @@ from fluid.errors import FileError, InputError, shown
 from fluid.textfile import TextFile
 from fluid.trace_fields import Column
 
+NAME = "the name of a column"
 CHUNK = 4096  # rows: larger ones leave the processor's caches
 
 
@@ -45,7 +46,21 @@ class Columns:
         for key in ("prompt", "output", "time"):
             value = getattr(self, key)
             if not isinstance(value, str) and not (key == "time" and value is None):
-                raise InputError(key, "the name of a column", value, "columns")
+                raise InputError(key, NAME, value, "columns")
+
+    @classmethod
+    def of(cls, format: str | None, prompt_column: str | None,  # noqa: A002, the word of flags and files
+           output_column: str | None, time_column: str | None) -> Columns | None:
+        """Return the columns as a user names them, in part or not at all, for a format that is known or to be found.
+
+        None where no column is named and the format needs none. Raises InputError for the first name that is missing.
+        """
+        if format != "columns" and prompt_column is None and output_column is None and time_column is None:
+            return None
+        if prompt_column is None or output_column is None:
+            why = ', for the format "columns"' if format == "columns" else ""
+            raise InputError("prompt_column" if prompt_column is None else "output_column", NAME + why, None)
+        return cls(prompt_column, output_column, time_column)
 
 
 class Format(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -155,6 +156,12 @@ def difference(found: Difference | None) -> dict[str, Any] | None:
 def to_text(answer: dict[str, Any]) -> str:
     """The JSON text of an answer; infinite and undefined numbers become null."""
     return json.dumps(_finite(answer), indent=2, allow_nan=False)
+
+
+def write(folder: Path, answer: dict[str, Any]) -> None:
+    """Write an answer as report.json into the folder, which is made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(to_text(answer) + "\n", encoding="utf-8")
 
 
 def _check(check: Check) -> dict[str, Any]:

@@ -120,7 +120,7 @@ _later("plan")
 def _write(folder: Path, found: Comparison, answer: dict[str, Any]) -> None:
     from fluidwait import figures  # matplotlib takes a second to load
 
-    (folder / "report.json").write_text(answers.to_text(answer) + "\n", encoding="utf-8")
+    answers.write(folder, answer)
     if found.design.exists:
         write_policy(found.design, folder / "policy.json")
     figures.draw(found, folder)

@@ -21,7 +21,7 @@ from verification import Run
 BLUE, ORANGE, GREEN, BLACK, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9"
 AMBER, GREY = "#E69F00", "#777777"
 STYLES = {"wait": (BLUE, "-", "s"), "paced": (SKY, "-", "o"), "nested": (PINK, "-", "^"),
-          "greedy": (ORANGE, "--", "D"), "vllm-v0": (AMBER, ":", "v"), "sarathi": (GREY, "--", "P")}
+          "greedy": (ORANGE, "--", "D"), "vllm-v0": (AMBER, ":", "v"), "sarathi": (GREY, (0, (6, 2, 1, 2, 1, 2)), "P")}
 MOST_TYPES = 4
 MOST_PANELS = 24  # types; with more of them no few are the mix
 LIVES_SHOWN = 12  # the figures show the first lives of the longest type

@@ -101,6 +101,8 @@ def keys_of(source: str, table: str) -> Iterator[None]:
     except InputError as error:
         place = f" in {error.where}" if error.where.startswith("prompt type") else ""
         key = f"{table}.{error.field}".replace(" ", ".")
+        if error.value is None:  # TOML has no null
+            raise FileError(source, key, f"is missing: it must be {error.requirement}{place}") from None
         raise FileError(source, key, f"must be {error.requirement} (got {found(error.value)}){place}") from None
 
 

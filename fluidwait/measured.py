@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +13,7 @@ import typer
 from fluid import solve
 from fluid.batches import read_batches
 from fluid.calibration import Calibration, calibrate
-from fluid.errors import InputError, one_of, real, whole
+from fluid.errors import InputError, real, whole
 from fluid.trace_formats import FORMATS
 from fluid.trace_summary import TraceSummary, summarise
 from fluid.traces import Columns, Trace, read_trace
@@ -76,20 +78,21 @@ def calibrate_command(file: BatchFile, pieces: Pieces = 1, skip_bad_rows: SkipBa
 
 
 def _read(file: Path, keys: dict[str, Any]) -> Trace:
-    if keys["format"] is not None:
-        one_of("--format", keys["format"], FORMATS)
-    names = {key: keys[f"{key}_column"] for key in ("prompt", "output", "time")}
-    columns = None
-    if any(name is not None for name in names.values()):
-        for key in ("prompt", "output"):
-            if names[key] is None:
-                raise InputError(f"--{key}-column", "given, as the name of a column", None)
-        columns = Columns(**names)
-    if keys["format"] is not None and (columns is None) == (keys["format"] == "columns"):
-        raise InputError("--format", '"columns" where --prompt-column is given, and only there', keys["format"])
-    with reading(str(file)) as progress:
+    """The trace of a file, read with the keys of its section."""
+    with _flags(), reading(str(file)) as progress:
+        columns = Columns.of(*(keys[key] for key in ("format", "prompt_column", "output_column", "time_column")))
         return read_trace(file, format=keys["format"], columns=columns, skip_bad_rows=keys["skip_bad_rows"],
                           progress=progress)
+
+
+@contextmanager
+def _flags() -> Iterator[None]:
+    """Turn an InputError about a key into one about the flag of that name."""
+    try:
+        yield
+    except InputError as error:
+        requirement = error.requirement if error.value is not None else f"given, as {error.requirement}"
+        raise InputError("--" + error.field.replace("_", "-"), requirement, error.value) from None
 
 
 def _warnings(found: Calibration, deployment: Deployment, beyond: int) -> tuple[str, ...]:
@@ -107,15 +110,13 @@ def _warnings(found: Calibration, deployment: Deployment, beyond: int) -> tuple[
 def _write_trace(folder: Path, trace: Trace, summary: TraceSummary, answer: dict[str, Any]) -> list[str]:
     from fluidwait.figures_trace import draw_trace  # matplotlib takes a second to load
 
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(answers.to_text(answer) + "\n", encoding="utf-8")
+    answers.write(folder, answer)
     return draw_trace(trace, summary.dispersion, folder)
 
 
 def _write_calibration(folder: Path, found: Calibration, answer: dict[str, Any]) -> None:
     from fluidwait.figures_calibration import draw_calibration
 
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(answers.to_text(answer) + "\n", encoding="utf-8")
+    answers.write(folder, answer)
     (folder / "iteration_time.toml").write_text(found.to_toml(), encoding="utf-8")
     draw_calibration(found, folder)

@@ -97,8 +97,7 @@ def trace_mix(trace: Trace, replica: Replica) -> Mix:
 
 
 def _traced(table: WorkloadTable, name: str, replica: Replica, source: str, folder: Path) -> Mix:
-    columns = _columns(table, source)
-    trace = _read(table, folder / name, columns, source)
+    trace = _read(table, folder / name, source)
     replayed = table.arrivals == "trace"
     if replayed and table.bins is not None:
         raise FileError(source, "workload.bins", f'must stand without workload.arrivals = "trace" (got {table.bins})')
@@ -109,9 +108,10 @@ def _traced(table: WorkloadTable, name: str, replica: Replica, source: str, fold
         return Mix(workload, Replay(trace) if replayed else POISSON, trace, binned)
 
 
-def _read(table: WorkloadTable, path: Path, columns: Columns | None, source: str) -> Trace:
+def _read(table: WorkloadTable, path: Path, source: str) -> Trace:
     try:
         with keys_of(source, "workload"), reading(path.name) as progress:
+            columns = Columns.of(table.format, table.prompt_column, table.output_column, table.time_column)
             return read_trace(path, format=table.format, columns=columns, skip_bad_rows=bool(table.skip_bad_rows),
                               progress=progress)
     except FileError as error:
@@ -119,16 +119,6 @@ def _read(table: WorkloadTable, path: Path, columns: Columns | None, source: str
             raise
         problem = error.problem.replace("--skip-bad-rows", "workload.skip_bad_rows = true")
         raise FileError(source, "workload.trace", f"must be a trace (got {found(table.trace)}): {problem}") from None
-
-
-def _columns(table: WorkloadTable, source: str) -> Columns | None:
-    given = {key: getattr(table, f"{key}_column") for key in ("prompt", "output", "time")}
-    if all(name is None for name in given.values()) and table.format != "columns":
-        return None
-    for key in ("prompt", "output"):
-        if given[key] is None:
-            raise FileError(source, f"workload.{key}_column", "is missing: it must be the name of a column")
-    return Columns(**given)
 
 
 def _typed(table: WorkloadTable, replica: Replica, source: str) -> Workload:

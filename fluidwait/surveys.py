@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -58,7 +59,7 @@ def sweep_command(rates: Rates, policies: Policies, file: File = None, horizon: 
                       solve(deployment.workload, deployment.replica))
         answer = {**answers.provenance("sweep", deployment), **report_sweep.sweep_answer(found, question)}
         if out is not None:
-            _write(out, found, answers.to_text(answer))
+            _write(out, found, answer)
     give(answer, json, lambda: report_sweep.show_sweep(deployment, found, out))
 
 
@@ -109,8 +110,8 @@ def _complete(deployment: Deployment, grid: Grid, plan: Plan, kept: float, worke
     return finished
 
 
-def _write(folder: Path, found: Sweep, text: str) -> None:
+def _write(folder: Path, found: Sweep, answer: dict[str, Any]) -> None:
     from fluidwait.figures_sweep import draw_sweep  # matplotlib takes a second to load
 
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+    answers.write(folder, answer)
     draw_sweep(found, folder)

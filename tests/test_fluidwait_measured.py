@@ -181,7 +181,10 @@ def test_any_csv_is_read_by_the_names_of_its_columns(tmp_path: Path, capsys: pyt
 @pytest.mark.parametrize(("arguments", "message"), [
     (("--format", "vidir"), '--format must be "azure" or'),
     (("--prompt-column", "num_prefill_tokens"), "--output-column must be given, as the name of a column"),
-    (("--format", "columns"), '--format must be "columns" where --prompt-column is given, and only there'),
+    (("--time-column", "arrived_at"), "--prompt-column must be given, as the name of a column (got None)"),
+    (("--format", "columns"), '--prompt-column must be given, as the name of a column, for the format "columns"'),
+    (("--format", "azure", "--prompt-column", "a", "--output-column", "b"),
+     '--format must be "columns" where columns are named (got \'azure\')'),
     (("--rate", "-1"), "--rate must be a positive finite number of requests/s (got -1.0)"),
     (("--bins", "0"), "--bins must be a whole number of types from 1"),
     (("--window", "nan"), "--window must be a positive finite number of seconds (got nan)"),
@@ -199,7 +202,15 @@ def test_a_flag_that_cannot_be_used_is_one_line(arguments: tuple[str, ...], mess
     ('trace = "requests.csv"\nbins = 0', "workload.bins must be a whole number of types from 1"),
     ('trace = "requests.csv"\nbins = 2\narrivals = "trace"',
      'workload.bins must stand without workload.arrivals = "trace" (got 2)'),
-    ('trace = "requests.csv"\ntime_column = "x"', "workload.prompt_column is missing"),
+    ('trace = "requests.csv"\ntime_column = "x"',
+     "workload.prompt_column is missing: it must be the name of a column"),
+    ('trace = "requests.csv"\nprompt_column = "x"', "workload.output_column is missing: it must be the name of a c"),
+    ('trace = "requests.csv"\nformat = "columns"',
+     'workload.prompt_column is missing: it must be the name of a column, for the format "columns"'),
+    ('trace = "requests.csv"\nformat = "azure"\nprompt_column = "x"\noutput_column = "y"',
+     'workload.format must be "columns" where columns are named (got \'azure\')'),
+    ('trace = "lengths.csv"\nprompt_column = "in"\noutput_column = "out"',
+     "workload.rate is missing: it must be a positive finite number of requests/s, as the trace has no rate"),
     ('trace = "requests.csv"\n[[workload.window]]\nduration = -1\nscale = 1',
      "workload.window[0].duration must be a positive finite number of seconds (got -1.0)"),
     ('trace = "requests.csv"\narrivals = "trace"\n[[workload.window]]\nduration = 1\nscale = 1',
@@ -211,6 +222,7 @@ def test_a_flag_that_cannot_be_used_is_one_line(arguments: tuple[str, ...], mess
 ])
 def test_a_workload_that_cannot_be_used_is_one_line(keys: str, message: str, trace: Path, tmp_path: Path,
                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path / "lengths.csv", "in,out\n10,5\n")
     file = written(tmp_path / "d.toml", REPLICA + "[workload]\n" + keys + "\n")
     line = refusal(capsys, "solve", file)
     assert str(file) in line

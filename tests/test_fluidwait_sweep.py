@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ import numpy as np
 import pandas
 import pytest
 
-from fluid import FluidwaitError
+from fluid import FluidwaitError, solve
 from fluid.errors import FileError
 from fluidwait import sweep
 from fluidwait.__main__ import status
 from fluidwait.cells import MEASURES, Finished, Measured, cell_of, row_of
 from fluidwait.deployment import Deployment, parse
 from fluidwait.figures import STYLES
+from fluidwait.figures_sweep import sweep_figure
 from fluidwait.grid import Cell, Grid
 from fluidwait.policies import DESIGNED, RULES
 from fluidwait.question import Question
@@ -381,6 +383,36 @@ def finished(rate: float, policy: str = "greedy", simulated: bool = True) -> Fin
     interval = Interval(rate / 3, rate / 7, float("nan"))
     measured = Measured(interval, interval, interval, interval, Interval(-0.0, 0.0, 1e300), 17, 0, 0.1, 30.0)
     return Finished(Cell(rate, policy), "stable", "says \"why\": 1 × 2", measured if simulated else None)
+
+
+@pytest.mark.parametrize(("rates", "stable"), [
+    ("20:200:20", {"greedy": 160.0, "paced": 180.0, "wait": None}),  # the fluid limit, EDGE, lies among the rates
+    ("20:60:20", {"greedy": 60.0}),  # beyond all of them
+    ("180", dict.fromkeys(STYLES, 180.0)),  # a single one
+    ("300,400", {"paced": None, "wait": None}),  # before all of them, and nothing was simulated
+])
+def test_the_figure_shows_every_limit_and_clips_nothing(rates: str, stable: dict[str, float | None]) -> None:
+    """Limits are drawn within the axes and written beside them; all that is drawn is within the figure."""
+    grid, deployment = Grid.read(rates, ",".join(stable)), parse(text_of().encode(), "mix.toml")
+    cells = [replace(finished(*cell, simulated=min(grid.rates) < 300.0),
+                     verdict="stable" if cell.rate <= (stable[cell.policy] or 0.0) else "unstable")
+             for cell in grid.cells]
+    found = sweep.Sweep(grid, Plan(30.0, 2, 0), tuple(cells), solve(deployment.workload, deployment.replica))
+    figure = sweep_figure(found)
+    figure.draw_without_rendering()
+    verdicts, _, tokens = figure.axes
+    values = {each.get_position()[1]: each.get_text() for each in verdicts.texts}
+    assert [values[row] for row in range(len(stable))] == [
+        "never" if stable[each] is None else f"up to {stable[each]:g}" for each in grid.policies]
+    assert float(values[len(stable)]) == pytest.approx(EDGE, abs=0.05)
+    bars = [line.get_xdata()[0] for line in verdicts.lines if line.get_marker() == "|"]
+    assert bars == [stable[each] for each in grid.policies if stable[each] is not None]
+    beyond = any(line.get_marker() == ">" for line in verdicts.lines)
+    assert beyond == (tokens.get_xlim()[1] < EDGE)
+    assert all(bar < tokens.get_xlim()[1] for bar in bars)
+    drawn, whole = figure.get_tightbbox(), figure.bbox_inches
+    assert whole.x0 <= drawn.x0 < drawn.x1 <= whole.x1
+    assert whole.y0 <= drawn.y0 < drawn.y1 <= whole.y1
 
 
 VERSION = slice(60, 64)  # of SQLite's user_version in the file

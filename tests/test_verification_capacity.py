@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ from fluid import IterationTime, PromptType, Replica, Workload
 from fluid.errors import InputError
 from fluidwait.__main__ import status
 from thresholds import WaitPolicy, wait
-from verification import Bound, Effort, Greedy, Scheduled, capacity
-from verification.capacity import NOT_SUSTAINED, SUSTAINED, Capacity, Probe, search
+from verification import Bound, Effort, Greedy, Run, Scheduled, capacity, simulate, t_interval, verify
+from verification.capacity import LEVEL, NOT_SUSTAINED, SUSTAINED, Capacity, Probe, probe, search
+from verification.summary import PILOT
 from verification.verdict import UNDECIDED
 
 # one request at a time, each for 0.01 s: M/D/1, up to 100 requests/s
@@ -121,6 +124,33 @@ def test_thresholds_sustain_their_own_rate_of_service() -> None:
     assert found.low is not None
     assert found.low <= 300.0 <= found.high
     assert found.high - found.low <= 0.02 * found.high + 1e-9
+
+
+def test_a_probe_measures_what_verify_does() -> None:
+    """With 12 replications, 2 of them beyond the pilot: the same backlogs and the same delays, at another level."""
+    mix = SHORT.scaled(4.0)
+    found = probe(80.0, Greedy(), mix, QUEUE, Bound("latency_p99", 1.0), Effort(60.0, 12, seed=3))
+    known = verify(Greedy(), mix, QUEUE, horizon=60.0, replications=12, seed=3)
+    assert found.measured == t_interval(known.values("latency_p99"), LEVEL)
+    assert (found.score, found.horizon) == (known.verdict.score, known.verdict.horizon)
+
+
+@pytest.mark.parametrize(("bound", "most"), [(None, 2), (Bound("ttft", 1.0), PILOT + 2)])
+def test_a_probe_lets_its_runs_go(bound: Bound | None, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 30 runs, made one after the other, the pilot is held where there is a bound, and the one at work."""
+    made: list[weakref.ref[Run]] = []
+    alive: list[int] = []
+
+    def counted(*arguments: Any, **keywords: Any) -> Run:
+        run = simulate(*arguments, **keywords)
+        made.append(weakref.ref(run))
+        alive.append(sum(each() is not None for each in made))
+        return run
+
+    monkeypatch.setattr(sys.modules["verification.replicate"], "simulate", counted)  # the name is the function's, too
+    probe(20.0, Greedy(), SHORT, QUEUE, bound, Effort(60.0, 30, workers=1))
+    assert len(made) == 30
+    assert max(alive) <= most
 
 
 def test_designs_are_made_anew_at_every_rate() -> None:

@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from fluid import StageProfile
+from fluid.profile import whole_blocks
 from fluid.workload import Floats, Ints
 
 
@@ -74,7 +75,7 @@ class LengthMix:
             fills = np.clip(self.attention_window - (lift - rest), cut, over)
             weight = probability * np.exp(theta * np.minimum(lift, full))
             growing = suffix_sums(np.bincount(fills, weight, end.size + 1))[1:]
-            grown = np.minimum(_rounded(end[cut:] - rest, self.block), full)
+            grown = np.minimum(whole_blocks(end[cut:] - rest, self.block), full)
             total[cut:] += growing[cut:] * np.exp(theta * grown)
             if np.any(fills < over):
                 steady = _shares(fills, probability, end.size) - _shares(over, probability, end.size)
@@ -106,7 +107,7 @@ class LengthMix:
 
     def _rounded(self, tokens: Ints) -> Ints:
         """Tokens held of so many: at most the window, in whole blocks."""
-        return _rounded(np.minimum(tokens, self.attention_window), self.block)
+        return whole_blocks(np.minimum(tokens, self.attention_window), self.block)
 
     @cached_property
     def _strands(self) -> list[tuple[int, int, Ints, Ints, Floats]]:
@@ -116,10 +117,6 @@ class LengthMix:
         pairs = [np.flatnonzero(strand[self.kind] == i) for i in range(first.size)]
         return [(int(cut[j]), int(rest[j]), (self.base + rest)[self.kind[p]], self.stages[p], self.probability[p])
                 for j, p in zip(first, pairs, strict=True)]
-
-
-def _rounded(tokens: Ints, block: int) -> Ints:
-    return -(-tokens // block) * block
 
 
 def _shares(ages: Ints, probability: Floats, size: int) -> Floats:

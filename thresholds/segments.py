@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from fluid import Replica, StageProfile, Workload, stage_profile
 from fluid.errors import InputError
+from fluid.profile import whole_blocks
 from fluid.region import below_one
 from fluid.workload import Floats, Ints
 from thresholds.policy import NestedWaitPolicy
@@ -104,7 +105,7 @@ class Lengths:
         held = self.prompts[np.searchsorted(self.ends, start, side="right")] + start
         block, window = self.replica.block, self.replica.window
         now, then = np.minimum(held, window), np.minimum(held + 1, window)
-        return -(-now // block) * block, -(-then // block) * block
+        return whole_blocks(now, block), whole_blocks(then, block)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,18 +22,19 @@ is near the bound, intervals at level 1 - 0.05/10 make the answer of a search wr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from fluid import Replica, Workload, solve, stage_profile
+from fluid import Replica, Workload, solve
 from fluid.errors import InputError, one_of, real, whole
 from verification import measures
 from verification.checks import SETTLED
 from verification.estimators import Interval, t_interval, warm_up
-from verification.replicate import MOST_KEPT, Progress, most_kept, replicate
+from verification.replicate import MOST_KEPT, Experiment, Progress, checked, most_kept, within_memory
 from verification.run import Run
 from verification.simulate import Policy
+from verification.summary import PILOT
 from verification.traffic import POISSON, Traffic
-from verification.verdict import DOUBLINGS, STABLE, UNDECIDED, UNSTABLE, judge, variance_rate
+from verification.verdict import DOUBLINGS, STABLE, UNDECIDED, UNSTABLE, Backlog, backlog_of, weigh
 
 MEASURES = ("latency", "latency_p99", "ttft")
 SUSTAINED, NOT_SUSTAINED = "sustained", "not sustained"
@@ -140,26 +141,26 @@ def probe(rate: float, policy: Policy | None, workload: Workload, replica: Repli
         return Probe(rate, NOT_SUSTAINED, "there are no thresholds that fit")
     if bound is not None:
         whole("replications", effort.replications, "capacity", unit="replications", least=2)
-    mean = workload.rate * traffic.factor()
-    variance = variance_rate(stage_profile(workload, replica), workload.rates * traffic.factor())
-    longest = MOST_KEPT / most_kept(mean, replica, 1.0, effort.replications)
-    horizon = effort.horizon
+    experiment = Experiment(policy, workload, replica, effort.horizon, traffic, effort.seed, effort.workers)
+    replications = checked(effort.replications)
+    held = min(replications, PILOT)
+    within_memory(experiment.rate, replica, experiment.horizon, held)
+    longest = MOST_KEPT / most_kept(experiment.rate, replica, 1.0, held)
     for _ in range(DOUBLINGS + 1):
-        runs = replicate(policy, workload, replica, horizon=horizon, replications=effort.replications, traffic=traffic,
-                         seed=effort.seed, workers=effort.workers, record=False)
-        found = _answer(rate, runs, variance, bound)
-        if found.answer != UNDECIDED or 2 * horizon > longest:
+        found = _answer(rate, experiment, replications, bound)
+        if found.answer != UNDECIDED or 2 * experiment.horizon > longest:
             break
-        horizon *= 2
+        experiment = replace(experiment, horizon=2 * experiment.horizon)
     return found
 
 
-def _answer(rate: float, runs: list[Run], variance: float, bound: Bound | None) -> Probe:
-    verdict = judge(runs, variance)
+def _answer(rate: float, experiment: Experiment, replications: int, bound: Bound | None) -> Probe:
+    backlogs, delays = _simulated(experiment, replications, bound)
+    verdict = weigh(backlogs, experiment.variance_rate, experiment.horizon)
     if bound is None or verdict.answer == UNSTABLE:
         answer = {STABLE: SUSTAINED, UNSTABLE: NOT_SUSTAINED, UNDECIDED: UNDECIDED}[verdict.answer]
         return Probe(rate, answer, verdict.reason, verdict.score, None, verdict.horizon)
-    measured = _delay(runs, bound.measure)
+    measured = t_interval(delays, LEVEL)
     settled = verdict.horizon >= SETTLED * measured.mean
     if measured.low > bound.seconds:
         answer = NOT_SUSTAINED
@@ -171,11 +172,23 @@ def _answer(rate: float, runs: list[Run], variance: float, bound: Bound | None) 
     return Probe(rate, answer, reason, verdict.score, measured, verdict.horizon)
 
 
-def _delay(runs: list[Run], measure: str) -> Interval:
-    """A delay after the warm-up, as `verify` measures it, at the level of a search."""
-    share = warm_up([measures.in_system(run) for run in runs])
-    delays = [measures.delays(run, measures.window_after(run, share)) for run in runs]
-    return t_interval([getattr(each, measure) for each in delays], LEVEL)
+def _simulated(experiment: Experiment, replications: int, bound: Bound | None) -> tuple[list[Backlog], list[float]]:
+    """What each replication leaves behind and, with a bound, its delay after the warm-up, as `verify` measures it.
+
+    A run is let go once it is measured; the first `PILOT` are held until they have told the warm-up.
+    """
+    if bound is None:
+        return list(experiment.each(range(replications), backlog_of, record=False)), []
+    pilot = list(experiment.each(range(min(replications, PILOT)), lambda run: run, record=False))
+    share = warm_up([measures.in_system(run) for run in pilot])
+
+    def keep(run: Run) -> tuple[Backlog, float]:
+        return backlog_of(run), getattr(measures.delays(run, measures.window_after(run, share)), bound.measure)
+
+    kept = [keep(run) for run in pilot]
+    del pilot
+    kept += experiment.each(range(PILOT, replications), keep, record=False)
+    return [backlog for backlog, _ in kept], [delay for _, delay in kept]
 
 
 def search(ask: Callable[[float], Probe], edge: float, precision: float = 0.02, bound: Bound | None = None,
