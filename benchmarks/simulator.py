@@ -90,7 +90,7 @@ class Load:
 
     def problem(self, arrivals: Arrivals) -> Problem:
         profile = stage_profile(self.workload, self.replica)
-        return make_problem(arrivals, arrivals.types, profile, self.replica, math.inf)
+        return make_problem(arrivals, profile, self.replica, math.inf)
 
 
 SHORT, LONG = Load(512, 20, 137_000), Load(512, 1000, 4_000_000)

@@ -43,7 +43,7 @@ def largest_rate(deployment: Deployment, policy: str, plan: Plan, bound: Bound |
     def ask(rate: float) -> Probe:
         there = deployment.at(rate)
         made, _ = _policy(there, policy)
-        return probe(rate, made, there.workload, there.replica, bound, effort, there.mix.traffic)
+        return probe(rate, made, there.workload, there.replica, bound, effort, there.traffic)
 
     with counting("searching") as progress, quiet():
         fluid, design = _limits(deployment, policy)

@@ -19,9 +19,11 @@ from fluid.replica import IterationTime, Replica
 from fluid.traces import read_trace
 from fluid.workload import Workload
 from fluidwait.files import check, found, keys_of, read_bytes, read_toml
-from fluidwait.mix import Mix, read_mix, trace_mix
+from fluidwait.mix import Mix, read_mix, read_predictor, trace_mix
 from fluidwait.progress import reading
 from fluidwait.schema import ChunkTable, DeploymentTable, IterationTimeTable, ReplicaTable
+from verification.predictions import Predictor, confusion, seen_workload
+from verification.traffic import Predicted, Traffic
 
 EMBEDDED = "embedded"
 TRACE_ENDINGS = (".csv", ".jsonl", ".json")
@@ -32,7 +34,8 @@ CATALOGUE_KEYS = ("tensor_parallel", "memory_fraction", "activation_memory", "kv
 class Deployment:
     """What a deployment file says, checked.
 
-    `horizon` in seconds; `lengths` is what a policy may see on arrival, "known" or "unknown" output lengths;
+    `horizon` in seconds; `lengths` is what a policy may see on arrival, "known", "predicted" or "unknown" output
+    lengths; `predictor` is the model of the error of predicted ones;
     `placement` is the model on its GPUs where the file names them; `source` is the file's name ("embedded" for the
     built-in one) and `digest` the SHA-256 of its bytes.
     """
@@ -42,6 +45,7 @@ class Deployment:
     horizon: float = 3600.0
     overflow_probability: float = 1e-3
     lengths: str = "known"
+    predictor: Predictor | None = None
     placement: Placement | None = None
     source: str = ""
     digest: str = ""
@@ -52,12 +56,32 @@ class Deployment:
         if chance >= 1:
             raise InputError("overflow_probability", "a probability above 0 and below 1", chance)
         object.__setattr__(self, "overflow_probability", chance)
-        one_of("lengths", self.lengths, ("known", "unknown"))
+        one_of("lengths", self.lengths, ("known", "predicted", "unknown"))
 
     @property
     def workload(self) -> Workload:
         """The prompt types and their rates."""
         return self.mix.workload
+
+    @property
+    def seen(self) -> Workload:
+        """The prompt types at the rates at which they seem to arrive."""
+        return self.workload if self.predictor is None else seen_workload(self.workload, self.predictor)
+
+    @property
+    def taken_for_shorter(self) -> float:
+        """The share of requests that are taken for a type with a shorter output, and then outlive it."""
+        if self.predictor is None or self.predictor.never_short:
+            return 0.0
+        chances = confusion(self.workload, self.predictor).tocoo()
+        own, other = chances.coords
+        shorter = self.workload.output_tokens[other] < self.workload.output_tokens[own]
+        return float((self.workload.rates[own] * chances.data)[shorter].sum() / self.workload.rate)
+
+    @property
+    def traffic(self) -> Traffic:
+        """How requests arrive, and as what they are seen."""
+        return self.mix.traffic if self.predictor is None else Predicted(self.predictor, self.mix.traffic)
 
     @property
     def rate(self) -> float:
@@ -119,7 +143,8 @@ def parse(data: bytes, source: str, folder: Path = Path()) -> Deployment:
     mix = read_mix(tables.workload, replica, source, folder)
     with keys_of(source, "target"):
         return Deployment(mix, replica, tables.target.horizon, tables.target.overflow_probability,
-                          tables.workload.lengths, placement, source, hashlib.sha256(data).hexdigest())
+                          tables.workload.lengths, read_predictor(tables.workload, source), placement, source,
+                          hashlib.sha256(data).hexdigest())
 
 
 def _placement(table: ReplicaTable, source: str, folder: Path) -> Placement | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fluid.errors import FileError, real
+from fluid.errors import FileError, InputError, real
 from fluid.profile import stage_profile
 from fluid.replica import Replica
 from fluid.schedule import Schedule, WindowEquilibrium, carries, solve_windows
@@ -16,6 +16,7 @@ from fluid.workload import PromptType, Workload
 from fluidwait.files import found, keys_of
 from fluidwait.progress import reading
 from fluidwait.schema import TypeTable, WindowTable, WorkloadTable
+from verification.predictions import LogNormalError, Misclassified, Overestimate, Predictor
 from verification.traffic import POISSON, Poisson, Replay, Scheduled
 
 Arriving = Poisson | Scheduled | Replay
@@ -87,6 +88,31 @@ def read_mix(table: WorkloadTable, replica: Replica, source: str, folder: Path) 
     if isinstance(mix.traffic, Replay):
         raise FileError(source, "workload.window", 'must stand without workload.arrivals = "trace"')
     return _scheduled(mix, _schedule(table.window, source), replica)
+
+
+def read_predictor(table: WorkloadTable, source: str) -> Predictor | None:
+    """The model of the error of predicted output lengths; None where they are not predicted."""
+    given = table.prediction
+    if table.lengths != "predicted":
+        if given is not None:
+            raise FileError(source, "workload.prediction",
+                            f'must go with workload.lengths = "predicted" (got {found(table.lengths)})')
+        return None
+    models = {} if given is None else {key: getattr(given, key) for key in ("sigma", "ratio", "misclassified")
+                                       if getattr(given, key) is not None}
+    if given is None or len(models) != 1 or (given.bias is not None and given.sigma is None):
+        names = "none" if given is None else found(given.model_dump(exclude_none=True))
+        raise FileError(source, "workload.prediction",
+                        f"must hold one of sigma (with or without bias), ratio, misclassified (got {names})")
+    with keys_of(source, "workload.prediction"):
+        if given.sigma is not None:
+            return LogNormalError(given.sigma, 1.0 if given.bias is None else given.bias)
+        if given.ratio is not None:
+            return Overestimate(given.ratio)
+        share = real("misclassified", models["misclassified"], zero=True)
+        if share > 1:
+            raise InputError("misclassified", "a share of the requests, at most 1", share)
+        return Misclassified(share)
 
 
 def trace_mix(trace: Trace, replica: Replica) -> Mix:

@@ -96,8 +96,8 @@ def _meaning(deployment: Deployment) -> str:
     for array in (mix.workload.prompt_tokens, mix.workload.output_tokens, mix.workload.rates, *_moments(mix.traffic)):
         digest.update(np.array(array.shape, dtype=np.int64).tobytes() + array.tobytes())
     named = "" if mix.trace is not None else mix.workload.names
-    words = [type(mix.traffic).__name__, named, repr(deployment.replica), deployment.lengths, deployment.horizon,
-             deployment.overflow_probability]
+    words = [type(mix.traffic).__name__, named, repr(deployment.replica), deployment.lengths,
+             repr(deployment.predictor), deployment.horizon, deployment.overflow_probability]
     digest.update(json.dumps(words).encode())
     return digest.hexdigest()
 

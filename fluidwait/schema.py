@@ -99,6 +99,15 @@ class WindowTable(Table):
     scale: float = Field(description="a positive factor on the rates")
 
 
+class PredictionTable(Table):
+    """[workload.prediction]: how far predicted output lengths are from the truth; exactly one model of the error."""
+
+    sigma: float | None = Field(default=None, description="a nonnegative standard deviation of ln(predicted/true)")
+    bias: float | None = Field(default=None, description="a positive factor, the median of predicted/true")
+    ratio: float | None = Field(default=None, description="a number of at least 1, the largest predicted/true")
+    misclassified: float | None = Field(default=None, description="a share of the requests in [0, 1]")
+
+
 class WorkloadTable(Table):
     """[workload]: prompt types, or a trace, and how their rates change over time."""
 
@@ -112,7 +121,9 @@ class WorkloadTable(Table):
     bins: Int | None = Field(default=None, description="a whole number of prompt types, at least 1")
     arrivals: Literal["poisson", "trace"] | None = Field(default=None, description='"poisson" or "trace"')
     rate: float | None = Field(default=None, description="a positive number of requests/s")
-    lengths: Literal["known", "unknown"] = Field(default="known", description='"known" or "unknown"')
+    lengths: Literal["known", "predicted", "unknown"] = Field(
+        default="known", description='"known", "predicted" or "unknown"')
+    prediction: PredictionTable | None = Field(default=None, description="a table with one model of the error")
     window: list[WindowTable] | None = Field(
         default=None, min_length=1, description="at least one [[workload.window]] table")
 

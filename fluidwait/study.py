@@ -148,20 +148,40 @@ class Comparison:
 
 
 def choose(deployment: Deployment, policy: str) -> Choice:
-    """Design the policy of a name, or the best one for "auto"."""
+    """Design the policy of a name, or the best one for "auto".
+
+    Predicted lengths promise nothing: "auto" treats them as unknown. Policies by type that are asked for by name are
+    designed for the mix as it is seen on arrival.
+    """
     workload, replica = deployment.workload, deployment.replica
     horizon, chance = deployment.horizon, deployment.overflow_probability
+    predicted = deployment.predictor is not None
     if policy == "auto":
-        return auto(workload, replica, lengths=deployment.lengths, horizon=horizon, overflow_probability=chance)
+        lengths = "unknown" if predicted else deployment.lengths
+        choice = auto(workload, replica, lengths=lengths, horizon=horizon, overflow_probability=chance)
+        why = "paced for the mix, because predicted output lengths may be wrong"
+        return replace(choice, why=why) if predicted else choice
     design: Design
     if policy == "wait":
-        design = wait(workload, replica)
+        design = wait(deployment.seen, replica)
     elif policy == "paced":
-        design = paced(workload, replica, lengths=deployment.lengths, horizon=horizon, overflow_probability=chance)
+        lengths = "known" if predicted else deployment.lengths
+        design = paced(deployment.seen, replica, lengths=lengths, horizon=horizon, overflow_probability=chance)
     else:
         with working("designing nested WAIT") as progress:
             design = nested(workload, replica, horizon=horizon, overflow_probability=chance, progress=progress)
-    return Choice(design, f"{policy}, as asked for", (design,))
+    return Choice(design, f"{policy}, as asked for{_reservation(deployment, design)}", (design,))
+
+
+def _reservation(deployment: Deployment, design: Design) -> str:
+    """What the bound of a policy by type is worth where lengths are only predicted, in words."""
+    if deployment.predictor is None or not design.by_type:
+        return ""
+    share = deployment.taken_for_shorter
+    if share == 0:
+        return ", for the mix as it is seen; no request is ever taken for a shorter one, so its bound holds"
+    return (f", for the mix as it is seen; its bound does not hold: {share:.2%} of the requests are taken for shorter "
+            "ones, which they outlive")
 
 
 def compare(deployment: Deployment, plan: Plan) -> Comparison:
@@ -211,7 +231,7 @@ def _examine(deployment: Deployment, rule: Policy | None, name: str, equilibrium
         with working(f"simulating {name}") as progress:
             found = verify(rule, deployment.workload, deployment.replica, horizon=plan.horizon,
                            replications=plan.replications, precision=plan.precision,
-                           traffic=deployment.mix.traffic, seed=plan.seed, workers=plan.workers, progress=progress)
+                           traffic=deployment.traffic, seed=plan.seed, workers=plan.workers, progress=progress)
     return Outcome(name, plan, found, equilibrium.reason)
 
 

@@ -15,8 +15,9 @@ from strategies import sampled
 
 from fluid import InputError, IterationTime, PromptType, Replica, Workload
 from thresholds import paced, wait
-from verification import poisson_arrivals, predictions
+from verification import lookalikes, poisson_arrivals, predictions
 from verification.arrivals import stream
+from verification.lookalikes import Lookalikes
 from verification.predictions import (
     LogNormalError,
     Misclassified,
@@ -63,7 +64,7 @@ def all_types(mix: Workload, times: int = 1) -> np.ndarray:
 
 
 def test_the_examples_in_the_docstrings_run() -> None:
-    assert doctest.testmod(predictions).failed == 0
+    assert doctest.testmod(predictions).failed == doctest.testmod(lookalikes).failed == 0
 
 
 @sampled
@@ -89,7 +90,7 @@ def test_a_tie_of_the_longest_lengths_is_decided_exactly() -> None:
     is at 16,769,024. Half a token less is nearer to the shorter."""
     mix = Workload.from_arrays([1, 1], [4 * 2047**2, 4 * 2048**2], [1.0, 1.0])
     tie = 4 * 2047 * 2048
-    alike = predictions.Lookalikes.of(mix)
+    alike = Lookalikes.of(mix)
     assert alike.nearest(np.array([0, 0, 1, 1]), np.array([tie, tie - 0.5] * 2)).tolist() == [1, 0, 1, 0]
 
 
@@ -231,7 +232,7 @@ def test_pairs_of_types_taken_one_by_one_or_all_at_once_are_the_same(predictor: 
                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     found, seen = confusion(MIXED, predictor).toarray(), seen_workload(MIXED, predictor)
     for size in (1, 5, 9):
-        monkeypatch.setattr(predictions, "BLOCK", size)
+        monkeypatch.setattr(lookalikes, "BLOCK", size)
         assert np.array_equal(confusion(MIXED, predictor).toarray(), found)
         assert seen_workload(MIXED, predictor).rates == pytest.approx(seen.rates, rel=1e-14)
 

@@ -46,6 +46,23 @@ def paths(draw: Any) -> Path:
     return Path(Workload.from_arrays(*lengths, np.ones(types)), replica, arrivals)
 
 
+@st.composite
+def mistaken(draw: Any) -> Path:
+    """Requests that may be taken for any type, and of some of them for their own."""
+    path = draw(paths())
+    count = len(path.arrivals)
+    seen = draw(st.lists(st.integers(0, len(path.workload) - 1), min_size=count, max_size=count))
+    arrivals = Arrivals(path.arrivals.times, path.arrivals.types, np.array(seen, dtype=np.int64))
+    return path._replace(arrivals=arrivals)
+
+
+def in_one_piece(path: Path) -> Path:
+    """The path where prompts are not prefilled in chunks."""
+    if isinstance(path.replica.prefill, int):
+        return path._replace(replica=replace(path.replica, prefill="whole"))
+    return path
+
+
 def wait_policies(path: Path) -> st.SearchStrategy[WaitPolicy]:
     """Any thresholds, feasible or not."""
     return st.lists(st.integers(1, 4), min_size=len(path.workload), max_size=len(path.workload)).map(
@@ -142,9 +159,36 @@ def test_paced_wait_agrees_with_its_literal_twin(data: st.DataObject) -> None:
 @given(paths(), nested_policies)
 def test_nested_wait_agrees_with_its_literal_twin(path: Path, policy: NestedWaitPolicy) -> None:
     """Boundary queues, pausing, survivors: completion times, KV peak and overflows are identical."""
-    if isinstance(path.replica.prefill, int):
-        path = path._replace(replica=replace(path.replica, prefill="whole"))
-    assert_twins(policy, path)
+    assert_twins(policy, in_one_piece(path))
+
+
+@agreed
+@given(st.data())
+def test_rules_by_type_agree_with_their_literal_twins_where_types_are_mistaken(data: st.DataObject) -> None:
+    """Requests wait and move with those they are taken for, and leave at their own last token."""
+    path = in_one_piece(data.draw(mistaken()))
+    assert_twins(data.draw(st.one_of(wait_policies(path), paced_policies(path))), path)
+
+
+@agreed
+@given(st.data())
+def test_wait_by_what_is_seen_is_wait_where_everything_is_seen_right(data: st.DataObject) -> None:
+    """The rule that lets members of a cohort differ gives the bits of the one whose members are alike."""
+    path = in_one_piece(data.draw(paths()))
+    policy = data.draw(wait_policies(path))
+    right = Arrivals(path.arrivals.times, path.arrivals.types, path.arrivals.types)
+    assert right.mistaken
+    assert_same(simulate(policy, path.workload, path.replica, arrivals=right),
+                simulate(policy, path.workload, path.replica, arrivals=path.arrivals))
+
+
+@agreed
+@given(mistaken(), st.one_of(greedy_policies, vllm_v0_policies, sarathi_policies))
+def test_what_is_predicted_is_nothing_to_rules_that_look_at_no_length(path: Path, policy: Policy) -> None:
+    """Greedy admission, vLLM v0 and Sarathi run as if nothing were predicted."""
+    told = simulate(policy, path.workload, path.replica, arrivals=path.arrivals)
+    untold = Arrivals(path.arrivals.times, path.arrivals.types)
+    assert_same(told, simulate(policy, path.workload, path.replica, arrivals=untold))
 
 
 @agreed

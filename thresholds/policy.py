@@ -33,6 +33,11 @@ class WaitPolicy:
     def __post_init__(self) -> None:
         object.__setattr__(self, "thresholds", _counts("thresholds", self.thresholds, "prompts", "WaitPolicy"))
 
+    @property
+    def by_type(self) -> bool:
+        """Whether the type of a request, its output length with it, must be known or predicted on arrival."""
+        return True
+
 
 @dataclass(frozen=True)
 class PacedPolicy:
@@ -60,6 +65,11 @@ class PacedPolicy:
         if not isinstance(self.gate, bool):
             raise InputError("gate", "true or false", self.gate, "PacedPolicy")
 
+    @property
+    def by_type(self) -> bool:
+        """Whether the type of a request, its output length with it, must be known or predicted on arrival."""
+        return len(self.entries) > 1
+
 
 @dataclass(frozen=True)
 class NestedWaitPolicy:
@@ -84,6 +94,11 @@ class NestedWaitPolicy:
                              "NestedWaitPolicy")
         if any(low >= high for low, high in pairwise(self.boundaries)):
             raise InputError("boundaries", "increasing stages", self.boundaries, "NestedWaitPolicy")
+
+    @property
+    def by_type(self) -> bool:
+        """Whether output lengths must be known on arrival: never."""
+        return False
 
 
 ThresholdPolicy = WaitPolicy | PacedPolicy | NestedWaitPolicy

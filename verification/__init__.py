@@ -8,13 +8,14 @@ from verification.estimators import Interval, t_interval
 from verification.invariants import invariants
 from verification.paired import Difference, paired
 from verification.percentiles import quantile_interval
+from verification.predictions import LogNormalError, Misclassified, Overestimate
 from verification.replicate import replicate
 from verification.rules.greedy import Greedy
 from verification.rules.sarathi import Sarathi
 from verification.rules.vllm_v0 import VllmV0
 from verification.run import Run, Timeline
 from verification.simulate import simulate
-from verification.traffic import Poisson, Replay, Scheduled
+from verification.traffic import Poisson, Predicted, Replay, Scheduled
 from verification.verdict import Verdict, judge
 from verification.verify import Verification, verify
 
@@ -28,7 +29,11 @@ __all__ = [
     "Effort",
     "Greedy",
     "Interval",
+    "LogNormalError",
+    "Misclassified",
+    "Overestimate",
     "Poisson",
+    "Predicted",
     "Replay",
     "Run",
     "Sarathi",

@@ -26,7 +26,9 @@ MOST_REQUESTS = 2**31
 class Arrivals:
     """`times` (seconds, sorted, from 0 on) and `types` (index of the prompt type), each of shape (N,).
 
-    Raises InputError unless the times are finite, sorted and nonnegative and there is one type index for each.
+    `seen` is the type that each request is taken for on arrival, its own unless lengths are only predicted
+    (`verification.predictions`). Raises InputError unless the times are finite, sorted and nonnegative and there is one
+    type index for each.
 
     >>> len(Arrivals([0.0, 0.5, 0.5], [0, 1, 0]))
     3
@@ -34,8 +36,9 @@ class Arrivals:
 
     times: Floats
     types: Ints
+    seen: Ints
 
-    def __init__(self, times: ArrayLike, types: ArrayLike) -> None:
+    def __init__(self, times: ArrayLike, types: ArrayLike, seen: ArrayLike | None = None) -> None:
         moments = np.array(times, dtype=np.float64)
         kinds = np.array(types)
         if moments.ndim != 1 or kinds.shape != moments.shape:
@@ -43,29 +46,43 @@ class Arrivals:
                              "arrivals")
         if moments.size and not (np.all(np.isfinite(moments)) and moments[0] >= 0 and np.all(np.diff(moments) >= 0)):
             raise InputError("times", "finite seconds, sorted, from 0 on", _first_bad(moments), "arrivals")
-        if moments.size and (kinds.dtype.kind not in "iu" or kinds.min() < 0):
+        if kinds.size and (kinds.dtype.kind not in "iu" or kinds.min() < 0):
             raise InputError("types", "indices of prompt types, from 0 on", kinds[:5].tolist(), "arrivals")
-        for field, array in (("times", moments), ("types", kinds.astype(np.int64))):
+        self._keep(moments, kinds.astype(np.int64), None if seen is None else _looks(seen, kinds.shape))
+
+    def _keep(self, times: Floats, types: Ints, seen: Ints | None) -> None:
+        for field, array in (("times", times), ("types", types), ("seen", types if seen is None else seen)):
             array.flags.writeable = False
             object.__setattr__(self, field, array)
 
     @classmethod
-    def made(cls, times: Floats, types: Ints) -> Arrivals:
+    def made(cls, times: Floats, types: Ints, seen: Ints | None = None) -> Arrivals:
         """Arrivals that are in order as they were made, and belong to nobody else: neither checked nor copied."""
         arrivals = cls.__new__(cls)
-        for field, array in (("times", times), ("types", types)):
-            array.flags.writeable = False
-            object.__setattr__(arrivals, field, array)
+        arrivals._keep(times, types, seen)
         return arrivals
+
+    @property
+    def mistaken(self) -> bool:
+        """Whether requests may be taken for other types than their own."""
+        return self.seen is not self.types
 
     def __len__(self) -> int:
         return len(self.times)
 
     def check(self, workload: Workload) -> None:
         """Raise InputError when a type index has no prompt type in the workload."""
-        if len(self) and self.types.max() >= len(workload):
-            raise InputError("types", f"indices below {len(workload)}, the number of prompt types",
-                             int(self.types.max()), "arrivals")
+        for field, types in (("types", self.types), ("seen", self.seen)):
+            if len(self) and types.max() >= len(workload):
+                raise InputError(field, f"indices below {len(workload)}, the number of prompt types", int(types.max()),
+                                 "arrivals")
+
+
+def _looks(seen: ArrayLike, shape: tuple[int, ...]) -> Ints:
+    looks = np.array(seen)
+    if looks.shape != shape or looks.dtype.kind not in "iu" or looks.min(initial=0) < 0:
+        raise InputError("seen", "an index of a prompt type, from 0 on, for each request", seen, "arrivals")
+    return looks.astype(np.int64)
 
 
 def poisson_arrivals(workload: Workload, horizon: float, generator: np.random.Generator) -> Arrivals:

@@ -73,10 +73,10 @@ class State(NamedTuple):
 Kernel = Callable[[State, int], None]  # runs a rule on a state until its budget of iterations is spent
 
 
-def make_problem(arrivals: Arrivals, seen: Ints, profile: StageProfile, replica: Replica, horizon: float) -> Problem:
+def make_problem(arrivals: Arrivals, profile: StageProfile, replica: Replica, horizon: float) -> Problem:
     """Gather what a kernel reads."""
     pieces = np.array(list(dict.fromkeys(replica.iteration_time.pieces)), dtype=np.float64)
-    return Problem(arrivals.times, arrivals.types, seen, profile.prompt, profile.chunk, profile.prefill_stages,
+    return Problem(arrivals.times, arrivals.types, arrivals.seen, profile.prompt, profile.chunk, profile.prefill_stages,
                    profile.stages, profile.first_token_stage, profile.peak, profile.block, profile.window,
                    pieces, replica.kv_capacity, int(min(replica.most_sequences, NO_CAP)), horizon,
                    bool(np.all(profile.peak <= replica.kv_capacity)), bool(profile.prefill_stages.max() > 1))

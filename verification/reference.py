@@ -23,11 +23,15 @@ from verification.simulate import Policy
 
 @dataclass
 class Request:
-    """A request and where it stands; under Sarathi `done` prompt tokens are prefilled and `part` come next."""
+    """A request, the type it is seen as, and where it stands.
+
+    Under Sarathi `done` prompt tokens are prefilled and `part` come next.
+    """
 
     number: int
     arrival: float
     type: int
+    seen: int
     stage: int = 0
     done: int = 0
     part: int | None = None
@@ -64,8 +68,9 @@ class System:
         self.kv: list[list[int]] = [self.profile.stage_kv(j).tolist() for j in kinds]
         self.read: list[list[int]] = [self.profile.stage_read(j).tolist() for j in kinds]
         self.prefill: list[list[int]] = [self.profile.stage_prefill(j).tolist() for j in kinds]
-        pairs = zip(self.arrivals.times.tolist(), self.arrivals.types.tolist(), strict=True)
-        self.requests = [Request(number, time, kind) for number, (time, kind) in enumerate(pairs)]
+        columns = (self.arrivals.times, self.arrivals.types, self.arrivals.seen)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        self.requests = [Request(number, *row) for number, row in enumerate(rows)]
         for r in self.requests:
             if self.profile.first_token_stage[r.type] < 0 and self.served(r):
                 r.first_token = r.arrival  # made where it was prefilled

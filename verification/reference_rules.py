@@ -85,11 +85,11 @@ def _sarathi_batch(policy: Sarathi, system: System) -> list[Request]:
 def _wait_batch(policy: WaitPolicy, system: System) -> list[Request]:
     batch: list[Request] = []
     for j, threshold in enumerate(policy.thresholds):
-        entering = [r for r in system.waiting if r.type == j]
+        entering = [r for r in system.waiting if r.seen == j]
         if len(entering) < threshold:
             continue
-        inside = [r for r in system.residents if r.type == j]
-        for stage in range(len(system.kv[j])):
+        inside = [r for r in system.residents if r.seen == j]
+        for stage in range(max(len(kv) for kv in system.kv)):
             here = entering if stage == 0 else [r for r in inside if r.stage == stage]
             batch.extend(here[:threshold])
     for r in batch:
@@ -103,7 +103,7 @@ def _paced_batch(policy: PacedPolicy, system: System) -> list[Request]:
         system.entries.clear()
     lanes = len(policy.entries)
     for lane, (entries, iterations) in enumerate(zip(policy.entries, policy.iterations, strict=True)):
-        waiting = [r for r in system.waiting if lanes == 1 or r.type == lane]
+        waiting = [r for r in system.waiting if lanes == 1 or r.seen == lane]
         within = [t for t, entered in system.entries if entered == lane and t > system.iterations - iterations]
         room = min(entries - len(within), system.places())
         if policy.gate and (room < entries or len(waiting) < entries):

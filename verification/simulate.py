@@ -78,7 +78,7 @@ def simulate(policy: Policy, workload: Workload, replica: Replica, *, horizon: f
                                 whole("replication", replication, "simulate", unit="replications", least=0))
     arrivals.check(workload)
     profile = stage_profile(workload, replica)
-    problem = make_problem(arrivals, arrivals.types, profile, replica, math.inf if horizon is None else horizon)
+    problem = make_problem(arrivals, profile, replica, math.inf if horizon is None else horizon)
     state = make_state(problem, ROWS if record else 0)
     pieces = list(_play(_kernel(policy, problem), state))
     counts, clock = state.counts, state.clock

@@ -3,6 +3,7 @@
     Poisson     independent streams at the workload's rates: what every steady-state prediction assumes
     Scheduled   Poisson streams whose rates a `fluid.Schedule` moves up and down
     Replay      the requests of a trace at the trace's own moments, stretched to the workload's rate
+    Predicted   any of these, output lengths only predicted: each request is seen as a type that need not be its own
 
 A replay repeats the trace when it is over; its last request and the first of the next lap then come together.
 Replication 0 starts at its first request, every other one at a random moment of it: their spread says how much depends
@@ -20,6 +21,7 @@ from fluid import Schedule, Workload
 from fluid.errors import InputError
 from fluid.traces import Trace
 from verification.arrivals import Arrivals, count_expected, poisson_arrivals, stream
+from verification.predictions import Predictor, seen_types
 
 
 class Traffic(Protocol):
@@ -103,3 +105,40 @@ class Replay:
         """Requests before a moment, the trace repeated from 0 on."""
         laps, rest = divmod(moment, period)
         return int(laps) * len(own) + int(np.searchsorted(own, rest))
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The requests of `traffic`, each taken for the type that a `predictor` gives it (`verification.predictions`).
+
+    Rules by prompt types (WAIT, windows of each type) queue by what they see; the others look at no length at all. The
+    errors have a stream of their own, so arrivals are those without them.
+
+    >>> from fluid import PromptType
+    >>> from verification.predictions import Misclassified
+    >>> mix = Workload([PromptType(10, 10, 5.0), PromptType(10, 90, 5.0)])
+    >>> arrivals = Predicted(Misclassified(0.5)).draw(mix, 100.0, seed=0, replication=0)
+    >>> bool(0.15 < (arrivals.seen != arrivals.types).mean() < 0.35)
+    True
+    """
+
+    predictor: Predictor
+    traffic: Traffic = POISSON
+
+    def factor(self) -> float:
+        return self.traffic.factor()
+
+    def draw(self, workload: Workload, horizon: float, seed: int, replication: int) -> Arrivals:
+        drawn = self.traffic.draw(workload, horizon, seed, replication)
+        seen = seen_types(workload, drawn.types, self.predictor, errors(seed, replication))
+        return Arrivals.made(drawn.times, drawn.types, seen)
+
+
+def may_be_short(traffic: Traffic) -> bool:
+    """Whether requests may be taken for types with shorter outputs, which they then outlive."""
+    return isinstance(traffic, Predicted) and not traffic.predictor.never_short
+
+
+def errors(seed: int, replication: int) -> np.random.Generator:
+    """Return the random stream of the errors of one replication, apart from that of its arrivals."""
+    return np.random.default_rng(np.random.SeedSequence([seed, replication], spawn_key=(1,)))

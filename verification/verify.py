@@ -18,7 +18,7 @@ from verification.run import Run
 from verification.sequential import LEAST, Precision, hopeless, more, relative
 from verification.simulate import Policy
 from verification.summary import PILOT, Measured, Summary, measure, summarise
-from verification.traffic import POISSON, Poisson, Traffic
+from verification.traffic import POISSON, Poisson, Traffic, may_be_short
 from verification.verdict import STABLE, Verdict, backlog_of, settle, weigh
 
 MEASURES = ("throughput", "latency", "latency_p99", "ttft", "evictions", "iteration_time", "busy_share")
@@ -155,7 +155,8 @@ def _verdict(found: _Replications, replications: int, progress: Progress | None)
 
 def _verification(found: _Replications, precision: float | None, verdict: Verdict) -> Verification:
     experiment, summaries = found.experiment, tuple(found.summaries)
-    study = Study(solve(experiment.workload, experiment.replica), experiment.policy, summaries, found.parts())
+    study = Study(solve(experiment.workload, experiment.replica), experiment.policy, summaries, found.parts(),
+                  certain=not (experiment.policy.by_type and may_be_short(experiment.traffic)))
     return Verification(
         experiment.policy, experiment.horizon, len(summaries), experiment.seed, found.warm_up, verdict,
         study.checks(steady=isinstance(experiment.traffic, Poisson)),

@@ -46,6 +46,11 @@ class Evicting:
             raise InputError("watermark", "a share of the KV cache in [0, 1)", self.watermark, name)
         one_of("requeue", self.requeue, ("front", "back"), name)
 
+    @property
+    def by_type(self) -> bool:
+        """Whether output lengths must be known on arrival: never."""
+        return False
+
     def admission_limit(self, kv_capacity: int) -> int:
         """The KV tokens up to which requests are admitted, (1 - watermark) C in whole tokens."""
         return math.floor((1 - self.watermark) * kv_capacity * (1 + 1e-12))

@@ -2,7 +2,8 @@
 
 Type j is eligible when at least n_j of its prompts wait. The batch takes min(n_j, n_js) prompts, oldest first, from
 every stage s of every eligible type; the other residents keep their KV and stand still. With nothing eligible the
-server idles. A batch of more than B sequences counts as an overflow, as one of more than C tokens does.
+server idles. A batch of more than B sequences counts as an overflow, as one of more than C tokens does. Where lengths
+are only predicted the rule is that of `verification.rules.predicted`.
 
 Prompts enter only n_j at a time, so by induction every stage holds either n_j prompts or none, and batch number B of
 the type finds cohort B - s in stage s. Its residents need no other state than B: an iteration costs as much as there
@@ -36,6 +37,7 @@ from verification.engine import (
     stage_read,
     woven,
 )
+from verification.rules import predicted
 
 # rows of Cohorts.per_prompt: totals over the stages a batch of the type holds now, for one prompt in each
 READ, PREFILL, STAGES = range(3)
@@ -61,6 +63,8 @@ def kernel(policy: WaitPolicy, problem: Problem) -> Kernel:
     if len(policy.thresholds) != len(problem.stages):
         requirement = f"{len(problem.stages)} numbers, one per prompt type"
         raise InputError("thresholds", requirement, policy.thresholds, "policy")
+    if problem.seen is not problem.types:
+        return predicted.kernel(policy, problem)
     cohorts = make_cohorts(problem, policy)
     return lambda state, budget: run(problem, state, cohorts, budget)
 

@@ -1,0 +1,198 @@
+"""Prompts that enter in cohorts and stand still between the batches of their segment, whatever their lengths.
+
+A segment is a stretch of stages with a queue at its entry: of requests that wait outside, or of residents that have
+come through the segment before it. It counts its batches, and everyone inside takes part in each of them. A prompt that
+enters with batch b is due out with batch b + (stages it has there) - 1, so a calendar by batches holds everyone inside:
+an iteration costs the prompts that enter or leave a segment. A second calendar counts those whose attention window is
+full with a batch. `link` serves queues and calendars, since a prompt is in one of them.
+
+The lengths of a prompt are looked at for what it reads, and where it leaves; no decision depends on them. Prefill is
+whole or elsewhere, so all make their first token in the same stage.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fluid.errors import InputError
+from fluid.workload import Ints
+from verification.clock import execute
+from verification.engine import (
+    NOBODY,
+    NOW,
+    Problem,
+    State,
+    compiled,
+    complete,
+    in_blocks,
+    make_first_token,
+    next_arrival,
+    stage_prefill,
+    stage_read,
+    stage_tokens,
+    woven,
+)
+
+# rows of Segments.inside: prompts inside a segment, the tokens they read and hold, how many of them read one more after
+# each batch; KV held in its entry queue
+SIZE, READ, KV, GROWING, QUEUED_KV = range(5)
+
+
+class Segments(NamedTuple):
+    """Per segment: first stage and end, threshold, batches served, its queue, its calendar and what is inside.
+
+    `order` lists, from `offset` on, the prompts that entered a segment from outside (`offset` is NOBODY where they come
+    from another), the threshold's number for each of its batches; `served` are those of the coming iteration.
+    """
+
+    first: Ints
+    end: Ints
+    threshold: Ints
+    offset: Ints
+    served: Ints
+    batches: Ints
+    head: Ints
+    tail: Ints
+    waiting: Ints
+    calendar: Ints
+    stopping: Ints
+    inside: Ints
+    phase: Ints
+    link: Ints
+    order: Ints
+
+
+def make_segments(problem: Problem, first: Ints, end: Ints, thresholds: tuple[int, ...], offset: Ints,
+                  rule: str) -> Segments:
+    """Return segments with nobody in them; raises InputError, on behalf of a rule, for prefill in chunks."""
+    if problem.in_chunks:
+        raise InputError("prefill", f'"whole" or "decode-only" under {rule}', "a chunk", "replica")
+    count, n, width = len(end), len(problem.times), int((end - first).max())
+    none = np.zeros(count, dtype=np.int64)
+    return Segments(first, end, np.array(thresholds, dtype=np.int64), offset, none, none.copy(), none + NOBODY,
+                    none + NOBODY, none.copy(), np.full((count, width), NOBODY),
+                    np.zeros((count, width), dtype=np.int64), np.zeros((5, count), dtype=np.int64),
+                    np.zeros((count, problem.block), dtype=np.int64), np.full(n, NOBODY), np.empty(n, dtype=np.int64))
+
+
+@compiled
+def take_arrivals(problem: Problem, state: State, segments: Segments, by_type: bool) -> None:
+    """Queue every request that has arrived by now: in the segment of the type it is taken for, or in the first."""
+    r = next_arrival(problem, state)
+    while r != NOBODY:
+        _queue(segments, problem.seen[r] if by_type else 0, r)
+        r = next_arrival(problem, state)
+
+
+@compiled
+def full(segments: Segments, k: int) -> bool:
+    """Whether the threshold's number of prompts stands at the entry of a segment."""
+    return segments.waiting[k] >= segments.threshold[k]
+
+
+@woven
+def serve(problem: Problem, state: State, segments: Segments) -> None:
+    """One iteration of the segments that are `served`."""
+    start, kv, read, prefill, size = state.clock[NOW], 0, 0, 0, 0
+    for k in range(len(segments.threshold)):
+        if segments.served[k]:
+            prefill += _enter(problem, state, segments, k, start)
+    for k in range(len(segments.threshold)):
+        kv += segments.inside[KV, k] + segments.inside[QUEUED_KV, k]
+        if segments.served[k]:
+            read += segments.inside[READ, k]
+            size += segments.inside[SIZE, k]
+    end = execute(problem, state, kv, read, prefill, size)
+    for k in range(len(segments.threshold)):
+        if segments.served[k]:
+            _leave(problem, state, segments, k, end)
+            _first_tokens(problem, state, segments, k, end)
+
+
+@woven
+def _enter(problem: Problem, state: State, segments: Segments, k: int, start: float) -> int:
+    """Move n_k prompts from the entry queue into the segment; return the prompt tokens they prefill."""
+    prefill, batch, outside = 0, segments.batches[k], segments.offset[k] != NOBODY
+    for place in range(segments.threshold[k]):
+        r = segments.head[k]
+        j = problem.types[r]
+        segments.head[k] = segments.link[r]
+        segments.waiting[k] -= 1
+        slot = (batch + min(problem.stages[j], segments.end[k]) - segments.first[k] - 1) % segments.calendar.shape[1]
+        segments.link[r] = segments.calendar[k, slot]
+        segments.calendar[k, slot] = r
+        if outside:
+            state.admitted[r] = start
+            segments.order[segments.offset[k] + batch * segments.threshold[k] + place] = r
+            prefill += stage_prefill(problem, j, 0)
+        else:
+            segments.inside[QUEUED_KV, k] -= in_blocks(problem, stage_read(problem, j, segments.first[k]))
+        _count(problem, segments, k, j, segments.first[k], batch, 1)
+    segments.batches[k] += 1
+    return prefill
+
+
+@woven
+def _leave(problem: Problem, state: State, segments: Segments, k: int, end: float) -> None:
+    """Prompts due out complete or join the next queue, in the order they entered; the others go on one stage."""
+    batch = segments.batches[k] - 1
+    slot = batch % segments.calendar.shape[1]
+    r, survivors, last = segments.calendar[k, slot], NOBODY, NOBODY
+    segments.calendar[k, slot] = NOBODY
+    while r != NOBODY:
+        j, following = problem.types[r], segments.link[r]
+        _count(problem, segments, k, j, min(problem.stages[j], segments.end[k]) - 1, batch, -1)
+        if problem.stages[j] <= segments.end[k]:
+            complete(problem, state, r, end)
+        else:
+            segments.inside[QUEUED_KV, k + 1] += in_blocks(problem, stage_read(problem, j, segments.end[k]))
+            segments.link[r] = survivors  # the calendar is last in, first out: this turns it round
+            survivors = r
+        r = following
+    while survivors != NOBODY:
+        last, survivors = survivors, segments.link[survivors]
+        _queue(segments, k + 1, last)
+    segments.inside[GROWING, k] -= segments.stopping[k, slot]
+    segments.phase[k, (problem.window - batch) % problem.block] -= segments.stopping[k, slot]
+    segments.stopping[k, slot] = 0
+    segments.inside[READ, k] += segments.inside[GROWING, k]
+    segments.inside[KV, k] += problem.block * segments.phase[k, -batch % problem.block]
+
+
+@compiled
+def _first_tokens(problem: Problem, state: State, segments: Segments, k: int, end: float) -> None:
+    """The cohort from outside that has just done the stage of its first token."""
+    cohort = segments.batches[k] - 1 - problem.first_stage[0]
+    if segments.offset[k] != NOBODY and problem.first_stage[0] >= 0 and cohort >= 0:
+        begin = segments.offset[k] + cohort * segments.threshold[k]
+        for place in range(begin, begin + segments.threshold[k]):
+            make_first_token(problem, state, segments.order[place], end)
+
+
+@compiled
+def _count(problem: Problem, segments: Segments, k: int, j: int, stage: int, batch: int, change: int) -> None:
+    """Count a prompt of type j at a stage in (or out of) the inside of a segment."""
+    read, tokens = stage_read(problem, j, stage), stage_tokens(problem, j, stage)
+    segments.inside[SIZE, k] += change
+    segments.inside[READ, k] += change * read
+    segments.inside[KV, k] += change * in_blocks(problem, read)
+    if tokens > problem.window:
+        return
+    segments.inside[GROWING, k] += change
+    segments.phase[k, (tokens - batch) % problem.block] += change
+    if stage_tokens(problem, j, min(problem.stages[j], segments.end[k]) - 1) > problem.window:
+        segments.stopping[k, (problem.window - tokens + batch) % segments.stopping.shape[1]] += change
+
+
+@compiled
+def _queue(segments: Segments, k: int, r: int) -> None:
+    """Put a prompt at the end of the entry queue of a segment."""
+    segments.link[r] = NOBODY
+    if segments.waiting[k] == 0:
+        segments.head[k] = r
+    else:
+        segments.link[segments.tail[k]] = r
+    segments.tail[k] = r
+    segments.waiting[k] += 1
