@@ -53,12 +53,21 @@ def leader(problem: Problem, read: int, prefill: int, size: int) -> int:
 @compiled
 def moment(problem: Problem, state: State, line: int, iterations: int, read: int, prefill: int, size: int) -> float:
     """When so many more iterations on a line will be over; the numbers are sums over them."""
-    pieces, totals, time = problem.pieces, state.totals, state.clock[ORIGIN]
-    for i in range(pieces.shape[0]):
+    time = state.clock[ORIGIN]
+    if problem.pieces.shape[0] == 1:
+        return time + _time_on(problem, state, 0, iterations, read, prefill, size)
+    for i in range(problem.pieces.shape[0]):
         own = i == line
-        time += (pieces[i, 0] * (totals[i, 0] + own * iterations) + pieces[i, 1] * (totals[i, 1] + own * read)) + (
-            pieces[i, 2] * (totals[i, 2] + own * prefill) + pieces[i, 3] * (totals[i, 3] + own * size))
+        time += _time_on(problem, state, i, own * iterations, own * read, own * prefill, own * size)
     return time
+
+
+@compiled
+def _time_on(problem: Problem, state: State, line: int, iterations: int, read: int, prefill: int, size: int) -> float:
+    """Seconds spent on a line, so many more iterations included."""
+    pieces, totals = problem.pieces, state.totals
+    return (pieces[line, 0] * (totals[line, 0] + iterations) + pieces[line, 1] * (totals[line, 1] + read)) + (
+        pieces[line, 2] * (totals[line, 2] + prefill) + pieces[line, 3] * (totals[line, 3] + size))
 
 
 @compiled

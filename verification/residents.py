@@ -28,7 +28,8 @@ from verification.engine import NOBODY, Problem, apart, compiled, in_blocks, sta
 
 # places in Residents.tally
 KV, READ, PREFILL, SIZE, GROWING, STACKED, YOUNG, FREE, SERIAL, DUE, OPEN, TALLIES = range(12)
-BITS = 32  # of a word of `occupied`
+BITS_LOG = 5
+BITS = 1 << BITS_LOG  # of a word of `occupied`
 _DE_BRUIJN = 0x077CB531
 _LOWEST = np.zeros(BITS, dtype=np.int64)  # the place of the one bit of x, by the top five bits of x * _DE_BRUIJN
 for _bit in range(BITS):
@@ -126,7 +127,7 @@ def _open(problem: Problem, residents: Residents, place: int, j: int, stage: int
 def mark(residents: Residents, due: int) -> None:
     """Somebody finishes, or fills its window, in an iteration."""
     turn = due & (len(residents.calendar) - 1)
-    residents.occupied[turn // BITS] |= np.int64(1) << (turn % BITS)
+    residents.occupied[turn >> BITS_LOG] |= np.int64(1) << (turn & (BITS - 1))
     residents.tally[DUE] = min(residents.tally[DUE], due)
 
 
@@ -134,10 +135,10 @@ def mark(residents: Residents, due: int) -> None:
 def next_due(residents: Residents, t: int) -> int:
     """The first iteration from t on that is marked; one beyond the wheel if none is."""
     words, turn = len(residents.occupied), t & (len(residents.calendar) - 1)
-    word, ahead = turn // BITS, 0
-    bits = residents.occupied[word] >> (turn % BITS)
+    word, ahead = turn >> BITS_LOG, 0
+    bits = residents.occupied[word] >> (turn & (BITS - 1))
     if bits == 0:
-        ahead = -(turn % BITS)
+        ahead = -(turn & (BITS - 1))
         while bits == 0 and ahead < len(residents.calendar):
             word, ahead = (word + 1) & (words - 1), ahead + BITS
             bits = residents.occupied[word]
@@ -152,7 +153,7 @@ def clear(residents: Residents, t: int) -> int:
     turn = t & (len(residents.calendar) - 1)
     slot = residents.calendar[turn]
     residents.calendar[turn] = NOBODY
-    residents.occupied[turn // BITS] &= ~(np.int64(1) << (turn % BITS))
+    residents.occupied[turn >> BITS_LOG] &= ~(np.int64(1) << (turn & (BITS - 1)))
     residents.tally[DUE] = next_due(residents, t + 1)
     return slot
 
