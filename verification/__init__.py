@@ -9,6 +9,7 @@ from verification.invariants import invariants
 from verification.paired import Difference, paired
 from verification.percentiles import quantile_interval
 from verification.predictions import LogNormalError, Misclassified, Overestimate
+from verification.reference import OwnRule
 from verification.replicate import replicate
 from verification.rules.greedy import Greedy
 from verification.rules.sarathi import Sarathi
@@ -32,6 +33,7 @@ __all__ = [
     "LogNormalError",
     "Misclassified",
     "Overestimate",
+    "OwnRule",
     "Poisson",
     "Predicted",
     "Replay",

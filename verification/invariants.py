@@ -27,10 +27,11 @@ from verification.summary import recorded
 ROUNDING = 1e-9
 
 
-def invariants(run: Run, replica: Replica, *, always: bool = False) -> tuple[str, ...]:
+def invariants(run: Run, replica: Replica, *, always: bool = False, in_parts: bool = False) -> tuple[str, ...]:
     """Return the sentences that a recorded run breaks: none, unless the simulator is wrong.
 
-    `always`: the policy puts every resident into every batch. Raises ValueError for a run without a timeline.
+    `always`: the policy puts every resident into every batch; `in_parts`: it prefills prompts in parts of its own
+    (Sarathi), so that they may hold less than a stage says. Raises ValueError for a run without a timeline.
     """
     timeline = recorded(run)
     checks = [*_requests(run), *_order(run)]
@@ -38,7 +39,7 @@ def invariants(run: Run, replica: Replica, *, always: bool = False) -> tuple[str
     if not broken(checks):  # the others count by iterations, which must make sense first
         checks += _service(run, timeline, replica)
         if run.evictions == 0:
-            checks += _residents(run, timeline, always)
+            checks += _residents(run, timeline, always, in_parts)
     return broken(checks)
 
 
@@ -109,13 +110,13 @@ def _service(run: Run, timeline: Timeline, replica: Replica) -> Iterator[Check]:
            bool(np.all(run.finished[done] - run.admitted[done] >= least - ROUNDING * run.end_time)))
 
 
-def _residents(run: Run, timeline: Timeline, always: bool) -> Iterator[Check]:
+def _residents(run: Run, timeline: Timeline, always: bool, in_parts: bool) -> Iterator[Check]:
     kinds, count = range(len(run.profile.stages)), run.iterations
     entered = [_per_iteration(_start_of(run.admitted[_of(run, j)], timeline), count) for j in kinds]
     left = [_per_iteration(_end_of(run.finished[_of(run, j)], timeline) + 1, count) for j in kinds]
     present = [np.cumsum(came - went) for came, went in zip(entered, left, strict=True)]
     yield "a batch holds at most the residents", bool(np.all(timeline.batch <= sum(present)))
-    least = sum(int(run.profile.stage_kv(j).min()) * present[j] for j in kinds)
+    least = sum((run.profile.block if in_parts else int(run.profile.stage_kv(j).min())) * present[j] for j in kinds)
     most = sum(int(run.profile.peak[j]) * present[j] for j in kinds)
     yield "residents hold the KV of their stages", bool(np.all((least <= timeline.kv) & (timeline.kv <= most)))
     if always:

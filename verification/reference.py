@@ -3,6 +3,8 @@
 It shares with the fast simulator only the stage profile of each type and the iteration-time formula. Everything else
 is said again in the plainest way: a list of waiting requests, residents with their stage, KV summed anew at each
 iteration. The rules are in `verification.reference_rules`. The two must agree path by path.
+
+It also runs rules that a user writes in Python (`OwnRule`), some ten thousand stages of requests a second.
 """
 
 from __future__ import annotations
@@ -10,15 +12,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from fluid import Replica, StageProfile, Workload, stage_profile
 from fluid.replica import Line
 from verification.arrivals import Arrivals
-from verification.reference_rules import RULES, on_replica
-from verification.run import Run
-from verification.simulate import Policy
+from verification.reference_rules import RULES
+from verification.rules.sarathi import on_replica
+from verification.run import Run, Timeline
+
+if TYPE_CHECKING:
+    from verification.simulate import Policy
 
 
 @dataclass
@@ -61,6 +67,7 @@ class System:
     overflows: int = 0
     kv_peak: int = 0
     entries: list[tuple[int, int]] = field(default_factory=list)  # (iteration, lane), under paced WAIT
+    rows: list[tuple[float, float, int, int]] = field(default_factory=list)  # of the timeline
 
     def __post_init__(self) -> None:
         kinds = range(len(self.profile.stages))
@@ -112,8 +119,10 @@ class System:
         prefill = sum(self.prefill[r.type][r.stage] if r.part is None else r.part for r in batch)
         self.kv_peak = max(self.kv_peak, self.held())
         self.overflows += self.held() > self.replica.kv_capacity or len(batch) > self.replica.most_sequences
+        start = self.now
         self.spend(read, prefill, len(batch))
         self.iterations += 1
+        self.rows.append((start, self.now, self.held(), len(batch)))
         for r in batch:
             self.finish_stage(r)
 
@@ -170,9 +179,40 @@ def _time(lines: Sequence[Line], totals: list[list[int]], origin: float = 0.0) -
     return now
 
 
-def simulate_literally(policy: Policy, workload: Workload, replica: Replica, arrivals: Arrivals,
+@runtime_checkable
+class OwnRule(Protocol):
+    """A decision rule in Python: `simulate` runs whatever has a `batch`, here.
+
+    `batch(system)` is called whenever the server is free and returns the residents that the next iteration serves. On
+    the way it lets requests of `system.waiting` `enter` and residents `leave` (evicted, all progress lost). A resident
+    holds `system.kv[r.type][r.stage]` tokens, its stage the one it executes next; `r.seen` is the type it is taken for;
+    `system.replica.kv_capacity` is C. Without a batch the server sleeps until the next arrival. `by_type` says whether
+    the rule looks at types.
+
+    >>> from fluid import IterationTime, PromptType
+    >>> class OneByOne:
+    ...     by_type = False
+    ...     def batch(self, system):
+    ...         if system.waiting and not system.residents:
+    ...             system.enter(system.waiting[0])
+    ...         return list(system.residents)
+    >>> replica = Replica(kv_capacity=100, iteration_time=IterationTime(1.0, 0.0))
+    >>> workload = Workload([PromptType(10, 2, 1.0)])
+    >>> simulate_literally(OneByOne(), workload, replica, Arrivals([0.0, 0.5], [0, 0])).latency.tolist()
+    [3.0, 5.5]
+    """
+
+    by_type: bool
+
+    def batch(self, system: System) -> list[Request]:
+        """The residents that the next iteration serves."""
+
+
+def simulate_literally(policy: Policy | OwnRule, workload: Workload, replica: Replica, arrivals: Arrivals,
                        horizon: float = math.inf) -> Run:
-    """Simulate a policy literally on explicit arrivals, up to a horizon if there is one.
+    """Simulate a policy literally on explicit arrivals, up to a horizon if there is one; the run has its timeline.
+
+    Raises ValueError where a rule serves who is not resident.
 
     >>> from fluid import IterationTime, PromptType
     >>> from thresholds import WaitPolicy
@@ -183,10 +223,9 @@ def simulate_literally(policy: Policy, workload: Workload, replica: Replica, arr
     """
     profile = stage_profile(workload, on_replica(policy, replica))
     system = System(arrivals, profile, replica, horizon)
-    rule = next(rule for policy_type, rule in RULES.items() if isinstance(policy, policy_type))
     while system.now < horizon:
         system.take_arrivals()
-        batch = rule(policy, system)
+        batch = _batch(policy, system)
         if batch:
             system.serve(batch)
         elif system.arrived < len(system.requests):
@@ -197,6 +236,15 @@ def simulate_literally(policy: Policy, workload: Workload, replica: Replica, arr
     return _run(system)
 
 
+def _batch(policy: Policy | OwnRule, system: System) -> list[Request]:
+    if not isinstance(policy, OwnRule):
+        return next(rule for policy_type, rule in RULES.items() if isinstance(policy, policy_type))(policy, system)
+    batch, resident = policy.batch(system), {r.number for r in system.residents}
+    if not {r.number for r in batch} <= resident or len({r.number for r in batch}) < len(batch):
+        raise ValueError(f"{type(policy).__name__}.batch must return residents, each once")
+    return batch
+
+
 def _run(system: System) -> Run:
     finished = system.times("finished")
     last = float(np.nanmax(finished)) if np.isfinite(finished).any() else 0.0
@@ -204,4 +252,9 @@ def _run(system: System) -> Run:
                system.times("first_token"), finished,
                iterations=system.iterations, evictions=system.evictions, overflows=system.overflows,
                kv_peak=system.kv_peak, busy_time=system.busy,
-               end_time=last if math.isinf(system.horizon) else system.horizon)
+               end_time=last if math.isinf(system.horizon) else system.horizon, timeline=_timeline(system))
+
+
+def _timeline(system: System) -> Timeline:
+    start, end, kv, batch = np.array(system.rows, dtype=np.float64).reshape(-1, 4).T
+    return Timeline(start, end, kv.astype(np.int64), batch.astype(np.int64))

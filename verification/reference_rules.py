@@ -7,15 +7,12 @@ Residents are in order of admission and carry the stage they execute next. `RULE
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fluid import Replica
 from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
 from verification.rules.greedy import Evicting, Greedy
 from verification.rules.sarathi import Sarathi
 from verification.rules.vllm_v0 import VllmV0
-from verification.simulate import Policy
 
 if TYPE_CHECKING:
     from verification.reference import Request, System
@@ -135,10 +132,3 @@ RULES: dict[type, Callable[[Any, System], list[Request]]] = {
     WaitPolicy: _wait_batch, PacedPolicy: _paced_batch, NestedWaitPolicy: _nested_batch, Greedy: _greedy_batch,
     VllmV0: _vllm_v0_batch, Sarathi: _sarathi_batch,
 }
-
-
-def on_replica(policy: Policy, replica: Replica) -> Replica:
-    """The replica whose stages a rule goes by: Sarathi makes its own chunks of whole prompts."""
-    if isinstance(policy, Sarathi) and replica.prefill != "decode-only":
-        return replace(replica, prefill="whole")
-    return replica

@@ -7,13 +7,14 @@ last iteration may start before T, and nothing that happens after T counts.
 A decision rule is one file under `verification/rules/`: a frozen policy and `kernel(policy, problem)`, which makes the
 rule's own state and returns a compiled loop of (state, budget): until `paused`, take the arrivals, decide, `execute` an
 iteration (or `sleep`), note who has a first token or completes. It is entered in `RULES` here, and its literal twin in
-those of `verification.reference_rules`.
+those of `verification.reference_rules`. A rule of a user's own is Python, and slow: `verification.reference.OwnRule`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,14 +38,15 @@ from verification.engine import (
     make_problem,
     make_state,
 )
+from verification.reference import OwnRule, simulate_literally
 from verification.rules import greedy, nested, paced, sarathi, vllm_v0, wait
 from verification.rules.greedy import Greedy
-from verification.rules.sarathi import Sarathi
+from verification.rules.sarathi import Sarathi, on_replica
 from verification.rules.vllm_v0 import VllmV0
 from verification.run import Run, Timeline
 from verification.traffic import POISSON, Traffic
 
-Policy = WaitPolicy | PacedPolicy | NestedWaitPolicy | Greedy | VllmV0 | Sarathi
+Policy = WaitPolicy | PacedPolicy | NestedWaitPolicy | Greedy | VllmV0 | Sarathi | OwnRule
 RULES: dict[type, Callable[[Any, Problem], Kernel]] = {
     WaitPolicy: wait.kernel, PacedPolicy: paced.kernel, NestedWaitPolicy: nested.kernel, Greedy: greedy.kernel,
     VllmV0: vllm_v0.kernel, Sarathi: sarathi.kernel,
@@ -77,7 +79,10 @@ def simulate(policy: Policy, workload: Workload, replica: Replica, *, horizon: f
                                 whole("seed", seed, "simulate", unit="seeds", least=0, most=2**128),
                                 whole("replication", replication, "simulate", unit="replications", least=0))
     arrivals.check(workload)
-    profile = stage_profile(workload, replica)
+    profile = stage_profile(workload, on_replica(policy, replica))
+    if isinstance(policy, OwnRule):
+        run = simulate_literally(policy, workload, replica, arrivals, math.inf if horizon is None else horizon)
+        return run if record else replace(run, timeline=None)
     problem = make_problem(arrivals, profile, replica, math.inf if horizon is None else horizon)
     state = make_state(problem, ROWS if record else 0)
     pieces = list(_play(_kernel(policy, problem), state))
@@ -95,7 +100,8 @@ def _kernel(policy: Policy, problem: Problem) -> Kernel:
     for policy_type, rule in RULES.items():
         if isinstance(policy, policy_type):
             return rule(policy, problem)
-    raise InputError("policy", " or ".join(each.__name__ for each in RULES), policy, "simulate")
+    names = " or ".join([*(each.__name__ for each in RULES), "an OwnRule"])
+    raise InputError("policy", names, policy, "simulate")
 
 
 def _play(kernel: Kernel, state: State) -> Iterator[np.ndarray]:

@@ -27,9 +27,10 @@ prefill: the last chunk alone reads l, all together prefill l tokens, in k itera
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fluid.errors import whole
+from fluid.replica import DECODE_ONLY, WHOLE, Replica
 from verification.clock import next_moment, paused, sleep
 from verification.engine import NO_CAP, NOBODY, Kernel, Problem, State, compiled, entry, in_blocks, stage_read, woven
 from verification.prefills import COUNT, Prefills, enter, evict_overflow, make_prefills, plan, reach, serve
@@ -55,6 +56,13 @@ class Sarathi(Evicting):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "chunk", whole("chunk", self.chunk, "Sarathi", unit="tokens"))
+
+
+def on_replica(policy: object, replica: Replica) -> Replica:
+    """The replica whose stages a policy goes by: Sarathi makes its own chunks of whole prompts."""
+    if isinstance(policy, Sarathi) and replica.prefill != DECODE_ONLY:
+        return replace(replica, prefill=WHOLE)
+    return replica
 
 
 def kernel(policy: Sarathi, problem: Problem) -> Kernel:
