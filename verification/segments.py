@@ -18,7 +18,7 @@ import numpy as np
 
 from fluid.errors import InputError
 from fluid.workload import Ints
-from verification.clock import execute
+from verification.clock import execute, paused, sleep
 from verification.engine import (
     NOBODY,
     NOW,
@@ -26,6 +26,7 @@ from verification.engine import (
     State,
     compiled,
     complete,
+    entry,
     in_blocks,
     make_first_token,
     next_arrival,
@@ -77,9 +78,25 @@ def make_segments(problem: Problem, first: Ints, end: Ints, thresholds: tuple[in
                     np.zeros((count, problem.block), dtype=np.int64), np.full(n, NOBODY), np.empty(n, dtype=np.int64))
 
 
+@entry
+def run(problem: Problem, state: State, segments: Segments, by_type: bool, budget: int) -> None:
+    """Run a rule until the budget of iterations is spent.
+
+    A segment is served where the threshold's number of prompts stands at its entry. With `by_type` each stands for
+    itself, the entry of the type a request is taken for; else the first is the entry of all, and a segment is served
+    only if those before it are.
+    """
+    while not paused(problem, state, budget):
+        _take_arrivals(problem, state, segments, by_type)
+        if _choose(segments, by_type):
+            _serve(problem, state, segments)
+        else:
+            sleep(problem, state)
+
+
 @compiled
-def take_arrivals(problem: Problem, state: State, segments: Segments, by_type: bool) -> None:
-    """Queue every request that has arrived by now: in the segment of the type it is taken for, or in the first."""
+def _take_arrivals(problem: Problem, state: State, segments: Segments, by_type: bool) -> None:
+    """Queue every request that has arrived by now."""
     r = next_arrival(problem, state)
     while r != NOBODY:
         _queue(segments, problem.seen[r] if by_type else 0, r)
@@ -87,13 +104,18 @@ def take_arrivals(problem: Problem, state: State, segments: Segments, by_type: b
 
 
 @compiled
-def full(segments: Segments, k: int) -> bool:
-    """Whether the threshold's number of prompts stands at the entry of a segment."""
-    return segments.waiting[k] >= segments.threshold[k]
+def _choose(segments: Segments, by_type: bool) -> bool:
+    """Note which segments to serve; return whether there are any."""
+    some, before = False, True
+    for k in range(len(segments.threshold)):
+        before = segments.waiting[k] >= segments.threshold[k] and (before or by_type)
+        segments.served[k] = before
+        some = some or before
+    return some
 
 
 @woven
-def serve(problem: Problem, state: State, segments: Segments) -> None:
+def _serve(problem: Problem, state: State, segments: Segments) -> None:
     """One iteration of the segments that are `served`."""
     start, kv, read, prefill, size = state.clock[NOW], 0, 0, 0, 0
     for k in range(len(segments.threshold)):

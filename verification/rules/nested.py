@@ -14,9 +14,8 @@ import numpy as np
 
 from fluid.errors import InputError
 from thresholds import NestedWaitPolicy
-from verification.clock import paused, sleep
-from verification.engine import NOBODY, Kernel, Problem, State, compiled, entry
-from verification.segments import Segments, full, make_segments, serve, take_arrivals
+from verification.engine import NOBODY, Kernel, Problem
+from verification.segments import make_segments, run
 
 
 def kernel(policy: NestedWaitPolicy, problem: Problem) -> Kernel:
@@ -27,25 +26,4 @@ def kernel(policy: NestedWaitPolicy, problem: Problem) -> Kernel:
     if problem.stages.max() > end[-1]:
         longest = f"up to {problem.stages.max() - problem.prefill_stages[0]} decode stages, the longest output"
         raise InputError("boundaries", longest, policy.boundaries, "policy")
-    return lambda state, budget: run(problem, state, segments, budget)
-
-
-@entry
-def run(problem: Problem, state: State, segments: Segments, budget: int) -> None:
-    """Run the rule until the budget of iterations is spent."""
-    while not paused(problem, state, budget):
-        take_arrivals(problem, state, segments, False)
-        _choose(segments)
-        if segments.served[0]:
-            serve(problem, state, segments)
-        else:
-            sleep(problem, state)
-
-
-@compiled
-def _choose(segments: Segments) -> None:
-    """Serve the segments, from the first on, that have a full threshold at their entry."""
-    before = True
-    for k in range(len(segments.threshold)):
-        before = before and full(segments, k)
-        segments.served[k] = before
+    return lambda state, budget: run(problem, state, segments, False, budget)

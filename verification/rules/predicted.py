@@ -11,9 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from thresholds import WaitPolicy
-from verification.clock import paused, sleep
-from verification.engine import Kernel, Problem, State, compiled, entry
-from verification.segments import Segments, full, make_segments, serve, take_arrivals
+from verification.engine import Kernel, Problem
+from verification.segments import make_segments, run
 
 
 def kernel(policy: WaitPolicy, problem: Problem) -> Kernel:
@@ -22,25 +21,4 @@ def kernel(policy: WaitPolicy, problem: Problem) -> Kernel:
     offset = np.searchsorted(np.sort(problem.seen), np.arange(lanes)).astype(np.int64)
     first, end = np.zeros(lanes, dtype=np.int64), np.full(lanes, problem.stages.max())
     segments = make_segments(problem, first, end, policy.thresholds, offset, "WAIT with predicted lengths")
-    return lambda state, budget: run(problem, state, segments, budget)
-
-
-@entry
-def run(problem: Problem, state: State, segments: Segments, budget: int) -> None:
-    """Run the rule until the budget of iterations is spent."""
-    while not paused(problem, state, budget):
-        take_arrivals(problem, state, segments, True)
-        if _choose(segments):
-            serve(problem, state, segments)
-        else:
-            sleep(problem, state)
-
-
-@compiled
-def _choose(segments: Segments) -> bool:
-    """Serve the lanes that have a full threshold at their entry; return whether there are any."""
-    some = False
-    for k in range(len(segments.threshold)):
-        segments.served[k] = full(segments, k)
-        some = some or segments.served[k] > 0
-    return some
+    return lambda state, budget: run(problem, state, segments, True, budget)
