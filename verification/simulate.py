@@ -114,5 +114,5 @@ def _play(kernel: Kernel, state: State) -> Iterator[np.ndarray]:
 
 
 def _timeline(pieces: list[np.ndarray]) -> Timeline:
-    rows = np.concatenate(pieces)
-    return Timeline(rows[:, 0], rows[:, 1], rows[:, 2].astype(np.int64), rows[:, 3].astype(np.int64))
+    columns = [np.concatenate([piece[:, i] for piece in pieces]) for i in range(4)]  # not rows: columns are read alone
+    return Timeline(columns[0], columns[1], columns[2].astype(np.int64), columns[3].astype(np.int64))
