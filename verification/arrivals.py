@@ -26,7 +26,7 @@ MOST_REQUESTS = 2**31
 class Arrivals:
     """`times` (seconds, sorted, from 0 on) and `types` (index of the prompt type), each of shape (N,).
 
-    `seen` is the type that each request is taken for on arrival, its own unless lengths are only predicted
+    `seen` is the type that each request is taken for on arrival: `types` itself unless lengths are only predicted
     (`verification.predictions`). Raises InputError unless the times are finite, sorted and nonnegative and there is one
     type index for each.
 
@@ -61,11 +61,6 @@ class Arrivals:
         arrivals = cls.__new__(cls)
         arrivals._keep(times, types, seen)
         return arrivals
-
-    @property
-    def mistaken(self) -> bool:
-        """Whether requests may be taken for other types than their own."""
-        return self.seen is not self.types
 
     def __len__(self) -> int:
         return len(self.times)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from verification.calendar import clear, turn
 from verification.clock import leader
 from verification.engine import (
     EVICTIONS,
@@ -28,7 +29,6 @@ from verification.engine import (
 from verification.leaps import end_after, held_after, leap, run_batch
 from verification.queues import Queue, request_at
 from verification.residents import (
-    DUE,
     GROWING,
     KV,
     PREFILL,
@@ -37,7 +37,6 @@ from verification.residents import (
     SIZE,
     YOUNG,
     Residents,
-    clear,
     grow,
     join,
     release,
@@ -117,8 +116,8 @@ def note(queue: Queue, residents: Residents, slot: int, times: np.ndarray, momen
 @woven
 def settle(problem: Problem, state: State, queue: Queue, residents: Residents, t: int, end: float) -> None:
     """Iteration t is over: who ends in it leaves, who filled its window grows no more, chunks go on to the next."""
-    if t == residents.tally[DUE]:
-        slot = clear(residents, t)
+    if t == residents.calendar.due[0]:
+        slot = clear(residents.calendar, t)
         while slot != NOBODY:
             after = residents.link[slot]
             if end <= problem.horizon:
@@ -137,10 +136,10 @@ def settle(problem: Problem, state: State, queue: Queue, residents: Residents, t
 @apart
 def _stop(problem: Problem, residents: Residents, t: int) -> None:
     """Those whose context fills the window in iteration t grow no more."""
-    turn = t & (len(residents.stopping) - 1)
-    residents.tally[GROWING] -= residents.stopping[turn]
-    residents.phase[(problem.window - t) % problem.block] -= residents.stopping[turn]
-    residents.stopping[turn] = 0
+    place = turn(residents.calendar, t)
+    residents.tally[GROWING] -= residents.stopping[place]
+    residents.phase[(problem.window - t) % problem.block] -= residents.stopping[place]
+    residents.stopping[place] = 0
 
 
 @apart

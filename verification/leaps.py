@@ -26,7 +26,7 @@ from verification.clock import (
 )
 from verification.clock import READ as TOTAL_READ
 from verification.engine import NOW, Problem, State, apart, compiled, woven
-from verification.residents import DUE, GROWING, KV, PREFILL, READ, SIZE, YOUNG, Residents
+from verification.residents import GROWING, KV, PREFILL, READ, SIZE, YOUNG, Residents
 
 CLEAR_LEAD = 1e-9  # relative: what rounding cannot turn round
 
@@ -86,7 +86,7 @@ def leap(problem: Problem, state: State, residents: Residents, line: int, t: int
 def _limit(problem: Problem, state: State, residents: Residents, line: int, t: int, most: int) -> int:
     """How many iterations are alike, at least 1."""
     tally = residents.tally
-    limit = min(most, tally[DUE] - t + 1)
+    limit = min(most, residents.calendar.due[0] - t + 1)
     if limit <= 1:
         return 1
     if (problem.in_chunks and tally[YOUNG] > 0) or (problem.pieces.shape[0] > 1 and tally[PREFILL] > 0):

@@ -4,9 +4,8 @@ A cohort is a run of requests of one type that stand next to each other in the q
 admitted (or ended their prefill) in one iteration, so they make their first token together and complete together.
 Cohorts live in slots: what is kept grows with the residents, not with the requests of a run. `Residents` keeps
 
-    a calendar       for each coming iteration the cohorts that finish in it (a wheel as long as the longest life),
-    the occupied     a bit for each iteration of the calendar in which somebody finishes or fills its attention
-                     window, so that the next of them, `DUE`, is found at a glance,
+    a calendar       for each coming iteration the cohorts that finish in it, and the next in which somebody does, or
+                     fills its attention window (`verification.calendar`),
     a stack          cohorts in the order of admission (`serial`); the newest resident is the last of the last; cohorts
                      that finished are dropped lazily; rules that never evict keep none,
     the young        cohorts without their first token, or in chunked prefill, in order: the only ones looked at,
@@ -24,16 +23,11 @@ from typing import NamedTuple
 import numpy as np
 
 from fluid.workload import Ints
+from verification.calendar import Calendar, make_calendar, mark, turn
 from verification.engine import NOBODY, Problem, apart, compiled, in_blocks, stage_prefill, stage_read, stage_tokens
 
 # places in Residents.tally
-KV, READ, PREFILL, SIZE, GROWING, STACKED, YOUNG, FREE, SERIAL, DUE, OPEN, TALLIES = range(12)
-BITS_LOG = 5
-BITS = 1 << BITS_LOG  # of a word of `occupied`
-_DE_BRUIJN = 0x077CB531
-_LOWEST = np.zeros(BITS, dtype=np.int64)  # the place of the one bit of x, by the top five bits of x * _DE_BRUIJN
-for _bit in range(BITS):
-    _LOWEST[((_DE_BRUIJN << _bit) & 0xFFFFFFFF) >> 27] = _bit
+KV, READ, PREFILL, SIZE, GROWING, STACKED, YOUNG, FREE, SERIAL, OPEN, TALLIES = range(11)
 
 
 class Residents(NamedTuple):
@@ -47,32 +41,30 @@ class Residents(NamedTuple):
     entered: Ints
     serial: Ints
     link: Ints
-    calendar: Ints
-    occupied: Ints
+    calendar: Calendar
     stopping: Ints
     stack: Ints
     stamp: Ints
     young: Ints
     phase: Ints
     tally: Ints
-    lowest: Ints
 
 
 def make_residents(problem: Problem, most: int, evicts: bool = False) -> Residents:
     """Return the empty batch, with room for so many residents; `evicts`: the newest must be known."""
     room = int(min(most, len(problem.times)))
-    wheel = 1 << max(int(problem.stages.max()), BITS - 1).bit_length()
+    calendar = make_calendar(int(problem.stages.max()))
     windowed = bool(problem.window < (problem.prompt + problem.stages).max())
     tally = np.zeros(TALLIES, dtype=np.int64)
-    tally[FREE], tally[OPEN], tally[DUE] = (0 if room else NOBODY), NOBODY, wheel
+    tally[FREE], tally[OPEN] = (0 if room else NOBODY), NOBODY
     kind, first, members, entered, serial = (np.zeros(room, dtype=np.int64) for _ in range(5))
     link = np.arange(1, room + 1)
     link[-1:] = NOBODY
     stacked = 2 * room + 64 if evicts else 0
-    return Residents(kind, first, members, entered, serial, link, np.full(wheel, NOBODY),
-                     np.zeros(wheel // BITS, dtype=np.int64), np.zeros(wheel if windowed else 0, dtype=np.int64),
+    return Residents(kind, first, members, entered, serial, link, calendar,
+                     np.zeros(len(calendar.first) if windowed else 0, dtype=np.int64),
                      np.empty(stacked, dtype=np.int64), np.empty(stacked, dtype=np.int64),
-                     np.empty(room, dtype=np.int64), np.zeros(problem.block, dtype=np.int64), tally, _LOWEST)
+                     np.empty(room, dtype=np.int64), np.zeros(problem.block, dtype=np.int64), tally)
 
 
 def most_resident(problem: Problem) -> int:
@@ -111,50 +103,15 @@ def _open(problem: Problem, residents: Residents, place: int, j: int, stage: int
     residents.kind[slot], residents.first[slot], residents.members[slot] = j, place, 0
     residents.entered[slot], residents.serial[slot] = t - stage, serial
     due = t - stage + problem.stages[j] - 1
-    turn = due & (len(residents.calendar) - 1)
-    residents.link[slot] = residents.calendar[turn]
-    residents.calendar[turn] = slot
-    mark(residents, due)
+    place_due = turn(residents.calendar, due)
+    residents.link[slot] = residents.calendar.first[place_due]
+    residents.calendar.first[place_due] = slot
+    mark(residents.calendar, due)
     if problem.first_stage[j] >= stage or stage < problem.prefill_stages[j] - 1:
         residents.young[tally[YOUNG]] = slot
         tally[YOUNG] += 1
     if len(residents.stack) > 0:
         _stack(residents, slot, serial)
-    return slot
-
-
-@compiled
-def mark(residents: Residents, due: int) -> None:
-    """Somebody finishes, or fills its window, in an iteration."""
-    turn = due & (len(residents.calendar) - 1)
-    residents.occupied[turn >> BITS_LOG] |= np.int64(1) << (turn & (BITS - 1))
-    residents.tally[DUE] = min(residents.tally[DUE], due)
-
-
-@compiled
-def next_due(residents: Residents, t: int) -> int:
-    """The first iteration from t on that is marked; one beyond the wheel if none is."""
-    words, turn = len(residents.occupied), t & (len(residents.calendar) - 1)
-    word, ahead = turn >> BITS_LOG, 0
-    bits = residents.occupied[word] >> (turn & (BITS - 1))
-    if bits == 0:
-        ahead = -(turn & (BITS - 1))
-        while bits == 0 and ahead < len(residents.calendar):
-            word, ahead = (word + 1) & (words - 1), ahead + BITS
-            bits = residents.occupied[word]
-    if bits == 0:
-        return t + len(residents.calendar)
-    return t + ahead + residents.lowest[(((bits & -bits) * _DE_BRUIJN) & 0xFFFFFFFF) >> 27]
-
-
-@compiled
-def clear(residents: Residents, t: int) -> int:
-    """Iteration t is over: nothing is due in it any more; return the first cohort that was."""
-    turn = t & (len(residents.calendar) - 1)
-    slot = residents.calendar[turn]
-    residents.calendar[turn] = NOBODY
-    residents.occupied[turn >> BITS_LOG] &= ~(np.int64(1) << (turn & (BITS - 1)))
-    residents.tally[DUE] = next_due(residents, t + 1)
     return slot
 
 
@@ -188,8 +145,8 @@ def grow(problem: Problem, residents: Residents, j: int, entered: int, stage: in
     residents.phase[offset % problem.block] += change
     if stage_tokens(problem, j, problem.stages[j] - 1) > problem.window:
         full = problem.window - offset
-        residents.stopping[full & (len(residents.stopping) - 1)] += change
-        mark(residents, full)
+        residents.stopping[turn(residents.calendar, full)] += change
+        mark(residents.calendar, full)
 
 
 @compiled
@@ -208,12 +165,13 @@ def take_newest(problem: Problem, residents: Residents, t: int) -> int:
 @apart
 def _unlist(residents: Residents, slot: int, due: int) -> None:
     """Take the newest cohort off the stack, the calendar and the young; in each it is nearly always the first."""
-    link, tally, turn = residents.link, residents.tally, due & (len(residents.calendar) - 1)
+    link, tally, first = residents.link, residents.tally, residents.calendar.first
     tally[STACKED] -= 1
-    if residents.calendar[turn] == slot:
-        residents.calendar[turn] = link[slot]
+    where = turn(residents.calendar, due)
+    if first[where] == slot:
+        first[where] = link[slot]
     else:
-        before = residents.calendar[turn]
+        before = first[where]
         while link[before] != slot:
             before = link[before]
         link[before] = link[slot]

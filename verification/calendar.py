@@ -1,0 +1,80 @@
+"""A calendar of iterations: what is due in each, and which is the next with anything due.
+
+A wheel, as long as the longest life, holds the first cohort that finishes in each coming iteration. A bit for each of
+its places says whether anything is due there, so that the next is found a word of them at a time; the lowest bit of a
+word by de Bruijn's sequence: its 32 multiples by powers of two differ in their top five bits.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fluid.workload import Ints
+from verification.engine import NOBODY, compiled
+
+BITS_LOG = 5
+BITS = 1 << BITS_LOG  # of a word of `occupied`
+_DE_BRUIJN = 0x077CB531
+_LOWEST = np.zeros(BITS, dtype=np.int64)  # the place of the one bit of x, by the top five bits of x * _DE_BRUIJN
+for _bit in range(BITS):
+    _LOWEST[((_DE_BRUIJN << _bit) & 0xFFFFFFFF) >> (BITS - BITS_LOG)] = _bit
+
+
+class Calendar(NamedTuple):
+    """By place on the wheel: the `first` cohort that finishes, and the bits `occupied`; `due` holds the next iteration
+    with anything due (one beyond the wheel if there is none).
+    """
+
+    first: Ints
+    occupied: Ints
+    due: Ints
+    lowest: Ints
+
+
+def make_calendar(longest: int) -> Calendar:
+    """Return an empty calendar for lives of at most `longest` iterations."""
+    wheel = 1 << max(longest, BITS - 1).bit_length()
+    return Calendar(np.full(wheel, NOBODY), np.zeros(wheel >> BITS_LOG, dtype=np.int64), np.array([wheel]), _LOWEST)
+
+
+@compiled
+def turn(calendar: Calendar, t: int) -> int:
+    """The place of an iteration on the wheel."""
+    return t & (len(calendar.first) - 1)
+
+
+@compiled
+def mark(calendar: Calendar, t: int) -> None:
+    """Something is due in iteration t."""
+    place = turn(calendar, t)
+    calendar.occupied[place >> BITS_LOG] |= np.int64(1) << (place & (BITS - 1))
+    calendar.due[0] = min(calendar.due[0], t)
+
+
+@compiled
+def clear(calendar: Calendar, t: int) -> int:
+    """Iteration t is over: nothing is due in it any more; return the first cohort that finished."""
+    place = turn(calendar, t)
+    first = calendar.first[place]
+    calendar.first[place] = NOBODY
+    calendar.occupied[place >> BITS_LOG] &= ~(np.int64(1) << (place & (BITS - 1)))
+    calendar.due[0] = _next(calendar, t + 1)
+    return first
+
+
+@compiled
+def _next(calendar: Calendar, t: int) -> int:
+    """The first iteration from t on that is marked; one beyond the wheel if none is."""
+    words, place = len(calendar.occupied), turn(calendar, t)
+    word, ahead = place >> BITS_LOG, 0
+    bits = calendar.occupied[word] >> (place & (BITS - 1))
+    if bits == 0:
+        ahead = -(place & (BITS - 1))
+        while bits == 0 and ahead < len(calendar.first):
+            word, ahead = (word + 1) & (words - 1), ahead + BITS
+            bits = calendar.occupied[word]
+    if bits == 0:
+        return t + len(calendar.first)
+    return t + ahead + calendar.lowest[(((bits & -bits) * _DE_BRUIJN) & 0xFFFFFFFF) >> (BITS - BITS_LOG)]
