@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from fluid import InputError, IterationTime, PromptType, Replica, Workload, solve, stage_profile
-from thresholds import WaitPolicy, wait
-from verification import Arrivals, Greedy, Run, VllmV0, replicate, simulate
+from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy, wait
+from verification import Arrivals, Greedy, Run, VllmV0, poisson_arrivals, replicate, simulate
+from verification.simulate import Policy
 
 UNIT = IterationTime(1.0, 0.0)
 PUBLISHED = IterationTime(0.0106, 4.01e-7)
@@ -60,6 +61,37 @@ def test_the_two_ways_of_requeueing_differ() -> None:
     arrivals = Arrivals([0, 0, 0], [0, 0, 0])
     run = simulate(Greedy(0.0, "back"), of_one(2, 2), Replica(7, UNIT), arrivals=arrivals)
     np.testing.assert_array_equal(run.finished, [3, 9, 6])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", [Greedy(0.0), PacedPolicy((80_000,), (1,))])
+def test_leaps_do_not_pass_what_integers_hold(policy: Policy) -> None:
+    """80,000 requests of 2^24 tokens at once: they read n (o + 1)(o + 2)/2 > 2^63 tokens, in (o + 1) iterations."""
+    n, o = 80_000, 2**24
+    run = simulate(policy, Workload([PromptType(1, o, 1.0)]), Replica(2**50, IterationTime(1.0, 1e-9)),
+                   arrivals=Arrivals(np.zeros(n), np.zeros(n, dtype=np.int64)))
+    assert run.end_time == pytest.approx((o + 1) + 1e-9 * n * ((o + 1) * (o + 2) // 2), rel=1e-12)
+
+
+@pytest.mark.parametrize("capacity", [10, 137_000, 10**13 - 5, 2**50])
+def test_admission_never_reaches_beyond_the_cache(capacity: int) -> None:
+    """Rounding up (1 - watermark) C must not pass C, however large."""
+    assert Greedy(0.0).admission_limit(capacity) == capacity
+    assert Greedy(0.01).admission_limit(capacity) <= 0.99 * capacity * (1 + 1e-9)
+
+
+def test_what_is_never_served_costs_nothing() -> None:
+    """Types too large for the cache, or without a request, and thresholds and boundaries beyond all there is: the
+    answer is that without them, and no memory is taken for them (the numbers would fill any machine).
+    """
+    server, usual = Replica(10_000, IterationTime(0.01, 1e-6)), PromptType(100, 50, 5.0)
+    arrivals = poisson_arrivals(Workload([usual]), 60.0, np.random.default_rng(0))
+    crowd = Workload([usual, PromptType(1, 2**24, 1.0), PromptType(1, 9_000, 1.0)])
+    for policy, plain in ((Greedy(), Greedy()), (PacedPolicy((2**40,), (1,)), PacedPolicy((1000,), (1,))),
+                          (NestedWaitPolicy((50, 2**40), (1, 1)), NestedWaitPolicy((50,), (1,)))):
+        alone, crowded = (simulate(each, mix, server, arrivals=arrivals)
+                          for each, mix in ((plain, Workload([usual])), (policy, crowd)))
+        np.testing.assert_array_equal(alone.finished, crowded.finished)
 
 
 def test_a_request_that_can_never_fit_is_rejected() -> None:

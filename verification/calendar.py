@@ -55,13 +55,24 @@ def mark(calendar: Calendar, t: int) -> None:
 
 @compiled
 def clear(calendar: Calendar, t: int) -> int:
-    """Iteration t is over: nothing is due in it any more; return the first cohort that finished."""
+    """Iteration t is over: nothing is due in it any more; return the first cohort that finished.
+
+    To be followed by `look_ahead`.
+    """
     place = turn(calendar, t)
     first = calendar.first[place]
     calendar.first[place] = NOBODY
     calendar.occupied[place >> BITS_LOG] &= ~(np.int64(1) << (place & (BITS - 1)))
-    calendar.due[0] = _next(calendar, t + 1)
     return first
+
+
+@compiled
+def look_ahead(calendar: Calendar, t: int, anybody: bool) -> None:
+    """Find the next iteration from t on with anything due; where there is nobody there is no need to look.
+
+    What is marked for residents that were evicted stays marked, and comes up for nothing.
+    """
+    calendar.due[0] = _next(calendar, t) if anybody else t + len(calendar.first)
 
 
 @compiled

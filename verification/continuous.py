@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from verification.calendar import clear, turn
+from verification.calendar import clear, look_ahead, turn
 from verification.clock import leader
 from verification.engine import (
     EVICTIONS,
@@ -127,6 +127,7 @@ def settle(problem: Problem, state: State, queue: Queue, residents: Residents, t
             slot = after
         if len(residents.stopping) > 0:
             _stop(problem, residents, t)
+        look_ahead(residents.calendar, t + 1, residents.tally[SIZE] > 0)
     residents.tally[KV] = held_after(problem, residents, t, 1)
     residents.tally[READ] += residents.tally[GROWING]
     if problem.in_chunks and residents.tally[YOUNG] > 0:

@@ -33,7 +33,8 @@ class Problem(NamedTuple):
     """What a kernel reads: the arrivals, the stages of each type, the iteration time, C, B and the horizon.
 
     `seen` is the type each request is taken for, its true one where lengths are known: rules queue by it, all else goes
-    by `types`. `all_fit`: no type is larger than the whole cache.
+    by `types`. `all_fit`: no type is larger than the whole cache; `longest` is the longest life of a request that is
+    served.
     """
 
     times: Floats
@@ -53,6 +54,7 @@ class Problem(NamedTuple):
     horizon: float
     all_fit: bool
     in_chunks: bool
+    longest: int
 
 
 class State(NamedTuple):
@@ -76,10 +78,14 @@ Kernel = Callable[[State, int], None]  # runs a rule on a state until its budget
 def make_problem(arrivals: Arrivals, profile: StageProfile, replica: Replica, horizon: float) -> Problem:
     """Gather what a kernel reads."""
     pieces = np.array(list(dict.fromkeys(replica.iteration_time.pieces)), dtype=np.float64)
+    served = profile.peak <= replica.kv_capacity
+    if len(served) > 1:
+        served = served & (np.bincount(arrivals.types, minlength=len(served)) > 0)
     return Problem(arrivals.times, arrivals.types, arrivals.seen, profile.prompt, profile.chunk, profile.prefill_stages,
                    profile.stages, profile.first_token_stage, profile.peak, profile.block, profile.window,
                    pieces, replica.kv_capacity, int(min(replica.most_sequences, NO_CAP)), horizon,
-                   bool(np.all(profile.peak <= replica.kv_capacity)), bool(profile.prefill_stages.max() > 1))
+                   bool(np.all(profile.peak <= replica.kv_capacity)), bool(profile.prefill_stages.max() > 1),
+                   int(profile.stages[served].max(initial=1)))
 
 
 def make_state(problem: Problem, record: int) -> State:

@@ -6,7 +6,8 @@
                least as many iterations as stages, and at least the time they take alone, max_i (S a_i + c_i)
     time       iterations follow each other, none is shorter than the overhead; the busy time is their sum
     memory     the peak is the largest KV, the overflows are the iterations above C or the cap on sequences
-    residents  without evictions a batch holds at most the residents, and each holds the KV of one of its stages
+    residents  without evictions a batch holds at most the residents, and each holds the KV of one of its stages, or
+               less while its prompt is prefilled in parts
 
 Where every resident is in every batch (paced WAIT, greedy admission) and none was evicted, a request admitted in
 iteration e is at stage s in iteration e + s: batches, KV and completions are then those of this count, exactly.

@@ -115,6 +115,8 @@ def _guess(problem: Problem, state: State, residents: Residents, line: int, unti
 def _even(problem: Problem, state: State, residents: Residents, line: int, t: int, m: int) -> bool:
     """Whether m iterations are alike: one line leads, the capacity is not passed on the way, totals are exact."""
     tally = residents.tally
+    if float(m) * (tally[READ] + (m - 1) * tally[GROWING]) > MOST_EXACT:  # a float: what is read may pass 2^63
+        return False
     if tally[KV] <= problem.capacity < held_after(problem, residents, t, m - 1):
         return False
     if problem.pieces.shape[0] > 1 and not (

@@ -1,8 +1,8 @@
 """The batch of continuous batching: cohorts of residents, none of which is touched while it only decodes.
 
-A cohort is a run of requests of one type that stand next to each other in the queue and in the batch: they were
-admitted (or ended their prefill) in one iteration, so they make their first token together and complete together.
-Cohorts live in slots: what is kept grows with the residents, not with the requests of a run. `Residents` keeps
+A cohort is a run of requests of one type that stand next to each other in the queue and in the batch and go through
+their stages together: they make their first token in one iteration and complete in one. Cohorts live in slots: what is
+kept grows with the residents, not with the requests of a run. `Residents` keeps
 
     a calendar       for each coming iteration the cohorts that finish in it, and the next in which somebody does, or
                      fills its attention window (`verification.calendar`),
@@ -53,7 +53,7 @@ class Residents(NamedTuple):
 def make_residents(problem: Problem, most: int, evicts: bool = False) -> Residents:
     """Return the empty batch, with room for so many residents; `evicts`: the newest must be known."""
     room = int(min(most, len(problem.times)))
-    calendar = make_calendar(int(problem.stages.max()))
+    calendar = make_calendar(problem.longest)
     windowed = bool(problem.window < (problem.prompt + problem.stages).max())
     tally = np.zeros(TALLIES, dtype=np.int64)
     tally[FREE], tally[OPEN] = (0 if room else NOBODY), NOBODY

@@ -5,9 +5,10 @@ that very moment are seen by it, equal times keep the order of arrival. With a h
 last iteration may start before T, and nothing that happens after T counts.
 
 A decision rule is one file under `verification/rules/`: a frozen policy and `kernel(policy, problem)`, which makes the
-rule's own state and returns a compiled loop of (state, budget): until `paused`, take the arrivals, decide, `execute` an
-iteration (or `sleep`), note who has a first token or completes. It is entered in `RULES` here, and its literal twin in
-those of `verification.reference_rules`. A rule of a user's own is Python, and slow: `verification.reference.OwnRule`.
+rule's own state and returns a compiled loop of (state, budget): until `paused`, take the arrivals, decide, run one
+iteration or as many as nothing can change (or `sleep`), note who has a first token or completes. It is entered in
+`RULES` here, and its literal twin in those of `verification.reference_rules`. A rule of a user's own is Python, and
+slow: `verification.reference.OwnRule`.
 """
 
 from __future__ import annotations

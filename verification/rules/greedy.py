@@ -53,7 +53,7 @@ class Evicting:
 
     def admission_limit(self, kv_capacity: int) -> int:
         """The KV tokens up to which requests are admitted, (1 - watermark) C in whole tokens."""
-        return math.floor((1 - self.watermark) * kv_capacity * (1 + 1e-12))
+        return min(math.floor((1 - self.watermark) * kv_capacity * (1 + 1e-12)), kv_capacity)
 
     def queue(self, problem: Problem, most_resident: int) -> Queue:
         """The empty queue. At its front no more evicted requests wait than were resident, at its end all may."""

@@ -21,9 +21,10 @@ from verification.segments import make_segments, run
 def kernel(policy: NestedWaitPolicy, problem: Problem) -> Kernel:
     """Return the rule, ready to run; raises InputError for prefill in chunks or an output past the last boundary."""
     end = np.array(policy.boundaries, dtype=np.int64) + problem.prefill_stages[0]
-    outside = np.where(np.arange(len(end)) == 0, 0, NOBODY)
-    segments = make_segments(problem, np.append(0, end[:-1]), end, policy.thresholds, outside, "nested WAIT")
     if problem.stages.max() > end[-1]:
         longest = f"up to {problem.stages.max() - problem.prefill_stages[0]} decode stages, the longest output"
         raise InputError("boundaries", longest, policy.boundaries, "policy")
+    end = np.minimum(end, problem.longest)  # beyond it nobody is left
+    outside = np.where(np.arange(len(end)) == 0, 0, NOBODY)
+    segments = make_segments(problem, np.append(0, end[:-1]), end, policy.thresholds, outside, "nested WAIT")
     return lambda state, budget: run(problem, state, segments, False, budget)

@@ -46,10 +46,11 @@ def kernel(policy: PacedPolicy, problem: Problem) -> Kernel:
         requirement = f"1 number for the mix or {len(problem.stages)}, one per prompt type"
         raise InputError("entries", requirement, policy.entries, "policy")
     entries, iterations = (np.array(numbers, dtype=np.int64) for numbers in (policy.entries, policy.iterations))
+    entries = np.minimum(entries, len(problem.times) + 1)  # more than there are requests is as good as one more
     windows = Windows(entries, iterations, np.full(entries.sum(), LONG_AGO), np.cumsum(entries) - entries,
                       np.zeros(lanes, dtype=np.int64), np.zeros(1, dtype=np.int64))
-    longest = problem.stages.max()
-    queue, residents = make_queue(problem, lanes), make_residents(problem, (entries * -(-longest // iterations)).sum())
+    most = (entries * -(-problem.longest // iterations)).sum()
+    queue, residents = make_queue(problem, lanes), make_residents(problem, most)
     return lambda state, budget: run(problem, state, queue, residents, windows, policy.gate, budget)
 
 
