@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -50,12 +53,16 @@ class ShortestFirst:
 
 
 class Careless:
-    """Serves who is not resident."""
+    """Lets one request in and serves who is not resident, one twice, or nobody knows whom."""
 
     by_type = False
 
-    def batch(self, system: System) -> list[Request]:
-        return system.waiting[:1]
+    def __init__(self, served: Callable[[System], Any]) -> None:
+        self.served = served
+
+    def batch(self, system: System) -> Any:
+        system.enter(system.waiting[0])
+        return self.served(system)
 
 
 @sampled
@@ -92,9 +99,12 @@ def test_a_users_rule_is_verified_like_any_other() -> None:
     assert wrong.latency != one.latency
 
 
-def test_a_rule_that_serves_who_is_not_resident_is_stopped() -> None:
-    with pytest.raises(ValueError, match=r"Careless\.batch must return residents, each once"):
-        simulate(Careless(), MIX, REPLICA, arrivals=Arrivals([0.0], [0]))
+@pytest.mark.parametrize("served", [
+    lambda system: system.waiting, lambda system: system.residents * 2, lambda system: None, lambda system: ["all"],
+])
+def test_a_rule_that_serves_whom_it_cannot_is_stopped(served: Callable[[System], Any]) -> None:
+    with pytest.raises(ValueError, match=r"Careless\.batch must return a list of residents, each once"):
+        simulate(Careless(served), MIX, REPLICA, arrivals=Arrivals([0.0, 0.0], [0, 0]))
 
 
 def test_what_is_no_policy_is_refused() -> None:

@@ -240,9 +240,9 @@ def simulate_literally(policy: Policy | OwnRule, workload: Workload, replica: Re
 def _batch(policy: Policy | OwnRule, system: System) -> list[Request]:
     if not isinstance(policy, OwnRule):
         return next(rule for policy_type, rule in RULES.items() if isinstance(policy, policy_type))(policy, system)
-    batch, resident = policy.batch(system), {r.number for r in system.residents}
-    if not {r.number for r in batch} <= resident or len({r.number for r in batch}) < len(batch):
-        raise ValueError(f"{type(policy).__name__}.batch must return residents, each once")
+    batch, resident = policy.batch(system), {id(r) for r in system.residents}
+    if not isinstance(batch, list) or not {id(r) for r in batch} <= resident or len(set(map(id, batch))) < len(batch):
+        raise ValueError(f"{type(policy).__name__}.batch must return a list of residents, each once")
     return batch
 
 
