@@ -44,8 +44,8 @@ SIZE, READ, KV, GROWING, QUEUED_KV = range(5)
 class Segments(NamedTuple):
     """Per segment: first stage and end, threshold, batches served, its queue, its calendar and what is inside.
 
-    `order` lists, from `offset` on, the prompts that entered a segment from outside (`offset` is NOBODY where they come
-    from another), the threshold's number for each of its batches; `served` are those of the coming iteration.
+    `order` holds, from `offset` on, the last `kept` cohorts that entered a segment from outside (`offset` is NOBODY
+    where they come from another): those that have no first token yet. `served` are those of the coming iteration.
     """
 
     first: Ints
@@ -63,19 +63,27 @@ class Segments(NamedTuple):
     phase: Ints
     link: Ints
     order: Ints
+    kept: int
 
 
-def make_segments(problem: Problem, first: Ints, end: Ints, thresholds: tuple[int, ...], offset: Ints,
-                  rule: str) -> Segments:
-    """Return segments with nobody in them; raises InputError, on behalf of a rule, for prefill in chunks."""
+def make_segments(problem: Problem, first: Ints, end: Ints, thresholds: tuple[int, ...], rule: str) -> Segments:
+    """Return segments with nobody in them; whoever enters one that begins with stage 0 comes from outside.
+
+    Raises InputError, on behalf of a rule, for prefill in chunks.
+    """
     if problem.in_chunks:
         raise InputError("prefill", f'"whole" or "decode-only" under {rule}', "a chunk", "replica")
     count, n, width = len(end), len(problem.times), int((end - first).max())
+    needed = np.minimum(np.array(thresholds, dtype=np.int64), n + 1)  # more than all requests is never reached
+    kept = int(problem.first_stage[0]) + 1
+    ring = np.where(first == 0, kept * needed, 0)
+    offset = np.where(first == 0, np.cumsum(ring) - ring, NOBODY)
     none = np.zeros(count, dtype=np.int64)
-    return Segments(first, end, np.array(thresholds, dtype=np.int64), offset, none, none.copy(), none + NOBODY,
+    return Segments(first, end, needed, offset, none, none.copy(), none + NOBODY,
                     none + NOBODY, none.copy(), np.full((count, width), NOBODY),
                     np.zeros((count, width), dtype=np.int64), np.zeros((5, count), dtype=np.int64),
-                    np.zeros((count, problem.block), dtype=np.int64), np.full(n, NOBODY), np.empty(n, dtype=np.int64))
+                    np.zeros((count, problem.block), dtype=np.int64), np.full(n, NOBODY),
+                    np.empty(ring.sum(), dtype=np.int64), kept)
 
 
 @entry
@@ -147,7 +155,8 @@ def _enter(problem: Problem, state: State, segments: Segments, k: int, start: fl
         segments.calendar[k, slot] = r
         if outside:
             state.admitted[r] = start
-            segments.order[segments.offset[k] + batch * segments.threshold[k] + place] = r
+            if segments.kept > 0:
+                segments.order[_cohort(segments, k, batch) + place] = r
             prefill += stage_prefill(problem, j, 0)
         else:
             segments.inside[QUEUED_KV, k] -= in_blocks(problem, stage_read(problem, j, segments.first[k]))
@@ -186,11 +195,17 @@ def _leave(problem: Problem, state: State, segments: Segments, k: int, end: floa
 @compiled
 def _first_tokens(problem: Problem, state: State, segments: Segments, k: int, end: float) -> None:
     """The cohort from outside that has just done the stage of its first token."""
-    cohort = segments.batches[k] - 1 - problem.first_stage[0]
-    if segments.offset[k] != NOBODY and problem.first_stage[0] >= 0 and cohort >= 0:
-        begin = segments.offset[k] + cohort * segments.threshold[k]
+    batch = segments.batches[k] - segments.kept
+    if segments.offset[k] != NOBODY and segments.kept > 0 and batch >= 0:
+        begin = _cohort(segments, k, batch)
         for place in range(begin, begin + segments.threshold[k]):
             make_first_token(problem, state, segments.order[place], end)
+
+
+@compiled
+def _cohort(segments: Segments, k: int, batch: int) -> int:
+    """Where in `order` the cohort begins that entered with a batch."""
+    return segments.offset[k] + (batch % segments.kept) * segments.threshold[k]
 
 
 @compiled

@@ -14,7 +14,7 @@ import numpy as np
 
 from fluid.errors import InputError
 from thresholds import NestedWaitPolicy
-from verification.engine import NOBODY, Kernel, Problem
+from verification.engine import Kernel, Problem
 from verification.segments import make_segments, run
 
 
@@ -25,6 +25,5 @@ def kernel(policy: NestedWaitPolicy, problem: Problem) -> Kernel:
         longest = f"up to {problem.stages.max() - problem.prefill_stages[0]} decode stages, the longest output"
         raise InputError("boundaries", longest, policy.boundaries, "policy")
     end = np.minimum(end, problem.longest)  # beyond it nobody is left
-    outside = np.where(np.arange(len(end)) == 0, 0, NOBODY)
-    segments = make_segments(problem, np.append(0, end[:-1]), end, policy.thresholds, outside, "nested WAIT")
+    segments = make_segments(problem, np.append(0, end[:-1]), end, policy.thresholds, "nested WAIT")
     return lambda state, budget: run(problem, state, segments, False, budget)

@@ -18,7 +18,6 @@ from verification.segments import make_segments, run
 def kernel(policy: WaitPolicy, problem: Problem) -> Kernel:
     """Return the rule, ready to run; raises InputError for prefill in chunks."""
     lanes = len(problem.stages)
-    offset = np.searchsorted(np.sort(problem.seen), np.arange(lanes)).astype(np.int64)
     first, end = np.zeros(lanes, dtype=np.int64), np.full(lanes, problem.longest)
-    segments = make_segments(problem, first, end, policy.thresholds, offset, "WAIT with predicted lengths")
+    segments = make_segments(problem, first, end, policy.thresholds, "WAIT with predicted lengths")
     return lambda state, budget: run(problem, state, segments, True, budget)
