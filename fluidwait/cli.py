@@ -64,6 +64,8 @@ def thresholds_command(file: File = None,
     choice = choose(deployment, policy)
     answer = {**answers.provenance("thresholds", deployment), "why": choice.why,
               **answers.thresholds_answer(choice.design), **answers.mix_origin(deployment.mix)}
+    if choice.design.by_type and deployment.taken_for_shorter:
+        answer["overflow_probability"] = None
     give(answer, json, lambda: report.show_thresholds(deployment, choice))
     _say(choice.design.feasible)
 

@@ -179,9 +179,9 @@ def _reservation(deployment: Deployment, design: Design) -> str:
         return ""
     share = deployment.taken_for_shorter
     if share == 0:
-        return ", for the mix as it is seen; no request is ever taken for a shorter one, so its bound holds"
-    return (f", for the mix as it is seen; its bound does not hold: {share:.2%} of the requests are taken for shorter "
-            "ones, which they outlive")
+        return ", for the mix as it is seen: no request is ever taken for a shorter one, so its bound holds"
+    return (f", for the mix as it is seen: its bound on memory would hold if no request outlived those it is taken "
+            f"for, but {share:.2g} of all do")
 
 
 def compare(deployment: Deployment, plan: Plan) -> Comparison:

@@ -96,8 +96,8 @@ def test_a_policy_by_type_is_designed_for_the_mix_as_it_is_seen(tmp_path: Path,
     deployment = read(text)
     assert deployment.taken_for_shorter == pytest.approx(0.1 * 0.75 * 0.25)
     code, found = answer(capsys, "thresholds", written(tmp_path, text), "--policy", "wait")
-    assert "1.88% of the requests are taken for shorter ones" in found["why"]
-    assert code == 0
+    assert "but 0.019 of all do" in found["why"]
+    assert (code, found["overflow_probability"]) == (0, None)
     assert tuple(each["threshold"] for each in found["types"]) == wait(deployment.seen, deployment.replica).thresholds
 
 

@@ -94,5 +94,7 @@ def test_verify_claims_no_bound_that_errors_break() -> None:
         found = verify(policy, MIX, REPLICA, horizon=30.0, replications=2, traffic=Predicted(predictor))
         return {check.name for check in found.checks}
 
+    blind = verify(Greedy(), MIX, REPLICA, horizon=30.0, replications=2, traffic=Predicted(LogNormalError(0.5)))
+    assert blind.checks == verify(Greedy(), MIX, REPLICA, horizon=30.0, replications=2).checks
     assert "kv_peak at most" not in names(LogNormalError(0.5))
     assert "kv_peak at most" in names(Overestimate(3.0))

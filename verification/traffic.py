@@ -134,6 +134,13 @@ class Predicted:
         return Arrivals.made(drawn.times, drawn.types, seen)
 
 
+def is_steady(traffic: Traffic, by_type: bool) -> bool:
+    """Whether a policy's queues are fed by Poisson streams at the workload's rates; errors move those by type."""
+    if isinstance(traffic, Predicted):
+        return not by_type and is_steady(traffic.traffic, by_type)
+    return isinstance(traffic, Poisson)
+
+
 def may_be_short(traffic: Traffic) -> bool:
     """Whether requests may be taken for types with shorter outputs, which they then outlive."""
     return isinstance(traffic, Predicted) and not traffic.predictor.never_short

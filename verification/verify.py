@@ -18,7 +18,7 @@ from verification.run import Run
 from verification.sequential import LEAST, Precision, hopeless, more, relative
 from verification.simulate import Policy
 from verification.summary import PILOT, Measured, Summary, measure, summarise
-from verification.traffic import POISSON, Poisson, Traffic, may_be_short
+from verification.traffic import POISSON, Traffic, is_steady, may_be_short
 from verification.verdict import STABLE, Verdict, backlog_of, settle, weigh
 
 MEASURES = ("throughput", "latency", "latency_p99", "ttft", "evictions", "iteration_time", "busy_share")
@@ -159,7 +159,7 @@ def _verification(found: _Replications, precision: float | None, verdict: Verdic
                   certain=not (experiment.policy.by_type and may_be_short(experiment.traffic)))
     return Verification(
         experiment.policy, experiment.horizon, len(summaries), experiment.seed, found.warm_up, verdict,
-        study.checks(steady=isinstance(experiment.traffic, Poisson)),
+        study.checks(steady=is_steady(experiment.traffic, experiment.policy.by_type)),
         **{name: t_interval(values(summaries, name)) for name in MEASURES},
         kv_peak=max(each.kv_peak for each in summaries),
         overflow_runs=sum(each.overflows > 0 for each in summaries),
