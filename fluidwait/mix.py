@@ -101,7 +101,7 @@ def read_predictor(table: WorkloadTable, source: str) -> Predictor | None:
     models = {} if given is None else {key: getattr(given, key) for key in ("sigma", "ratio", "misclassified")
                                        if getattr(given, key) is not None}
     if given is None or len(models) != 1 or (given.bias is not None and given.sigma is None):
-        names = "none" if given is None else found(given.model_dump(exclude_none=True))
+        names = "none" if given is None else ", ".join(given.model_dump(exclude_none=True)) or "an empty table"
         raise FileError(source, "workload.prediction",
                         f"must hold one of sigma (with or without bias), ratio, misclassified (got {names})")
     with keys_of(source, "workload.prediction"):

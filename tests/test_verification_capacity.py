@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fluid import IterationTime, PromptType, Replica, Workload
 from fluid.errors import InputError
 from fluidwait.__main__ import status
-from thresholds import WaitPolicy, wait
+from thresholds import PacedPolicy, WaitPolicy, wait
 from verification import Bound, Effort, Greedy, Run, Scheduled, capacity, simulate, t_interval, verify
 from verification.capacity import LEVEL, NOT_SUSTAINED, SUSTAINED, Capacity, Probe, probe, search
 from verification.summary import PILOT
@@ -273,3 +273,20 @@ def test_bad_flags_are_one_line(flags: list[str], file: Path, capsys: pytest.Cap
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
     assert flags[0].removeprefix("--") in captured.err or flags[1] in captured.err or "replications" in captured.err
+
+
+def test_a_rate_at_which_the_cache_overflows_is_not_sustained() -> None:
+    """Windows that never bind let everybody in: near the edge of memory runs hold more than there is; below the rate
+    that is sustained none does.
+    """
+    mix, server = Workload([PromptType(60, 60, 1.0)]), Replica(3_000, IterationTime(0.01, 1e-6))
+    policy, effort = PacedPolicy((1000,), (1,)), Effort(200.0, 4)
+    found = capacity(policy, mix, server, precision=0.1, effort=effort)
+    assert found.low is not None
+    over = [each for each in found.probes if "holds more than the replica has" in each.reason]
+    assert over
+    assert all(each.answer == "not sustained" and each.rate > found.low for each in over)
+    run = simulate(policy, mix.scaled(over[-1].rate), server, horizon=200.0)
+    assert run.overflows > 0
+    for replication in range(4):
+        assert simulate(policy, mix.scaled(found.low), server, horizon=200.0, replication=replication).overflows == 0

@@ -75,7 +75,7 @@ class Arrivals:
 
 def _looks(seen: ArrayLike, shape: tuple[int, ...]) -> Ints:
     looks = np.array(seen)
-    if looks.shape != shape or looks.dtype.kind not in "iu" or looks.min(initial=0) < 0:
+    if looks.shape != shape or looks.dtype.kind not in "iu" or looks.astype(np.int64).min(initial=0) < 0:
         raise InputError("seen", "an index of a prompt type, from 0 on, for each request", seen, "arrivals")
     return looks.astype(np.int64)
 

@@ -28,7 +28,7 @@ from fluid import Replica, Workload, solve
 from fluid.errors import InputError, one_of, real, whole
 from verification import measures
 from verification.checks import SETTLED
-from verification.estimators import Interval, t_interval, warm_up
+from verification.estimators import Interval, least_probability, t_interval, warm_up
 from verification.replicate import MOST_KEPT, Experiment, Progress, checked, most_kept, within_memory
 from verification.run import Run
 from verification.simulate import Policy
@@ -156,6 +156,11 @@ def probe(rate: float, policy: Policy | None, workload: Workload, replica: Repli
 
 def _answer(rate: float, experiment: Experiment, replications: int, bound: Bound | None) -> Probe:
     backlogs, delays = _simulated(experiment, replications, bound)
+    over = sum(each.overflows > 0 for each in backlogs)
+    promised = getattr(experiment.policy, "overflow_probability", None) or 0.0
+    if over and least_probability(over, replications, LEVEL) > promised:
+        reason = f"in {over} of {replications} runs an iteration holds more than the replica has"
+        return Probe(rate, NOT_SUSTAINED, reason, horizon=experiment.horizon)
     verdict = weigh(backlogs, experiment.variance_rate, experiment.horizon)
     if bound is None or verdict.answer == UNSTABLE:
         answer = {STABLE: SUSTAINED, UNSTABLE: NOT_SUSTAINED, UNDECIDED: UNDECIDED}[verdict.answer]

@@ -37,10 +37,13 @@ DOUBLINGS = 3
 
 
 class Backlog(NamedTuple):
-    """What one run leaves behind: the requests that wait outside at its end, their `drift` before it (requests/s)."""
+    """What one run leaves behind: the requests that wait outside at its end, their `drift` before it (requests/s), and
+    the iterations that held more than the replica has, `overflows`.
+    """
 
     unserved: int
     drift: float
+    overflows: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Verdict:
 
 def backlog_of(run: Run) -> Backlog:
     """What a run leaves behind."""
-    return Backlog(run.unserved, measures.drift(run))
+    return Backlog(run.unserved, measures.drift(run), run.overflows)
 
 
 def variance_rate(profile: StageProfile, rates: Floats) -> float:
