@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -63,12 +64,12 @@ class Deployment:
         """The prompt types and their rates."""
         return self.mix.workload
 
-    @property
+    @cached_property
     def seen(self) -> Workload:
         """The prompt types at the rates at which they seem to arrive."""
         return self.workload if self.predictor is None else seen_workload(self.workload, self.predictor)
 
-    @property
+    @cached_property
     def taken_for_shorter(self) -> float:
         """The share of requests that are taken for a type with a shorter output, and then outlive it."""
         if self.predictor is None or self.predictor.never_short:

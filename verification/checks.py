@@ -26,14 +26,13 @@ Source: model.md sections 2, 3, 9.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 
 import numpy as np
 
 from fluid import Equilibrium, solve
-from fluid.replica import WHOLE
 from thresholds import (
     NestedWaitPolicy,
     PacedPolicy,
@@ -46,7 +45,7 @@ from thresholds import (
 )
 from verification import measures
 from verification.estimators import Interval, least_probability, t_interval
-from verification.rules.sarathi import Sarathi
+from verification.rules.sarathi import Sarathi, on_replica
 from verification.rules.vllm_v0 import VllmV0
 from verification.simulate import Policy
 from verification.summary import MOST_TYPES_MEASURED, Inventory, Measured, Summary
@@ -142,9 +141,7 @@ class Study:
 
     def _with_whole_prefills(self) -> float:
         """Delta* if every prompt were prefilled in one iteration; 0 where even that load takes all time."""
-        replica = self.equilibrium.replica
-        if isinstance(replica.prefill, int):
-            replica = replace(replica, prefill=WHOLE)
+        replica = on_replica(self.policy, self.equilibrium.replica)
         return solve(self.equilibrium.workload, replica).iteration_time or 0.0
 
     def _of_wait(self, policy: WaitPolicy, shortest: float) -> Iterator[Claim]:
