@@ -14,9 +14,9 @@ import numpy as np
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve
 from thresholds import PacedPolicy, Prediction, predict, predict_continuous
-from thresholds.paced import design_known
+from thresholds.paced_wait.known import design_known
 from verification import Greedy, Run, replicate, t_interval
-from verification.simulate import Policy
+from verification.policies import Policy
 
 FLUID = IterationTime(0.0106, 4.01e-7)
 WITH_PREFILL = IterationTime(0.0101, 4.02e-7, 5.88e-5)

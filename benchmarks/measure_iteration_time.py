@@ -29,9 +29,10 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import NoReturn
 
-from fluid.catalogue import Model, find_model
 from fluid.errors import InputError
-from fluid.hardware import model_from_config
+from fluid.hardware.catalogue import find_model
+from fluid.hardware.huggingface import model_from_config
+from fluid.hardware.model import Model
 
 try:
     import torch

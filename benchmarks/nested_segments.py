@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from fluid import IterationTime, Replica, Workload, solve
-from thresholds.chain import real_thresholds
-from thresholds.cuts import Cuts
-from thresholds.segments import Lengths, Segments, equal_widths, quantiles
-from thresholds.unknown import paced_unknown
+from thresholds.nested_wait.boundary_search import Cuts
+from thresholds.nested_wait.segments import Lengths, Segments, equal_widths, quantiles
+from thresholds.nested_wait.threshold_search import real_thresholds
+from thresholds.paced_wait.unknown import paced_unknown
 
 LONGEST, PROMPT, MEAN = 500, 58, 147.0
 OUTPUTS = np.arange(1, LONGEST + 1)

@@ -21,7 +21,7 @@ from joblib import Parallel, delayed
 from fluid import IterationTime, Replica, Workload, solve
 from thresholds import NestedDesign, UnknownPacedDesign, nested, paced
 from verification import Run, simulate
-from verification.estimators import least_probability
+from verification.statistics.intervals import least_probability
 
 DELTA, HORIZON = 0.05, 600.0
 REPLICA = Replica(137_000, IterationTime(0.0106, 4.013e-7))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve, stage_profile
-from thresholds.windows import Window
+from thresholds.paced_wait.entry_windows import Window
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ from workbench import (
 )
 
 from verification import simulate
-from verification.engine import make_state
+from verification.engine.state import make_state
 
 TIMED = ("simulate", "arrivals", "kernel", "C loop")
 

@@ -20,11 +20,11 @@ from dataclasses import replace
 import numpy as np
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve
-from fluidwait.deployment import embedded
+from fluidwait.deployment.deployment import embedded
 from thresholds import Design, paced, wait
 from verification import Greedy, Run, Sarathi, VllmV0, judge, replicate
-from verification.simulate import Policy
-from verification.verdict import STABLE
+from verification.experiments.stability import STABLE
+from verification.policies import Policy
 
 PUBLISHED = IterationTime(0.0106, 4.013e-7)
 WITH_PREFILL = IterationTime(0.0106, 4.013e-7, 5.88e-5)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name everyone gives it
 
-from fluid.catalogue import Model
+from fluid.hardware.model import Model
 
 
 @dataclass(frozen=True)

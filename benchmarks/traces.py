@@ -8,7 +8,7 @@ outputs of 1 to 1,000 tokens, seeded) are written to a temporary folder and read
     read_trace    `fluid.read_trace`: every field checked, dates to seconds, SHA-256 of the file
     pandas        `pandas.read_csv`: no check, dates left as text
     dates         `pandas.read_csv` with the dates parsed
-    summarise     `fluid.trace_summary.summarise` of the trace read, its length pairs found anew
+    summarise     `fluid.traces.summary.summarise` of the trace read, its length pairs found anew
 
 With --long also ten million requests, read once in a process of its own: the most memory it held, less what it held
 before, in bytes a row, beside the 24 of the trace itself. Seconds are processor time of one thread.
@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 
 from fluid import read_trace
-from fluid.trace_summary import summarise
+from fluid.traces.summary import summarise
 
 ROWS, LONG, STEP = 1_000_000, 10_000_000, 100_000
 

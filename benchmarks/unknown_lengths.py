@@ -8,7 +8,7 @@ d0 = 10.6 ms, d1 = 0.4013 us. The KV may exceed C with probability at most 1e-3 
 entries bunch. Two windows (N, g) stand side by side, each with the two bounds on it:
 
     theorem     the largest N/g that the block Chernoff bound allows (model.md section 4)
-    tight       the largest N/g that any bound proved in `thresholds.buffers` allows: the design
+    tight       the largest N/g that any bound proved in `thresholds.paced_wait.tail_bounds` allows: the design
 
 `share` is the largest total rate the window carries over that of the fluid limit, `base` the mean KV of a full window,
 `required` the tokens that suffice with probability 1 - 1e-3, `buffer` their difference; `P` bounds the probability that
@@ -24,9 +24,9 @@ import sys
 import numpy as np
 
 from fluid import IterationTime, Replica, Workload, solve
-from fluid.workload import Ints
-from thresholds.overflow import OverflowBound, overflow_problem
-from thresholds.unknown import UnknownPacedDesign, paced_unknown
+from fluid.arrays import Ints
+from thresholds.paced_wait.overflow import OverflowBound, overflow_problem
+from thresholds.paced_wait.unknown import UnknownPacedDesign, paced_unknown
 from verification import simulate
 
 REPLICA = Replica(kv_capacity=137_000, iteration_time=IterationTime(overhead=0.0106, per_kv_token=4.013e-7))

@@ -24,9 +24,10 @@ import thresholds
 from fluid import IterationTime, PromptType, Replica, Workload, solve, stage_profile
 from thresholds import NestedWaitPolicy, PacedPolicy
 from verification import Arrivals, Greedy, Sarathi, VllmV0, poisson_arrivals
-from verification.arrivals import stream
-from verification.engine import NO_CAP, Problem, State, make_problem
-from verification.simulate import RULES, Policy
+from verification.engine.state import NO_CAP, Problem, State, make_problem
+from verification.policies import Policy
+from verification.rules import rule_of
+from verification.traffic.arrivals import stream
 
 D0, D1 = 0.0106, 0.401e-6
 POLICIES = ("WAIT", "paced", "greedy", "vLLM v0", "Sarathi", "nested")
@@ -122,7 +123,7 @@ def timed(call: Callable[[], Any]) -> float:
 
 def rule(policy: Policy, problem: Problem, state: State) -> Callable[[], None]:
     """The compiled rule from the empty system to the end, its arrays made."""
-    kernel = next(rule for each, rule in RULES.items() if isinstance(policy, each))(policy, problem)
+    kernel = rule_of(policy).kernel(policy, problem)
     return lambda: kernel(state, NO_CAP)
 
 

@@ -1,14 +1,14 @@
 """The fluid model of LLM inference: workloads, replicas, the equilibrium and the stability region."""
 
-from fluid.batches import Batches, read_batches
-from fluid.calibration import Calibration, calibrate
+from fluid.calibration.batches import Batches, read_batches
+from fluid.calibration.fit import Calibration, calibrate
 from fluid.equilibrium import Equilibrium, solve
 from fluid.errors import FileError, FluidwaitError, InputError
-from fluid.profile import StageProfile, stage_profile
 from fluid.region import Region, stability_region
 from fluid.replica import IterationTime, Replica
-from fluid.schedule import Schedule, solve_windows
-from fluid.traces import Binned, Columns, Trace, read_trace
+from fluid.stages import StageProfile, stage_profile
+from fluid.traces.trace import Binned, Columns, Trace, read_trace
+from fluid.varying_rates import Schedule, solve_windows
 from fluid.workload import PromptType, Workload
 
 __all__ = [

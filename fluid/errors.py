@@ -2,7 +2,7 @@
 
     FluidwaitError
     +-- InputError (also a ValueError)      an argument or a flag that cannot be used
-    +-- FileError (also a ValueError)       a file that cannot be used: `fluidwait.files`
+    +-- FileError (also a ValueError)       a file that cannot be used: `fluidwait.deployment.toml`
 
 An answer of the mathematics ("overloaded", "infeasible") is a value with a reason, never an exception.
 """

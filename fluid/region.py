@@ -22,22 +22,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fluid.arrays import TOLERANCE, Floats, Ints, at_most, bounded
 from fluid.errors import InputError
-from fluid.profile import StageProfile, stage_profile
 from fluid.replica import Replica
-from fluid.workload import Floats, Ints, Workload, bounded
-
-TOLERANCE = 1e-9
-
-
-def at_most(value: float, bound: float) -> bool:
-    """value <= bound, to the relative tolerance every yes or no of the toolkit shares."""
-    return bool(value <= bound * (1 + TOLERANCE))
-
-
-def below_one(load: float) -> bool:
-    """load < 1, to the same tolerance: a load that should be exactly 1 counts as 1 however it was rounded."""
-    return bool(load < 1 - TOLERANCE)
+from fluid.stages import StageProfile, stage_profile
+from fluid.workload import Workload
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fluid.arrays import MOST_TOKENS, Floats
 from fluid.errors import InputError, one_of, real, whole
-from fluid.workload import MOST_TOKENS, Floats
 
 WHOLE, DECODE_ONLY = "whole", "decode-only"
 FIRST_TOKEN = ("decode", "prefill")

@@ -25,9 +25,10 @@ from functools import cached_property
 
 import numpy as np
 
+from fluid.arrays import Floats, Ints, bounded
 from fluid.errors import InputError
 from fluid.replica import DECODE_ONLY, UNLIMITED, WHOLE, IterationTime, Replica
-from fluid.workload import Floats, Ints, Workload, bounded
+from fluid.workload import Workload
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 
 import sympy as sp
 
+from fluid.arrays import below_one
 from fluid.errors import InputError, one_of, whole
-from fluid.region import below_one
 from fluid.replica import WHOLE, Replica
 from fluid.workload import PromptType, Workload
 

@@ -27,11 +27,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fluid.arrays import Floats, at_most
 from fluid.equilibrium import Equilibrium, solve
 from fluid.errors import InputError, real
-from fluid.region import at_most
 from fluid.replica import Replica
-from fluid.workload import Floats, Workload
+from fluid.workload import Workload
 
 
 class WindowEquilibrium(NamedTuple):

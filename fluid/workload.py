@@ -15,12 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fluid.arrays import MOST_TOKENS, Floats, Ints, finite_sum
 from fluid.errors import InputError, real, whole
-
-MOST_TOKENS = 2**24
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -137,17 +133,6 @@ class Workload:
         with np.errstate(over="ignore"):
             rates = self.rates * factor
         return Workload.from_arrays(self.prompt_tokens, self.output_tokens, rates, self._names)
-
-
-def bounded(values: Floats) -> Floats:
-    """The values, held at the largest float where they overflowed."""
-    return np.minimum(values, np.finfo(np.float64).max)
-
-
-def finite_sum(values: Floats) -> float:
-    """Sum of nonnegative numbers, held at the largest float where it would overflow."""
-    with np.errstate(over="ignore"):
-        return float(min(np.sum(values), np.finfo(np.float64).max))
 
 
 def _lengths(field: str, values: ArrayLike) -> Ints:

@@ -10,7 +10,7 @@ import typer
 from typer.main import get_command
 
 from fluid.errors import FluidwaitError, one_line
-from fluidwait.cli import app
+from fluidwait.commands.app import app
 
 # the base class of the parser's errors, wherever typer keeps its parser
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]

@@ -1,15 +1,16 @@
 """Admission thresholds for LLM inference: the policies, their design and the delay they predict."""
 
-from thresholds.bulk import bulk_queue_mean, heavy_traffic_mean, kingman_bound
-from thresholds.choose import Choice, Design, auto, name_of, paced
-from thresholds.delay import Prediction, TypeDelay, predict, predict_continuous
-from thresholds.design import OnReplica, batch_time
-from thresholds.nested import NestedDesign, nested
-from thresholds.paced import PacedDesign, kv_bound, sequence_bound
-from thresholds.policy import NestedWaitPolicy, PacedPolicy, ThresholdPolicy, WaitPolicy, read_policy, write_policy
-from thresholds.theta import theta
-from thresholds.unknown import UnknownPacedDesign
-from thresholds.wait import WaitDesign, wait
+from thresholds.choice import Choice, Design, auto, name_of
+from thresholds.delay.bulk_queue import bulk_queue_mean, heavy_traffic_mean, kingman_bound
+from thresholds.delay.prediction import Prediction, TypeDelay, predict, predict_continuous
+from thresholds.guarantees import OnReplica, batch_time
+from thresholds.nested_wait.decay_rate import theta
+from thresholds.nested_wait.design import NestedDesign, nested
+from thresholds.paced_wait.design import paced
+from thresholds.paced_wait.known import PacedDesign, kv_bound, sequence_bound
+from thresholds.paced_wait.unknown import UnknownPacedDesign
+from thresholds.policies import NestedWaitPolicy, PacedPolicy, ThresholdPolicy, WaitPolicy, read_policy, write_policy
+from thresholds.wait_thresholds import WaitDesign, wait
 
 __all__ = [
     "Choice",

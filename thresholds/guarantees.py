@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from fluid import Equilibrium
-from fluid.region import at_most
-from fluid.workload import Floats
+from fluid.arrays import Floats, at_most
 
 
 @dataclass(frozen=True)

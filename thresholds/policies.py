@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fluid.errors import InputError, shown, whole
 
@@ -28,6 +28,8 @@ class WaitPolicy:
     (3, 1)
     """
 
+    name: ClassVar[str] = "wait"
+    label: ClassVar[str] = "WAIT"
     thresholds: tuple[int, ...]
 
     def __post_init__(self) -> None:
@@ -52,6 +54,8 @@ class PacedPolicy:
     PacedPolicy(entries=(2,), iterations=(15,), gate=False)
     """
 
+    name: ClassVar[str] = "paced"
+    label: ClassVar[str] = "paced WAIT"
     entries: tuple[int, ...]
     iterations: tuple[int, ...]
     gate: bool = False
@@ -83,6 +87,8 @@ class NestedWaitPolicy:
     (20, 60, 120)
     """
 
+    name: ClassVar[str] = "nested"
+    label: ClassVar[str] = "nested WAIT"
     boundaries: tuple[int, ...]
     thresholds: tuple[int, ...]
 

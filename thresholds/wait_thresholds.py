@@ -44,11 +44,10 @@ from functools import cached_property
 import numpy as np
 
 from fluid import Equilibrium, Replica, Workload, solve
-from fluid.region import TOLERANCE, at_most
-from fluid.workload import Floats, Ints
-from thresholds.compiled import jit
-from thresholds.design import OnEveryPath, batch_time
-from thresholds.policy import WaitPolicy
+from fluid.arrays import TOLERANCE, Floats, Ints, at_most
+from fluid.compiled import jit
+from thresholds.guarantees import OnEveryPath, batch_time
+from thresholds.policies import WaitPolicy
 
 MOST_PROMPTS = 2**52
 

@@ -1,24 +1,24 @@
 """Simulation of LLM inference policies, and the statistics that verify them."""
 
-from verification.arrivals import Arrivals, poisson_arrivals
-from verification.batches import BatchMeans, batch_means
-from verification.capacity import Bound, Capacity, Effort, capacity
-from verification.checks import Check
-from verification.estimators import Interval, t_interval
-from verification.invariants import invariants
-from verification.paired import Difference, paired
-from verification.percentiles import quantile_interval
-from verification.predictions import LogNormalError, Misclassified, Overestimate
-from verification.reference import OwnRule
-from verification.replicate import replicate
+from verification.experiments.capacity import Bound, Capacity, Effort, capacity
+from verification.experiments.checks import Check
+from verification.experiments.invariants import invariants
+from verification.experiments.paired_difference import Difference, paired
+from verification.experiments.replications import replicate
+from verification.experiments.stability import Verdict, judge
+from verification.experiments.verification import Verification, verify
+from verification.policies import OwnRule
 from verification.rules.greedy import Greedy
 from verification.rules.sarathi import Sarathi
 from verification.rules.vllm_v0 import VllmV0
 from verification.run import Run, Timeline
-from verification.simulate import simulate
-from verification.traffic import Poisson, Predicted, Replay, Scheduled
-from verification.verdict import Verdict, judge
-from verification.verify import Verification, verify
+from verification.simulation import simulate
+from verification.statistics.batch_means import BatchMeans, batch_means
+from verification.statistics.intervals import Interval, t_interval
+from verification.statistics.percentiles import quantile_interval
+from verification.traffic.arrivals import Arrivals, poisson_arrivals
+from verification.traffic.predicted_lengths import LogNormalError, Misclassified, Overestimate
+from verification.traffic.processes import Poisson, Predicted, Replay, Scheduled
 
 __all__ = [
     "Arrivals",

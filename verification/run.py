@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fluid import StageProfile
-from fluid.workload import Floats, Ints
-from verification.arrivals import Arrivals
+from fluid.arrays import Floats, Ints
+from verification.traffic.arrivals import Arrivals
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,24 +7,22 @@ last iteration may start before T, and nothing that happens after T counts.
 A decision rule is one file under `verification/rules/`: a frozen policy and `kernel(policy, problem)`, which makes the
 rule's own state and returns a compiled loop of (state, budget): until `paused`, take the arrivals, decide, run one
 iteration or as many as nothing can change (or `sleep`), note who has a first token or completes. It is entered in
-`RULES` here, and its literal twin in those of `verification.reference_rules`. A rule of a user's own is Python, and
-slow: `verification.reference.OwnRule`.
+`RULES` here, and its literal twin in those of `verification.reference.rules`. A rule of a user's own is Python, and
+slow: `verification.reference.simulator.OwnRule`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from fluid import Replica, Workload, stage_profile
 from fluid.errors import InputError, real, whole
-from thresholds import NestedWaitPolicy, OnReplica, PacedPolicy, WaitPolicy
-from verification.arrivals import Arrivals
-from verification.engine import (
+from thresholds import OnReplica
+from verification.engine.state import (
     BUSY,
     DONE,
     EVICTIONS,
@@ -39,19 +37,12 @@ from verification.engine import (
     make_problem,
     make_state,
 )
-from verification.reference import OwnRule, simulate_literally
-from verification.rules import greedy, nested, paced, sarathi, vllm_v0, wait
-from verification.rules.greedy import Greedy
-from verification.rules.sarathi import Sarathi, on_replica
-from verification.rules.vllm_v0 import VllmV0
+from verification.policies import OwnRule, Policy, on_replica
+from verification.reference.simulator import simulate_literally
+from verification.rules import RULES, rule_of
 from verification.run import Run, Timeline
-from verification.traffic import POISSON, Traffic
-
-Policy = WaitPolicy | PacedPolicy | NestedWaitPolicy | Greedy | VllmV0 | Sarathi | OwnRule
-RULES: dict[type, Callable[[Any, Problem], Kernel]] = {
-    WaitPolicy: wait.kernel, PacedPolicy: paced.kernel, NestedWaitPolicy: nested.kernel, Greedy: greedy.kernel,
-    VllmV0: vllm_v0.kernel, Sarathi: sarathi.kernel,
-}
+from verification.traffic.arrivals import Arrivals
+from verification.traffic.processes import POISSON, Traffic
 
 SLICE = 1 << 20  # iterations between two moments at which a run can be interrupted
 ROWS = 1 << 16  # timeline rows handed over at a time
@@ -62,11 +53,12 @@ def simulate(policy: Policy, workload: Workload, replica: Replica, *, horizon: f
              record: bool = False) -> Run:
     """Simulate a policy, on `traffic` over [0, horizon) seconds or on explicit arrivals until nothing moves.
 
-    `traffic` is Poisson unless told otherwise (`verification.traffic`); `seed` and `replication` choose the random
-    stream; `record` keeps the timeline (one row per iteration). Raises InputError unless exactly one of `horizon` and
-    `arrivals` is given and the policy fits the workload.
+    `traffic` is Poisson unless told otherwise (`verification.traffic.processes`); `seed` and `replication` choose the
+    random stream; `record` keeps the timeline (one row per iteration). Raises InputError unless exactly one of
+    `horizon` and `arrivals` is given and the policy fits the workload.
 
     >>> from fluid import IterationTime, PromptType
+    >>> from thresholds import WaitPolicy
     >>> replica = Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.013e-7))
     >>> run = simulate(WaitPolicy((2,)), Workload([PromptType(512, 20, 20.0)]), replica, horizon=60.0, seed=1)
     >>> run.evictions, run.kv_peak <= 2 * 10_962
@@ -98,10 +90,10 @@ def simulate(policy: Policy, workload: Workload, replica: Replica, *, horizon: f
 def _kernel(policy: Policy, problem: Problem) -> Kernel:
     if isinstance(policy, OnReplica) and not policy.exists:
         raise InputError("policy", "one with thresholds", policy.equilibrium.reason, "simulate")
-    for policy_type, rule in RULES.items():
-        if isinstance(policy, policy_type):
-            return rule(policy, problem)
-    names = " or ".join([*(each.__name__ for each in RULES), "an OwnRule"])
+    rule = rule_of(policy)
+    if rule is not None:
+        return rule.kernel(policy, problem)
+    names = " or ".join([*(each.policy.__name__ for each in RULES), "an OwnRule"])
     raise InputError("policy", names, policy, "simulate")
 
 

@@ -7,8 +7,8 @@ A row is (decode sequences, KV tokens they read, prefill sequences, prompt token
 
 Files, plain or gzip, UTF-8: a CSV file with the columns `num_decode`, `kv_tokens_decode`, `num_prefill`,
 `prefill_tokens`, `batch_time_s` (case and other columns ignored; both prefill columns may be left out, by a server that
-only decodes), or the log of an engine (`fluid.engine_logs`). What the file holds decides, not its name. With chunked
-prefill, the tokens of earlier chunks that a batch reads again belong in `kv_tokens_decode`.
+only decodes), or the log of an engine (`fluid.calibration.engine_logs`). What the file holds decides, not its name.
+With chunked prefill, the tokens of earlier chunks that a batch reads again belong in `kv_tokens_decode`.
 
 A row is usable when its counts are whole, its seconds positive and finite, it is not empty, and every sequence has a
 token: kv_tokens_decode >= num_decode, prefill_tokens >= num_prefill, and no prompt tokens where nothing prefills.
@@ -26,11 +26,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fluid.engine_logs import Row, iterations
+from fluid.arrays import Floats, Ints
+from fluid.calibration.engine_logs import Row, iterations
 from fluid.errors import FileError, InputError, one_line, shown
 from fluid.replica import Replica
 from fluid.textfile import TextFile, opened
-from fluid.workload import Floats, Ints
 
 COLUMNS = ("num_decode", "kv_tokens_decode", "num_prefill", "prefill_tokens", "batch_time_s")
 PREFILL = {"num_prefill", "prefill_tokens"}

@@ -1,4 +1,4 @@
-"""95% intervals of the coefficients that `fluid.regression` fits.
+"""95% intervals of the coefficients that `fluid.calibration.regression` fits.
 
 Given which rows belong to which line. With z_r = x_r / f_r and u_r = e_r / s the rows of a line have
 sum psi(u_r) z_r = 0, so its b has the covariance V = s^2 A^-1 B A^-1 with
@@ -17,10 +17,10 @@ coefficient may be any that keeps its line below. So each end v is held against 
 
 where the minimum moves the other coefficients, and the rows between lines. It is |v - b_ij| / se where rows stay, and
 below it where they do not. While z(v) < t the end moves out, by t / z, at most twice as far at a time; never inwards.
-The minimum is local (steps (*) of `fluid.regression` from the fit, until Q falls by less than 0.001) and so at least
-the true one: an end can stop too early, not too late. Which coefficients are told is taken from the fit: where noise
-decides whether a line has rows that tell one, the intervals stated hold the truth less often than 95%, and the share of
-all fits that state one without it stays near 5% (benchmarks/calibration.py).
+The minimum is local (steps (*) of `fluid.calibration.regression` from the fit, until Q falls by less than 0.001) and so
+at least the true one: an end can stop too early, not too late. Which coefficients are told is taken from the fit: where
+noise decides whether a line has rows that tell one, the intervals stated hold the truth less often than 95%, and the
+share of all fits that state one without it stays near 5% (benchmarks/calibration.py).
 
 Sources: Huber, Robust Statistics (1981), sections 7.6-7.8; MacKinnon, White (J. Econometrics 1985), HC3; Bates, Watts,
 Nonlinear Regression Analysis (1988), chapter 6, the profile t; Kent (Biometrika 1982), its scale V_jj.
@@ -34,8 +34,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fluid.regression import FEWEST, HUBER, MaxAffine, Program, told_by
-from fluid.workload import Floats, Ints
+from fluid.arrays import Floats, Ints
+from fluid.calibration.regression import FEWEST, HUBER, MaxAffine, Program, told_by
 
 LEVEL = 0.975
 STEPS, FALL = 40, 1e-3  # of a minimum of Q

@@ -134,7 +134,7 @@ class _VLLM:
                                              "the elapsed times are waits, not iterations)")
         if usage is None:
             raise FileError(self.source, "", "must have the GPU KV cache usage in its iteration lines (this version of "
-                                             "vLLM leaves it out: see the recorder in fluid.engine_logs)")
+                                             "vLLM leaves it out: see the recorder in fluid.calibration.engine_logs)")
         if not self.size:
             raise FileError(self.source, "", 'must hold the line "GPU KV cache size: ... tokens" that vLLM writes when '
                                              "it starts, before the iterations")

@@ -2,9 +2,10 @@
 
     seconds ~ max_i [ d0_i + d1_i KV + d2_i prefill + d3_i size ]        d0_i > 0, the others >= 0
 
-fitted to relative errors, robustly, by `fluid.regression`: slow iterations (another process, a garbage collection, a
-compilation) are named and set aside. Of columns that move together the first in the order overhead, prefill, KV, size
-is told; the others are fixed at 0, without an interval, and a note says so. Intervals: `fluid.intervals`.
+fitted to relative errors, robustly, by `fluid.calibration.regression`: slow iterations (another process, a garbage
+collection, a compilation) are named and set aside. Of columns that move together the first in the order overhead,
+prefill, KV, size is told; the others are fixed at 0, without an interval, and a note says so. Intervals:
+`fluid.calibration.coefficient_intervals`.
 
     mape    mean |seconds - fitted| / seconds                                    over the rows kept
     r2      1 - sum (seconds - fitted)^2 / sum (seconds - mean seconds)^2        over the rows kept
@@ -27,13 +28,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fluid.batches import Batches
+from fluid.arrays import Floats
+from fluid.calibration.batches import Batches
+from fluid.calibration.coefficient_intervals import intervals
+from fluid.calibration.regression import FEWEST, Bools, MaxAffine, fit, fit_largest, mean_error
 from fluid.equilibrium import Equilibrium
 from fluid.errors import InputError, one_line, whole
-from fluid.intervals import intervals
-from fluid.regression import FEWEST, Bools, MaxAffine, fit, fit_largest, mean_error
 from fluid.replica import IterationTime, Line
-from fluid.workload import Floats
 
 MOST_PIECES = 8
 WORST = 5

@@ -18,7 +18,7 @@ Rho bounds what a slow row pulls, but rows that are slow all pull one way. So ro
 the others fitted again, until the same rows are set aside (at most 20 times).
 
 Sources: Huber, Robust Statistics (1981), sections 7.6-7.8; Magnani, Boyd, Convex piecewise-linear fitting (Optim. Eng.
-2009), section 3. Intervals: `fluid.intervals`.
+2009), section 3. Intervals: `fluid.calibration.coefficient_intervals`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fluid.workload import Floats, Ints
+from fluid.arrays import Floats, Ints
 
 Bools = NDArray[np.bool_]
 

@@ -1,4 +1,4 @@
-"""The catalogue: data sheets of GPUs, shapes of decoder-only language models (counted in `fluid.shape`).
+"""The catalogue: data sheets of GPUs, shapes of decoder-only language models (counted in `fluid.hardware.model`).
 
 GPU memory is what an engine finds, in GiB: on boards with HBM the data sheet's figure, on server boards with GDDR6
 15/16 of it, because their error correction, on by default, takes the rest (an L4 of "24 GB" reports 22.5 GiB); on
@@ -14,8 +14,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from fluid.errors import InputError, real
-from fluid.shape import Experts, Latent
-from fluid.shape import Model as Model  # a name other modules take from here
+from fluid.hardware.model import Experts, Latent, Model
 
 GIB = 2**30
 Entry = TypeVar("Entry")

@@ -1,7 +1,7 @@
 """The shape of a model from its Hugging Face config.json.
 
 Read are Llama, Mistral, Mixtral, Qwen2, Qwen3, DeepSeek-V2 and DeepSeek-V3: the architectures whose parameters
-`fluid.shape` counts exactly. A key that is left out has the value the Transformers library gives it:
+`fluid.hardware.model` counts exactly. A key that is left out has the value the Transformers library gives it:
 
     num_key_value_heads    one per attention head
     head_dim               hidden_size / num_attention_heads; Qwen3: 128
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fluid.errors import InputError, one_of, whole
-from fluid.shape import Experts, Latent, Model
+from fluid.hardware.model import Experts, Latent, Model
 
 _CLASSES = {"LlamaForCausalLM": "llama", "MistralForCausalLM": "mistral", "MixtralForCausalLM": "mixtral",
             "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3", "DeepseekV2ForCausalLM": "deepseek_v2",

@@ -1,7 +1,7 @@
 """A model on a group of GPUs: how much KV cache fits, and how long an iteration takes.
 
-With P parameters stored, P_r of them read by an iteration, P_a multiplied by each token (`fluid.shape`), weights of b_w
-bytes, KV elements of b_k bytes, and t GPUs of M bytes, B bytes/s and F FLOP/s in tensor parallel,
+With P parameters stored, P_r of them read by an iteration, P_a multiplied by each token (`fluid.hardware.model`),
+weights of b_w bytes, KV elements of b_k bytes, and t GPUs of M bytes, B bytes/s and F FLOP/s in tensor parallel,
 
     KV bytes per token   k = 2 L K d b_k                        (x t/K where t > K: every GPU keeps a whole head)
                          k = t L (c + r) b_k                    latent attention: every GPU keeps the whole vector
@@ -31,7 +31,7 @@ besides; one affine d1 stands for both, so d3 = 0. For 200 to 1,000 tokens of co
 Left out: communication between the GPUs, attention's quadratic part of a prefill (and latent attention's arithmetic in
 a decode), 8-bit tensor cores. A prefill also "reads" its own prompt (the convention of model.md), under 1% of d2.
 Measured batches beat all of it: see `benchmarks/measure_iteration_time.py` and `fluidwait calibrate`. Sources:
-model.md sections 1 and 2; the shapes and data sheets of `fluid.shape` and `fluid.catalogue`.
+model.md sections 1 and 2; the shapes and data sheets of `fluid.hardware.model` and `fluid.hardware.catalogue`.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from fluid.catalogue import GIB, Gpu, Model, find_gpu, find_model
 from fluid.errors import InputError, one_of, real, whole
-from fluid.model_config import model_from_config as model_from_config  # a name other modules take from here
+from fluid.hardware.catalogue import GIB, Gpu, find_gpu, find_model
+from fluid.hardware.model import Model
 from fluid.replica import IterationTime, Replica
 
 KV_BITS = {"float16": 16, "bfloat16": 16, "float32": 32, "fp8": 8, "int8": 8}

@@ -24,8 +24,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fluid.trace_fields import Bools
-from fluid.workload import MOST_TOKENS, Floats, Ints, Workload
+from fluid.arrays import MOST_TOKENS, Floats, Ints
+from fluid.traces.fields import Bools
+from fluid.workload import Workload
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import chdtr, chdtrc
 
-from fluid.workload import Floats, Ints
+from fluid.arrays import Floats, Ints
 
 LADDER = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 86400.0)
 TEST_LADDER = tuple(float(f"{digit}e{power}") for power in range(-3, 9) for digit in (1, 2, 5))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fluid.workload import MOST_TOKENS, Floats
+from fluid.arrays import MOST_TOKENS, Floats
 
 Bools = NDArray[np.bool_]
 Dates = NDArray[np.datetime64]

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from fluid.errors import FileError, InputError, shown
 from fluid.textfile import TextFile
-from fluid.trace_fields import Column
+from fluid.traces.fields import Column
 
 NAME = "the name of a column"
 CHUNK = 4096  # rows: larger ones leave the processor's caches

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from fluid.burstiness import PoissonTest, dispersion, poisson_test
+from fluid.arrays import Floats, Ints
 from fluid.replica import Replica
-from fluid.traces import Trace
-from fluid.workload import Floats, Ints
+from fluid.traces.burstiness import PoissonTest, dispersion, poisson_test
+from fluid.traces.trace import Trace
 
 BLOCKS, RESAMPLES, BATCH = 1000, 2000, 100
 

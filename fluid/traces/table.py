@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from fluid.arrays import Floats, Ints
 from fluid.errors import FileError, shown
 from fluid.textfile import Progress, opened
-from fluid.trace_fields import (
+from fluid.traces.fields import (
     DATE_AND_TIME,
     MILLISECONDS,
     SECONDS,
@@ -27,8 +28,7 @@ from fluid.trace_fields import (
     numbers,
     seconds,
 )
-from fluid.trace_formats import Chunk, Columns, Rows, find_rows
-from fluid.workload import Floats, Ints
+from fluid.traces.formats import Chunk, Columns, Rows, find_rows
 
 QUOTED = 3
 

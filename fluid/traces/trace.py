@@ -2,8 +2,8 @@
 
 Request i = 1..N arrives t_i seconds after the first, with l_i prompt tokens, and is answered with R_i tokens. As a
 workload at the total rate Lambda a trace is one prompt type for each distinct pair (l, R), at rate Lambda n / N with n
-the requests of that pair. Its own rate is N / (t_N - t_1). KV work w_i is that of `fluid.profile`; its sum is an
-integer of any size, so its mean is correctly rounded. Formats: `fluid.trace_formats`. Source: model.md section 1.
+the requests of that pair. Its own rate is N / (t_N - t_1). KV work w_i is that of `fluid.stages`; its sum is an
+integer of any size, so its mean is correctly rounded. Formats: `fluid.traces.formats`. Source: model.md section 1.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fluid.binning import Binned, cells_of, lengths_of
+from fluid.arrays import MOST_TOKENS, Floats, Ints
 from fluid.errors import InputError, one_of, real, whole
-from fluid.profile import stage_profile
 from fluid.replica import IterationTime, Replica
+from fluid.stages import stage_profile
 from fluid.textfile import Progress
-from fluid.trace_fields import TOKENS, countable
-from fluid.trace_formats import FORMATS, Columns
-from fluid.trace_table import read_table
-from fluid.workload import MOST_TOKENS, Floats, Ints, Workload
+from fluid.traces.binning import Binned, cells_of, lengths_of
+from fluid.traces.fields import TOKENS, countable
+from fluid.traces.formats import FORMATS, Columns
+from fluid.traces.table import read_table
+from fluid.workload import Workload
 
 __all__ = ["Binned", "Columns", "Pairs", "RatesOverTime", "Trace", "read_trace"]
 
@@ -123,7 +124,7 @@ class Trace:
         return Workload.from_arrays(prompt, output, counts * (self._rate(rate) / len(self)))
 
     def binned(self, bins: int, rate: float | None = None) -> Binned:
-        """Return a workload of at most `bins` types, and its errors: see `fluid.binning`.
+        """Return a workload of at most `bins` types, and its errors: see `fluid.traces.binning`.
 
         >>> binned = Trace([10, 10, 10], [4, 6, 8]).binned(1, rate=3.0)
         >>> binned.workload.names, round(binned.kv_work_error, 4), binned.output_tokens_error
@@ -202,7 +203,7 @@ def read_trace(path: str | os.PathLike[str], *,
                format: str | None = None,  # noqa: A002 - the deployment file's word for it
                columns: Columns | None = None, skip_bad_rows: bool = False,
                progress: Progress | None = None) -> Trace:
-    """Read a request trace, plain or gzipped, in one of the formats of `fluid.trace_formats`.
+    """Read a request trace, plain or gzipped, in one of the formats of `fluid.traces.formats`.
 
     The format is found from the first row unless given by name; `columns` names those of any other CSV. Rows that
     cannot be used are refused together, or left out and counted with `skip_bad_rows`. `progress` is called with the

@@ -8,12 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from fluid import FluidwaitError, solve
-from fluidwait import answers, measured, report, surveys
-from fluidwait.deployment import deployment_of, embedded, embedded_text
-from fluidwait.options import File, Horizon, Json, Out, Precision, Replications, Seed, Version
-from fluidwait.paper import give
-from fluidwait.policies import AUTO, DESIGNED, known, visible
-from fluidwait.study import Comparison, Plan, choose, compare, examine
+from fluidwait.commands import measurements as measured
+from fluidwait.commands import rates as surveys
+from fluidwait.commands.options import File, Horizon, Json, Out, Precision, Replications, Seed, Version
+from fluidwait.deployment.deployment import deployment_of, embedded, embedded_text
+from fluidwait.deployment.policy_names import AUTO, DESIGNED, known, visible
+from fluidwait.reports import answers
+from fluidwait.reports import run as report
+from fluidwait.reports.console import give
+from fluidwait.study.outcomes import Comparison, Plan, choose, compare, examine
 from thresholds import write_policy
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich",
@@ -120,7 +123,7 @@ _later("plan")
 
 
 def _write(folder: Path, found: Comparison, answer: dict[str, Any]) -> None:
-    from fluidwait import figures  # matplotlib takes a second to load
+    from fluidwait.figures import run as figures
 
     answers.write(folder, answer)
     if found.design.exists:

@@ -11,18 +11,20 @@ from typing import Annotated, Any
 import typer
 
 from fluid import solve
-from fluid.batches import read_batches
-from fluid.calibration import Calibration, calibrate
+from fluid.calibration.batches import read_batches
+from fluid.calibration.fit import Calibration, calibrate
 from fluid.errors import InputError, real, whole
-from fluid.trace_formats import FORMATS
-from fluid.trace_summary import TraceSummary, summarise
-from fluid.traces import Columns, Trace, read_trace
-from fluidwait import answers, report_calibration, report_trace
-from fluidwait.deployment import Deployment, load
-from fluidwait.options import ForDeployment, Json, Out, SkipBadRows, Version, number, whole_number
-from fluidwait.paper import give
+from fluid.traces.formats import FORMATS
+from fluid.traces.summary import TraceSummary, summarise
+from fluid.traces.trace import Columns, Trace, read_trace
+from fluidwait.commands.options import ForDeployment, Json, Out, SkipBadRows, Version, number, whole_number
+from fluidwait.deployment.deployment import Deployment, load
+from fluidwait.deployment.workload_section import workload_section
 from fluidwait.progress import reading
-from fluidwait.section import workload_section
+from fluidwait.reports import answers
+from fluidwait.reports import calibration as report_calibration
+from fluidwait.reports import trace as report_trace
+from fluidwait.reports.console import give
 
 NAME = {"metavar": "NAME", "show_default": False}
 TraceFile = Annotated[Path, typer.Argument(help="Request trace: CSV, JSON lines or JSON, also gzipped.")]
@@ -108,14 +110,14 @@ def _warnings(found: Calibration, deployment: Deployment, beyond: int) -> tuple[
 
 
 def _write_trace(folder: Path, trace: Trace, summary: TraceSummary, answer: dict[str, Any]) -> list[str]:
-    from fluidwait.figures_trace import draw_trace  # matplotlib takes a second to load
+    from fluidwait.figures.trace import draw_trace
 
     answers.write(folder, answer)
     return draw_trace(trace, summary.dispersion, folder)
 
 
 def _write_calibration(folder: Path, found: Calibration, answer: dict[str, Any]) -> None:
-    from fluidwait.figures_calibration import draw_calibration
+    from fluidwait.figures.calibration import draw_calibration
 
     answers.write(folder, answer)
     (folder / "iteration_time.toml").write_text(found.to_toml(), encoding="utf-8")

@@ -9,8 +9,8 @@ import typer
 
 from fluid.errors import shown
 from fluidwait import __version__
-from fluidwait.policies import DESIGNED, POLICIES, RULES
-from verification.sequential import MOST_REPLICATIONS
+from fluidwait.deployment.policy_names import BASELINES, DESIGNED, POLICIES
+from verification.statistics.precision import MOST_REPLICATIONS
 
 
 def number(text: str) -> float:
@@ -69,7 +69,7 @@ Out = Annotated[Path | None, typer.Option(parser=folder, metavar="FOLDER", show_
 Rates = Annotated[str, typer.Option(metavar="RATES", show_default=False,
                                     help="Total requests/s: start:stop:step, stop included, or 5,10,20.")]
 Policies = Annotated[str, typer.Option(metavar="NAMES", show_default=False,
-                                       help=f"Policies with commas between: {', '.join((*DESIGNED, *RULES))}.")]
+                                       help=f"Policies with commas between: {', '.join((*DESIGNED, *BASELINES))}.")]
 Jobs = Annotated[int | None, typer.Option(parser=whole_number, metavar="NUMBER", show_default=False,
                                           help="Cells at a time; by default one per core.")]
 Dask = Annotated[str | None, typer.Option(metavar="ADDRESS", show_default=False,

@@ -10,12 +10,7 @@ import typer
 
 from fluid import solve
 from fluid.errors import InputError, real
-from fluidwait import answers, report_capacity, report_sweep
-from fluidwait.capacity import largest_rate
-from fluidwait.cells import Finished
-from fluidwait.deployment import Deployment, deployment_of
-from fluidwait.grid import Cell, Grid
-from fluidwait.options import (
+from fluidwait.commands.options import (
     Dask,
     File,
     Horizon,
@@ -33,13 +28,20 @@ from fluidwait.options import (
     Ttft,
     Version,
 )
-from fluidwait.paper import give
-from fluidwait.policies import AUTO, known, visible
+from fluidwait.deployment.deployment import Deployment, deployment_of
+from fluidwait.deployment.policy_names import AUTO, known, visible
 from fluidwait.progress import note
-from fluidwait.question import Question
-from fluidwait.store import Store, opened
-from fluidwait.study import Plan
-from fluidwait.sweep import Sweep, Workers, most_kept_by_a_cell, run_cells
+from fluidwait.reports import answers
+from fluidwait.reports import capacity as report_capacity
+from fluidwait.reports import sweep as report_sweep
+from fluidwait.reports.console import give
+from fluidwait.study.cell import Finished
+from fluidwait.study.fingerprint import Question
+from fluidwait.study.grid import Cell, Grid
+from fluidwait.study.largest_rate import largest_rate
+from fluidwait.study.outcomes import Plan
+from fluidwait.study.store import Store, opened
+from fluidwait.study.sweep import Sweep, Workers, most_kept_by_a_cell, run_cells
 from verification import Bound
 
 
@@ -111,7 +113,7 @@ def _complete(deployment: Deployment, grid: Grid, plan: Plan, kept: float, worke
 
 
 def _write(folder: Path, found: Sweep, answer: dict[str, Any]) -> None:
-    from fluidwait.figures_sweep import draw_sweep  # matplotlib takes a second to load
+    from fluidwait.figures.sweep import draw_sweep
 
     answers.write(folder, answer)
     draw_sweep(found, folder)

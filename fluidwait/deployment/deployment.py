@@ -13,18 +13,20 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fluid.catalogue import MODELS, Model, find_gpu, find_model
 from fluid.errors import FileError, InputError, one_of, real
-from fluid.hardware import Placement, model_from_config
+from fluid.hardware.catalogue import MODELS, find_gpu, find_model
+from fluid.hardware.huggingface import model_from_config
+from fluid.hardware.model import Model
+from fluid.hardware.placement import Placement
 from fluid.replica import IterationTime, Replica
-from fluid.traces import read_trace
+from fluid.traces.trace import read_trace
 from fluid.workload import Workload
-from fluidwait.files import check, found, keys_of, read_bytes, read_toml
-from fluidwait.mix import Mix, read_mix, read_predictor, trace_mix
+from fluidwait.deployment.schema import ChunkTable, DeploymentTable, IterationTimeTable, ReplicaTable
+from fluidwait.deployment.toml import check, found, keys_of, read_bytes, read_toml
+from fluidwait.deployment.workload_table import Mix, read_mix, read_predictor, trace_mix
 from fluidwait.progress import reading
-from fluidwait.schema import ChunkTable, DeploymentTable, IterationTimeTable, ReplicaTable
-from verification.predictions import Predictor, confusion, seen_workload
-from verification.traffic import Predicted, Traffic
+from verification.traffic.predicted_lengths import Predictor, confusion, seen_workload
+from verification.traffic.processes import Predicted, Traffic
 
 EMBEDDED = "embedded"
 TRACE_ENDINGS = (".csv", ".jsonl", ".json")

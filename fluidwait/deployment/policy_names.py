@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from fluid.errors import FluidwaitError, one_of
-from fluidwait.deployment import Deployment
+from fluidwait.deployment.deployment import Deployment
+from verification.rules import RULES
 
 AUTO, GREEDY = "auto", "greedy"
-DESIGNED = ("wait", "paced", "nested")  # thresholds, designed for the rates
-RULES = (GREEDY, "vllm-v0", "sarathi")  # no thresholds: the same whatever the rates
-POLICIES = (AUTO, *DESIGNED, *RULES)
+DESIGNED = tuple(rule.name for rule in RULES if rule.made is None)  # thresholds, designed for the rates
+BASELINES = tuple(rule.name for rule in RULES if rule.made)  # no thresholds: the same whatever the rates
+POLICIES = (AUTO, *DESIGNED, *BASELINES)
 LATER = ("mc-sf",)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fluid.errors import one_line
-from fluid.traces import Binned, Trace
+from fluid.traces.trace import Binned, Trace
 
 UNKNOWN_RATE = 1.0
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from fluid.errors import FileError, InputError, real
-from fluid.profile import stage_profile
 from fluid.replica import Replica
-from fluid.schedule import Schedule, WindowEquilibrium, carries, solve_windows
-from fluid.traces import Binned, Columns, Trace, read_trace
+from fluid.stages import stage_profile
+from fluid.traces.trace import Binned, Columns, Trace, read_trace
+from fluid.varying_rates import Schedule, WindowEquilibrium, carries, solve_windows
 from fluid.workload import PromptType, Workload
-from fluidwait.files import found, keys_of
+from fluidwait.deployment.schema import TypeTable, WindowTable, WorkloadTable
+from fluidwait.deployment.toml import found, keys_of
 from fluidwait.progress import reading
-from fluidwait.schema import TypeTable, WindowTable, WorkloadTable
-from verification.predictions import LogNormalError, Misclassified, Overestimate, Predictor
-from verification.traffic import POISSON, Poisson, Replay, Scheduled
+from verification.traffic.predicted_lengths import LogNormalError, Misclassified, Overestimate, Predictor
+from verification.traffic.processes import POISSON, Poisson, Replay, Scheduled
 
 Arriving = Poisson | Scheduled | Replay
 

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from fluid.calibration import Calibration
-from fluidwait.figures import BLACK, BLUE, ORANGE, PINK
+from fluid.calibration.fit import Calibration
+from fluidwait.figures.style import BLACK, BLUE, ORANGE, PINK
 
 
 def draw_calibration(found: Calibration, folder: Path) -> None:

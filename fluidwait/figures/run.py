@@ -14,14 +14,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fluidwait.study import Comparison
+from fluidwait.figures.style import BLACK, GREEN, style
+from fluidwait.study.outcomes import Comparison
 from thresholds import Design, PacedDesign, WaitDesign
 from verification import Run
 
-BLUE, ORANGE, GREEN, BLACK, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9"
-AMBER, GREY = "#E69F00", "#777777"
-STYLES = {"wait": (BLUE, "-", "s"), "paced": (SKY, "-", "o"), "nested": (PINK, "-", "^"),
-          "greedy": (ORANGE, "--", "D"), "vllm-v0": (AMBER, ":", "v"), "sarathi": (GREY, (0, (6, 2, 1, 2, 1, 2)), "P")}
 MOST_TYPES = 4
 MOST_PANELS = 24  # types; with more of them no few are the mix
 LIVES_SHOWN = 12  # the figures show the first lives of the longest type
@@ -106,8 +103,8 @@ def _thresholds(design: Design) -> np.ndarray | None:
 def _lines(panel: Axes, runs: list[tuple[str, Run]], value: Series, end: float) -> None:
     at = np.linspace(0.0, end, POINTS)
     for policy, run in runs:
-        colour, style, _ = STYLES[policy]
-        panel.plot(at, value(run, at), color=colour, ls=style, lw=1.1, label=policy)
+        colour, line, _ = style(policy)
+        panel.plot(at, value(run, at), color=colour, ls=line, lw=1.1, label=policy)
 
 
 def _level(panel: Axes, values: np.ndarray | None, j: int, label: str, colour: str) -> None:

@@ -18,10 +18,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from fluid.workload import Floats
-from fluidwait.cells import Finished
-from fluidwait.figures import BLACK, STYLES
-from fluidwait.sweep import Sweep
+from fluid.arrays import Floats
+from fluidwait.figures.style import BLACK, style
+from fluidwait.study.cell import Finished
+from fluidwait.study.sweep import Sweep
 from verification import Interval
 
 WIDTH, PANEL, ROW, MARGINS = 7.0, 2.5, 0.24, 1.4  # inches
@@ -74,7 +74,7 @@ def _verdicts(panel: Axes, found: Sweep) -> None:
     """A row for each policy, and one for the fluid limit: names on the left, largest stable rates on the right."""
     limits = found.limits
     for row, (policy, limit) in enumerate(limits.items()):
-        colour, line, _ = STYLES[policy]
+        colour, line, _ = style(policy)
         cells = found.of(policy)
         at, level = np.array([each.cell.rate for each in cells]), np.full(len(cells), float(row))
         panel.plot(at, level, color=colour, ls=line, lw=1.2)
@@ -96,7 +96,7 @@ def _measured(panel: Axes, found: Sweep, name: str) -> None:
     """Each policy's means with their intervals."""
     apart, scale = _apart(found), _scale(found)
     for row, policy in enumerate(found.grid.policies):
-        colour, line, _ = STYLES[policy]
+        colour, line, _ = style(policy)
         cells = [each for each in found.of(policy) if each.measured is not None]
         intervals: list[Interval] = [getattr(each.measured, name) for each in cells]
         means = np.array([each.mean for each in intervals])
@@ -112,7 +112,7 @@ def _markers(panel: Axes, cells: list[Finished], at: Floats, values: Floats, siz
     sure = np.array([each.stable and not each.overflows for each in cells], dtype=bool)
     for chosen, hollow in ((sure, False), (~sure, True)):
         if chosen.any():
-            colour, _, marker = STYLES[cells[0].cell.policy]
+            colour, _, marker = style(cells[0].cell.policy)
             panel.plot(at[chosen], values[chosen], marker, ms=size, mew=min(1.0, size / 5), mec=colour,
                        mfc="white" if hollow else colour)
 

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from fluid.traces import Trace
-from fluidwait.figures import BLACK, BLUE, GREEN, ORANGE
+from fluid.traces.trace import Trace
+from fluidwait.figures.style import BLACK, BLUE, GREEN, ORANGE
 
 RATE_WINDOWS = 100  # the rate over time is drawn in so many windows
 LENGTH_BINS = 60

@@ -14,15 +14,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from fluid import Equilibrium
-from fluid.shares import scale_without_prefill_cost, time_shares
+from fluid.equilibrium import scale_without_prefill_cost, time_shares
 from fluidwait import __version__
-from fluidwait.explain import predicted, window_names
-from fluidwait.mix import Mix
+from fluidwait.deployment.workload_table import Mix
+from fluidwait.reports.wording import predicted, window_names
 from thresholds import Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign, name_of
 from verification import Check, Difference, Interval, Verification
-from verification.batches import Inside
-from verification.sequential import Precision
-from verification.verdict import UNSTABLE
+from verification.experiments.measures import Inside
+from verification.experiments.stability import UNSTABLE
+from verification.statistics.precision import Precision
 
 SCHEMA = 1
 INTERVALS = ("throughput", "latency", "latency_p99", "ttft", "evictions", "iteration_time", "busy_share")

@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.markup import escape
 
-from fluid.calibration import Calibration, FittedBatch, Interval
+from fluid.calibration.fit import Calibration, FittedBatch, Interval
 from fluid.replica import Line
-from fluidwait.paper import console, new_table, seconds, title
+from fluidwait.reports.console import console, new_table, seconds, title
 
 UNITS = (("overhead", "ms", 1e3), ("per_kv_token", "us", 1e6), ("per_prefill_token", "us", 1e6),
          ("per_sequence", "us", 1e6))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fluidwait import answers
-from fluidwait.capacity import LargestRate
-from fluidwait.deployment import Deployment
-from fluidwait.paper import console, new_table, optional, say, title
-from fluidwait.study import Plan
-from verification.capacity import Probe
+from fluidwait.deployment.deployment import Deployment
+from fluidwait.reports import answers
+from fluidwait.reports.console import console, new_table, optional, say, title
+from fluidwait.study.largest_rate import LargestRate
+from fluidwait.study.outcomes import Plan
+from verification.experiments.capacity import Probe
 
 
 def capacity_answer(found: LargestRate, plan: Plan, precision: float) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fluidwait import answers
+from fluidwait.reports import answers
 
 MOST_ROWS = 20
 

@@ -9,16 +9,16 @@ import numpy as np
 from rich.markup import escape
 
 from fluid import Equilibrium
-from fluidwait.deployment import Deployment
-from fluidwait.explain import growth, memory, predicted, window_names
-from fluidwait.install import advice
-from fluidwait.paper import console, largest, new_table, number, optional, print_table, say, seconds, title
-from fluidwait.report_measured import evidence, show_beside, show_measured
-from fluidwait.report_mix import in_few_types, show_origin, show_shares, show_windows
-from fluidwait.study import Comparison, Outcome
+from fluidwait.deployment.deployment import Deployment
+from fluidwait.reports.console import console, largest, new_table, number, optional, print_table, say, seconds, title
+from fluidwait.reports.installation import advice
+from fluidwait.reports.simulation import evidence, show_beside, show_measured
+from fluidwait.reports.wording import growth, memory, predicted, window_names
+from fluidwait.reports.workload import in_few_types, show_origin, show_shares, show_windows
+from fluidwait.study.outcomes import Comparison, Outcome
 from thresholds import Choice, Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign
 from verification import Check
-from verification.verdict import STABLE
+from verification.experiments.stability import STABLE
 
 
 def show_run(deployment: Deployment, found: Comparison, out: Path | None) -> None:
@@ -159,10 +159,9 @@ def _advice(found: Comparison) -> str:
         return f"{escape(found.overload)}.{_greedy_advice(found)}"
     if not found.chosen.yes:
         return "A prediction differs from what was simulated: see the table."
-    name = "WAIT" if found.chosen.policy == "wait" else f"{found.chosen.policy} WAIT"
     faster = f" {found.overtaken_by} was faster here, against the prediction." if found.overtaken_by else ""
-    return (f"The replica carries this mix with {name}, up to {found.design.max_rate_scale:.3g} of these rates "
-            f"(fluid limit {found.equilibrium.max_rate_scale:.3g}).{faster}{_greedy_advice(found)}")
+    return (f"The replica carries this mix with {found.design.label}, up to {found.design.max_rate_scale:.3g} of these "
+            f"rates (fluid limit {found.equilibrium.max_rate_scale:.3g}).{faster}{_greedy_advice(found)}")
 
 
 def _greedy_advice(found: Comparison) -> str:

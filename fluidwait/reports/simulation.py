@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from fluidwait.paper import console, new_table, title
-from fluidwait.study import Comparison
+from fluidwait.reports.console import console, new_table, title
+from fluidwait.study.outcomes import Comparison
 from verification import Difference, Interval, Verification
-from verification.estimators import LEVEL
-from verification.sequential import Precision
+from verification.statistics.intervals import LEVEL
+from verification.statistics.precision import Precision
 
 _DOUBT = "; too short a run to trust them: take a longer horizon or more replications"
 

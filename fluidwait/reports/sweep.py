@@ -8,13 +8,13 @@ from typing import Any
 
 from rich.markup import escape
 
-from fluidwait import answers
-from fluidwait.cells import MEASURES, Finished
-from fluidwait.deployment import Deployment
-from fluidwait.paper import console, new_table, title
-from fluidwait.question import Question
-from fluidwait.store import NAME
-from fluidwait.sweep import Sweep
+from fluidwait.deployment.deployment import Deployment
+from fluidwait.reports import answers
+from fluidwait.reports.console import console, new_table, title
+from fluidwait.study.cell import MEASURES, Finished
+from fluidwait.study.fingerprint import Question
+from fluidwait.study.store import NAME
+from fluidwait.study.sweep import Sweep
 from verification import Interval
 
 COLOURS = {"stable": "green", "unstable": "red"}

@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.markup import escape
 
-from fluid.trace_summary import TraceSummary
-from fluid.traces import RatesOverTime, Trace
-from fluidwait.paper import console, new_table, seconds, title
+from fluid.traces.summary import TraceSummary
+from fluid.traces.trace import RatesOverTime, Trace
+from fluidwait.reports.console import console, new_table, seconds, title
 
 SIGNIFICANT = 0.01
 WINDOWS = 60

@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.markup import escape
 
 from fluid import Equilibrium, solve
-from fluid.shares import scale_without_prefill_cost, time_shares
-from fluidwait.mix import Mix
-from fluidwait.paper import MOST_ROWS, console, new_table, optional, say, seconds
-from fluidwait.section import errors
+from fluid.equilibrium import scale_without_prefill_cost, time_shares
+from fluidwait.deployment.workload_section import errors
+from fluidwait.deployment.workload_table import Mix
+from fluidwait.reports.console import MOST_ROWS, console, new_table, optional, say, seconds
 from verification import Replay
 
 FEW = 8

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fluid.errors import FluidwaitError
-from fluidwait.deployment import Deployment
-from fluidwait.grid import Cell
+from fluidwait.deployment.deployment import Deployment
 from fluidwait.progress import quiet
-from fluidwait.question import Question, program
-from fluidwait.study import Outcome, Plan, examine
+from fluidwait.study.fingerprint import Question, program
+from fluidwait.study.grid import Cell
+from fluidwait.study.outcomes import Outcome, Plan, examine
 from verification import Interval, Verification
-from verification.verdict import STABLE, UNSTABLE
+from verification.experiments.stability import STABLE, UNSTABLE
 
 MEASURES = ("latency", "latency_p99", "ttft", "throughput", "evictions")
 ENDS = ("", "_low", "_high")

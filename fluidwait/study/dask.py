@@ -12,12 +12,12 @@ import logging
 from collections.abc import Sequence
 
 from fluid.errors import FluidwaitError
-from fluidwait.cells import Stream, finish
-from fluidwait.deployment import Deployment
-from fluidwait.grid import Cell
+from fluidwait.deployment.deployment import Deployment
 from fluidwait.progress import note
-from fluidwait.question import program
-from fluidwait.study import Plan
+from fluidwait.study.cell import Stream, finish
+from fluidwait.study.fingerprint import program
+from fluidwait.study.grid import Cell
+from fluidwait.study.outcomes import Plan
 
 CONNECT_WITHIN = 20  # seconds
 

@@ -25,10 +25,10 @@ import fluid
 import thresholds
 import verification
 from fluidwait import __version__
-from fluidwait.deployment import Deployment
-from fluidwait.mix import Arriving
-from fluidwait.study import Plan
-from verification.traffic import Replay, Scheduled
+from fluidwait.deployment.deployment import Deployment
+from fluidwait.deployment.workload_table import Arriving
+from fluidwait.study.outcomes import Plan
+from verification.traffic.processes import Replay, Scheduled
 
 FORM = 1  # of a cell: to be raised when its columns change
 COMPUTING = ("numpy", "scipy", "numba", "llvmlite")

@@ -13,7 +13,7 @@ from itertools import product
 from typing import NamedTuple
 
 from fluid.errors import InputError, real
-from fluidwait.policies import DESIGNED, RULES, known
+from fluidwait.deployment.policy_names import BASELINES, DESIGNED, known
 
 RATES, POLICIES = "--rates", "--policies"
 FORM = "rates in requests/s such as 5,10,20 or start:stop:step"
@@ -41,7 +41,7 @@ class Grid:
     @classmethod
     def read(cls, rates: str, policies: str) -> Grid:
         """The grid of the flags --rates and --policies; raises an error that names the flag."""
-        names = {known(POLICIES, name.strip(), (*DESIGNED, *RULES)) for name in policies.split(",")}
+        names = {known(POLICIES, name.strip(), (*DESIGNED, *BASELINES)) for name in policies.split(",")}
         values = {rate for item in rates.split(",") for rate in _item(item.strip(), rates)}
         if len(values) > MOST_RATES:
             raise InputError(RATES, f"at most {MOST_RATES:,} rates", rates)

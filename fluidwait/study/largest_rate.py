@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fluid import solve
-from fluidwait.deployment import Deployment
-from fluidwait.policies import RULES
+from fluidwait.deployment.deployment import Deployment
+from fluidwait.deployment.policy_names import BASELINES
 from fluidwait.progress import counting, quiet
-from fluidwait.study import Plan, choose, rule_of
+from fluidwait.study.outcomes import Plan, baseline, choose
 from thresholds import name_of
 from verification import Bound, Capacity, Effort
-from verification.capacity import Probe, probe, search
-from verification.simulate import Policy
-from verification.traffic import Scheduled
+from verification.experiments.capacity import Probe, probe, search
+from verification.policies import Policy
+from verification.traffic.processes import Scheduled
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ def _limits(deployment: Deployment, policy: str) -> tuple[float, float | None]:
     """The fluid limit, and the largest rate at which a design of that name fits, as rates of the mix."""
     rate = deployment.workload.rate
     fluid = rate * solve(deployment.workload, deployment.replica).max_rate_scale
-    if policy in RULES:
+    if policy in BASELINES:
         return fluid, None
     return fluid, rate * max(each.max_rate_scale for each in choose(deployment, policy).candidates)
 
 
 def _policy(deployment: Deployment, policy: str) -> tuple[Policy | None, str]:
     """The policy of a name at a deployment's rates, None where its thresholds do not fit, and its name."""
-    if policy in RULES:
-        return rule_of(policy, deployment.replica), policy
+    if policy in BASELINES:
+        return baseline(policy, deployment.replica), policy
     design = choose(deployment, policy).design
     return (design if design.feasible else None), name_of(design)

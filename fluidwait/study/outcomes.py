@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fluid import Equilibrium, Replica, solve
 from fluid.errors import InputError, real, whole
-from fluidwait import answers
-from fluidwait.deployment import Deployment
-from fluidwait.policies import GREEDY, RULES
+from fluidwait.deployment.deployment import Deployment
+from fluidwait.deployment.policy_names import BASELINES, GREEDY
 from fluidwait.progress import working
+from fluidwait.reports import answers
 from thresholds import Choice, Design, auto, name_of, nested, paced, wait
-from verification import Difference, Greedy, Sarathi, Verification, VllmV0, paired, verify
-from verification.simulate import Policy
+from verification import Difference, Verification, paired, verify
+from verification.policies import Policy
+from verification.rules import rule_named
 
 COMPARED = ("throughput", "latency", "latency_p99", "ttft", "evictions")
 NOTICEABLE = 0.01  # on the same arrivals even a difference of a millionth can be sure
@@ -199,9 +199,9 @@ def compare(deployment: Deployment, plan: Plan) -> Comparison:
 
 def examine(deployment: Deployment, policy: str, plan: Plan) -> Outcome:
     """Simulate the policy of a name, designed for the deployment's rates where it has thresholds."""
-    if policy in RULES:
+    if policy in BASELINES:
         workload, replica = deployment.workload, deployment.replica
-        return _examine(deployment, rule_of(policy, replica), policy, solve(workload, replica), plan)
+        return _examine(deployment, baseline(policy, replica), policy, solve(workload, replica), plan)
     return examine_design(deployment, choose(deployment, policy).design, plan)
 
 
@@ -211,18 +211,11 @@ def examine_design(deployment: Deployment, design: Design, plan: Plan) -> Outcom
     return found if design.exists else replace(found, reason=design.reason)
 
 
-def rule_of(policy: str, replica: Replica) -> Policy:
+def baseline(policy: str, replica: Replica) -> Policy:
     """The policy of a name that needs no design, on a replica."""
-    return BASELINES[policy](replica)
-
-
-def _sarathi(replica: Replica) -> Sarathi:
-    return Sarathi(chunk=replica.prefill) if isinstance(replica.prefill, int) else Sarathi()
-
-
-BASELINES: dict[str, Callable[[Replica], Policy]] = {
-    GREEDY: lambda _: Greedy(), "vllm-v0": lambda _: VllmV0(), "sarathi": _sarathi,
-}
+    made = rule_named(policy).made
+    assert made is not None  # of the names in BASELINES
+    return made(replica)
 
 
 def _examine(deployment: Deployment, rule: Policy | None, name: str, equilibrium: Equilibrium, plan: Plan) -> Outcome:

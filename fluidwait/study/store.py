@@ -5,11 +5,11 @@ while one writes (its locks), because one file holds a sweep, and because Python
 
     pandas.read_sql("select * from cells", sqlite3.connect("DIR/sweep.sqlite"))
 
-A folder answers one question (`fluidwait.question`): cells of another are never mixed in, the sweep is refused. Every
-row carries the digest of its question and a checksum of itself, and is never written a second time; rows lie in the
-order of their cells, whichever was finished first. A row that does not match its checksum is taken out and computed
-again; a file that SQLite finds damaged is put aside, and its rows that match are kept. Of two sweeps that write into
-one folder the second is refused: the first holds a lock, which the operating system drops with the process.
+A folder answers one question (`fluidwait.study.fingerprint`): cells of another are never mixed in, the sweep is
+refused. Every row carries the digest of its question and a checksum of itself, and is never written a second time; rows
+lie in the order of their cells, whichever was finished first. A row that does not match its checksum is taken out and
+computed again; a file that SQLite finds damaged is put aside, and its rows that match are kept. Of two sweeps that
+write into one folder the second is refused: the first holds a lock, which the operating system drops with the process.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fluid.errors import FileError, FluidwaitError
-from fluidwait.cells import COLUMNS, Finished, cell_of, checksum, row_of
-from fluidwait.grid import Cell
 from fluidwait.progress import note
-from fluidwait.question import Question
+from fluidwait.study.cell import COLUMNS, Finished, cell_of, checksum, row_of
+from fluidwait.study.fingerprint import Question
+from fluidwait.study.grid import Cell
 
 NAME, LOCK, JOURNAL = "sweep.sqlite", ".sweep.lock", "-journal"
 PATIENCE = 60.0  # seconds, while a reader holds the file

@@ -2,7 +2,7 @@
 
 Cells run in threads: simulating one is compiled code and numpy, which release the interpreter (two threads took as long
 as two processes), a trace of millions of requests is not copied, and Ctrl-C ends them at once. A Dask cluster runs the
-same function (`fluidwait.cluster`). A cell uses one core and its random streams are its own, so where and in which
+same function (`fluidwait.study.dask`). A cell uses one core and its random streams are its own, so where and in which
 order cells run changes nothing. The highest rates, which take longest, start first.
 """
 
@@ -17,13 +17,13 @@ from joblib import Parallel, delayed
 
 from fluid import Equilibrium, solve
 from fluid.errors import InputError, whole
-from fluidwait.cells import Finished, Stream, finish
-from fluidwait.cluster import finish_on_cluster
-from fluidwait.deployment import Deployment
-from fluidwait.grid import RATES, Cell, Grid
+from fluidwait.deployment.deployment import Deployment
 from fluidwait.progress import counting
-from fluidwait.study import Plan, hopeless
-from verification.replicate import MOST_KEPT, within_memory
+from fluidwait.study.cell import Finished, Stream, finish
+from fluidwait.study.dask import finish_on_cluster
+from fluidwait.study.grid import RATES, Cell, Grid
+from fluidwait.study.outcomes import Plan, hopeless
+from verification.experiments.replications import MOST_KEPT, within_memory
 
 Keep = Callable[[Finished], None]
 

@@ -9,9 +9,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from fluid.catalogue import Model  # noqa: E402 - only where torch is
+from fluid.hardware.model import Model  # noqa: E402 - only where torch is
 
-BENCHMARKS = str(Path(__file__).resolve().parents[1] / "benchmarks")
+BENCHMARKS = str(Path(__file__).resolve().parents[2] / "benchmarks")
 TINY = {"model_type": "llama", "num_hidden_layers": 3, "hidden_size": 32, "num_attention_heads": 4,
         "num_key_value_heads": 2, "intermediate_size": 48, "vocab_size": 64}
 MODEL = Model("tiny", 2, 32, 4, 2, 8, 48, 64, qkv_bias=True, qk_norm=True)

@@ -16,7 +16,7 @@ from strategies import sampled
 from fluid import IterationTime, PromptType, Replica, Workload
 from fluid.errors import InputError
 from thresholds import WaitPolicy, read_policy, wait, write_policy
-from thresholds.policy import from_json, to_json
+from thresholds.policies import from_json, to_json
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True, "1", None, float("nan"), float("inf"), 2**53 + 2, 10**400, [1]])

@@ -24,8 +24,8 @@ from thresholds import (
     sequence_bound,
     wait,
 )
-from thresholds.paced import design_known
-from thresholds.windows import residents
+from thresholds.paced_wait.entry_windows import residents
+from thresholds.paced_wait.known import design_known
 
 PUBLISHED = Replica(137_000, IterationTime(0.0106, 4.01e-7))
 CHAT = Workload([PromptType(50, 20, 20.0), PromptType(100, 60, 5.0)])

@@ -13,8 +13,8 @@ from strategies import Instance, instances, lines, replicas, sampled
 
 from fluid import Equilibrium, IterationTime, PromptType, Replica, Workload, solve
 from thresholds import WaitPolicy, nested, paced, predict, predict_continuous, wait
-from thresholds.pace import pace_of
-from thresholds.paced import design_known
+from thresholds.delay.mean_iteration import pace_of
+from thresholds.paced_wait.known import design_known
 from verification import Greedy, replicate, simulate, verify
 
 briefly = settings(sampled, max_examples=20)

@@ -8,7 +8,7 @@ import pytest
 from fluid import InputError, IterationTime, PromptType, Replica, Workload, solve, stage_profile
 from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy, wait
 from verification import Arrivals, Greedy, Run, VllmV0, poisson_arrivals, replicate, simulate
-from verification.simulate import Policy
+from verification.policies import Policy
 
 UNIT = IterationTime(1.0, 0.0)
 PUBLISHED = IterationTime(0.0106, 4.01e-7)

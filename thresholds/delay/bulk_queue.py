@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, lambertw
 
+from fluid.arrays import Floats, Ints
 from fluid.errors import real, whole
-from fluid.workload import Floats, Ints
 
 MOST_BATCH = 1_000_000
 

@@ -28,7 +28,7 @@ from scipy.optimize import brentq
 from scipy.special import gammaln
 
 from fluid import Equilibrium
-from fluid.workload import Floats
+from fluid.arrays import Floats
 
 SIZES = 64  # chunk sizes told apart
 MOST_CHUNKS = 1e5  # in an iteration: beyond, their number stays at its mean

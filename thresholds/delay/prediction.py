@@ -1,7 +1,7 @@
 r"""Delay of threshold policies: exact for one type under WAIT, approximations for the rest.
 
 **WAIT, one type** (exact: while the type waits its residents stand still, so decode advances once per batch). With
-E[Q](n, a) of `thresholds.bulk` and S stages,
+E[Q](n, a) of `thresholds.delay.bulk_queue` and S stages,
 
     W = (n - 1)/(2 lambda) + E[Q](n, lambda Delta(n))/lambda         until the batch is full and starts
     latency = W + (S - 1) n/lambda + Delta(n)
@@ -14,8 +14,8 @@ E[Q](n, a) of `thresholds.bulk` and S stages,
 **Continuous batching** (paced WAIT, greedy admission below its boundary). Residents never stand still: iterations, not
 batches of the type, set the pace. Here Delta* is their mean, x_j the time of a type's first prefill stage, c_j what a
 prompt adds over its life and rho = sum_j lambda_j c_j: those of the line, or for the largest of several lines those of
-`thresholds.pace`. With r = sum_j lambda_j x_j an iteration follows the last as tau' = const + sum of x over
-Poisson(lambda tau) entries, so that
+`thresholds.delay.mean_iteration`. With r = sum_j lambda_j x_j an iteration follows the last as tau' = const + sum of x
+over Poisson(lambda tau) entries, so that
 
     V = Var(tau)/Delta*^2 = sum_j lambda_j x_j^2 / (Delta* (1 - r^2)),      deviations decay like r^k
 
@@ -44,13 +44,12 @@ from typing import NamedTuple
 import numpy as np
 
 from fluid import Equilibrium, Replica, Workload, solve
+from fluid.arrays import Floats, Ints, at_most
 from fluid.errors import InputError
-from fluid.region import at_most
-from fluid.workload import Floats, Ints
-from thresholds.bulk import MOST_BATCH, bulk_queue_mean, heavy_traffic_mean
-from thresholds.design import batch_time
-from thresholds.pace import pace_of
-from thresholds.policy import PacedPolicy, WaitPolicy
+from thresholds.delay.bulk_queue import MOST_BATCH, bulk_queue_mean, heavy_traffic_mean
+from thresholds.delay.mean_iteration import pace_of
+from thresholds.guarantees import batch_time
+from thresholds.policies import PacedPolicy, WaitPolicy
 
 
 class TypeDelay(NamedTuple):

@@ -1,4 +1,4 @@
-r"""Where to cut decode progress for nested WAIT: boundaries and thresholds by shortest paths (`thresholds.paths`).
+r"""Where to cut decode progress for nested WAIT: boundaries and thresholds by shortest paths.
 
 **Real thresholds.** Let nu(r) be the threshold of the last design as a function of the cut: ln nu interpolated in
 ln S. Layers of cuts r, each with the one threshold nu(r), and the multiplier of the last design, m = sum_k n_k (a_k +
@@ -9,8 +9,9 @@ one of the joint problem: at an optimum the memory does not change to first orde
 there or from the real optimum, layers of the five cuts around each boundary with thresholds n_k - 1..n_k + 1,
 alternating with the exact chain search, on ever finer cuts. Each step keeps the better design.
 
-Between two stages at which prompts end, cuts do not matter (`thresholds.segments`); there may still be 4,096. Searches
-begin with at most a few dozen, spread evenly over the stages and over the prompts that end. Source: model.md section 5.
+Between two stages at which prompts end, cuts do not matter (`thresholds.nested_wait.segments`); there may still be
+4,096. Searches begin with at most a few dozen, spread evenly over the stages and over the prompts that end. Source:
+model.md section 5.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fluid.workload import Floats, Ints
-from thresholds.chain import multiplier, real_thresholds, whole_thresholds
-from thresholds.paths import Edges, Layer, ShortestPaths
-from thresholds.segments import Lengths, Segments, equal_widths, quantiles
+from fluid.arrays import Floats, Ints
+from thresholds.nested_wait.segments import Lengths, Segments, equal_widths, quantiles
+from thresholds.nested_wait.shortest_paths import Edges, Layer, ShortestPaths
+from thresholds.nested_wait.threshold_search import multiplier, real_thresholds, whole_thresholds
 
 FINE, COARSE, MOST_COUNT, MOST_MOVED = 96, 32, 24, 8
 _ZERO = np.zeros(1, dtype=np.int64)

@@ -31,8 +31,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fluid.arrays import Floats
 from fluid.errors import InputError, real
-from fluid.workload import Floats
 
 NEAR, FAR = 0.01, 30.0
 

@@ -1,17 +1,18 @@
 r"""Nested WAIT: thresholds for output lengths that nobody sees, and the memory they need.
 
 A design consists of boundaries r_1 < ... < r_L and whole thresholds n_1 > ... > n_L that meet the drift conditions of
-`thresholds.segments` and need least KV cache,
+`thresholds.nested_wait.segments` and need least KV cache,
 
     required = sum_k n_k a_k + sum_{k>=2} buffer_k,
 
 found in three steps: real thresholds by convex optimisation and whole ones by an exact search, both for given
-boundaries (`thresholds.chain`), and the boundaries by shortest paths (`thresholds.cuts`). If required <= C no iteration
-overflows the cache over the horizon T, with probability at least 1 - delta [A, Theorem 2].
+boundaries (`thresholds.nested_wait.threshold_search`), and the boundaries by shortest paths
+(`thresholds.nested_wait.boundary_search`). If required <= C no iteration overflows the cache over the horizon T, with
+probability at least 1 - delta [A, Theorem 2].
 
 **How many segments.** Few segments hold KV for prompts long gone; many have many buffers: the memory is U-shaped in L.
 Without a number given, L grows from the least that drifts until the memory has risen a few times in a row
-(`thresholds.scan`).
+(`thresholds.nested_wait.segment_count`).
 
 **How many sequences.** A batch has at most n_k prompts in each stage of segment k. Where the engine caps sequences, the
 design of least memory is taken among those, one for each L, that respect the cap; if none does, none is found feasible.
@@ -35,14 +36,13 @@ from typing import NamedTuple
 import numpy as np
 
 from fluid import Replica, Workload, solve
+from fluid.arrays import Floats, at_most
 from fluid.errors import InputError, real, whole
-from fluid.region import at_most
-from fluid.workload import Floats
-from thresholds.cuts import Design, best_chain
-from thresholds.design import OnReplica
-from thresholds.policy import NestedWaitPolicy
-from thresholds.scan import OPTIMISED, RULES, Progress, Scan, places_suffice, rank
-from thresholds.segments import Lengths, Segments, explicit
+from thresholds.guarantees import OnReplica
+from thresholds.nested_wait.boundary_search import Design, best_chain
+from thresholds.nested_wait.segment_count import OPTIMISED, RULES, Progress, Scan, places_suffice, rank
+from thresholds.nested_wait.segments import Lengths, Segments, explicit
+from thresholds.policies import NestedWaitPolicy
 
 MOST_SEGMENTS = 64
 Boundaries = str | Iterable[int] | None

@@ -13,10 +13,9 @@ from functools import cached_property
 
 import numpy as np
 
-from fluid.region import at_most
-from fluid.workload import Ints
-from thresholds.cuts import Cuts, Design, best_chain
-from thresholds.segments import Lengths, Segments, equal_widths, quantiles
+from fluid.arrays import Ints, at_most
+from thresholds.nested_wait.boundary_search import Cuts, Design, best_chain
+from thresholds.nested_wait.segments import Lengths, Segments, equal_widths, quantiles
 
 PATIENCE = 3
 RULES: dict[str, Callable[[Lengths, int], Ints]] = {"equal": equal_widths, "quantile": quantiles}

@@ -22,7 +22,7 @@ base holds n_k of them: b'_k (n_k - 1 + x) tokens are needed, more than b_k (n_k
 (whole blocks aside). The buffer is the larger of the two.
 
 **Cuts.** Between two stages at which prompts end p does not change, and the earlier cut needs less: boundaries belong
-where prompts end. `thresholds.cuts` finds the best ones. Source: model.md section 5.
+where prompts end. `thresholds.nested_wait.boundary_search` finds the best ones. Source: model.md section 5.
 """
 
 from __future__ import annotations
@@ -35,12 +35,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fluid import Replica, StageProfile, Workload, stage_profile
+from fluid.arrays import Floats, Ints, below_one
 from fluid.errors import InputError
-from fluid.profile import whole_blocks
-from fluid.region import below_one
-from fluid.workload import Floats, Ints
-from thresholds.policy import NestedWaitPolicy
-from thresholds.theta import roots
+from fluid.stages import whole_blocks
+from thresholds.nested_wait.decay_rate import roots
+from thresholds.policies import NestedWaitPolicy
 
 Flags = NDArray[np.bool_]
 

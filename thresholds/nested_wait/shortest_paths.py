@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fluid.workload import Floats, Ints
-from thresholds.segments import Lengths, above, buffer
-from thresholds.theta import roots
+from fluid.arrays import Floats, Ints
+from thresholds.nested_wait.decay_rate import roots
+from thresholds.nested_wait.segments import Lengths, above, buffer
 
 
 class Layer(NamedTuple):

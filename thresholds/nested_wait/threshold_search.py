@@ -1,6 +1,7 @@
 r"""Thresholds for given segments: the ratios that need least memory, and the best chain of whole numbers.
 
-Over n_1 > n_2 > ... > n_L with p_k < n_k/n_{k-1} the required memory of `thresholds.segments` is to be least,
+Over n_1 > n_2 > ... > n_L with p_k < n_k/n_{k-1} the required memory of `thresholds.nested_wait.segments` is to be
+least,
 
     minimise    sum_k n_k a_k + sum_{k>=2} buffer_k(n_{k-1}, n_k)    subject to    Lambda Delta(n) < n_1
 
@@ -31,10 +32,9 @@ from itertools import count
 
 import numpy as np
 
-from fluid.region import TOLERANCE
-from fluid.workload import Floats, Ints
-from thresholds.segments import Flags, Segments, above, buffer
-from thresholds.theta import slopes
+from fluid.arrays import TOLERANCE, Floats, Ints
+from thresholds.nested_wait.decay_rate import slopes
+from thresholds.nested_wait.segments import Flags, Segments, above, buffer
 
 WIDTH, MOST_FIRST = 96, 4096
 

@@ -31,8 +31,7 @@ from functools import cached_property
 import numpy as np
 
 from fluid import Replica, StageProfile
-from fluid.region import TOLERANCE
-from fluid.workload import Floats, Ints
+from fluid.arrays import TOLERANCE, Floats, Ints
 
 MOST_TRIED = 24  # numerators and denominators tried for the rational N/g
 

@@ -3,7 +3,7 @@ r"""Paced WAIT: rational thresholds N_j/g_j for a real GPU, residents never paus
 With x_j = N_j/g_j entries per iteration at most, Delta(x) = max_i [ a_i + sum_j x_j c_ij ], ask
 
     balance     lambda_j Delta(x) <= x_j   for every j      the windows carry the offered load
-    memory      sum_j kv_bound_j(N_j, g_j) <= C             exact over all phases: `thresholds.windows`
+    memory      sum_j kv_bound_j(N_j, g_j) <= C             exact over all phases: `thresholds.paced_wait.entry_windows`
     sequences   sum_j N_j ceil(S_j / g_j) <= B              where the engine caps them: then nobody waits for a place
 
 For one type balance is x >= n*; the window then serves more than arrives. For several the real solutions of balance
@@ -31,11 +31,10 @@ from functools import cached_property
 import numpy as np
 
 from fluid import Equilibrium, Replica, Workload, solve
-from fluid.region import at_most
-from fluid.workload import Floats, finite_sum
-from thresholds.design import OnEveryPath, batch_time
-from thresholds.policy import NestedWaitPolicy, PacedPolicy, WaitPolicy
-from thresholds.windows import Window, residents
+from fluid.arrays import Floats, at_most, finite_sum
+from thresholds.guarantees import OnEveryPath, batch_time
+from thresholds.paced_wait.entry_windows import Window, residents
+from thresholds.policies import NestedWaitPolicy, PacedPolicy, WaitPolicy
 
 MOST_WINDOWS = 24
 ROUNDS = 60

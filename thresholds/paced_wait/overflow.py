@@ -22,7 +22,7 @@ with a larger N/g than the best so far are tried. The search ends where bunching
 than exp(4): these could only miss a slightly larger window; the guarantee stands, because the pair returned has passed
 the bound itself.
 
-Source: model.md section 4; the proofs are in `thresholds.buffers`.
+Source: model.md section 4; the proofs are in `thresholds.paced_wait.tail_bounds`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from functools import cache, cached_property, partial
 
 from fluid import Replica, Workload, stage_profile
 from fluid.errors import InputError, real
-from thresholds.buffers import WIDEST, BlockChernoff, Convolution
-from thresholds.lengths import LengthMix
+from thresholds.paced_wait.random_prompt import LengthMix
+from thresholds.paced_wait.tail_bounds import WIDEST, BlockChernoff, Convolution
 
 BUNCHING, ENOUGH = 0.95, 0.999
 CONVOLUTION_GAIN = 4.0

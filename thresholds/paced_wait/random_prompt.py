@@ -2,7 +2,7 @@
 
 Types are put together by length pairs; a prompt's age is the iterations since it entered, its stage where residents are
 never paused. Moment generating functions, worst cases and survival functions by age are what the bounds of
-`thresholds.buffers` are made of. Source: model.md section 4.
+`thresholds.paced_wait.tail_bounds` are made of. Source: model.md section 4.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from functools import cached_property
 import numpy as np
 
 from fluid import StageProfile
-from fluid.profile import whole_blocks
-from fluid.workload import Floats, Ints
+from fluid.arrays import Floats, Ints
+from fluid.stages import whole_blocks
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,8 +46,8 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, rfft
 from scipy.ndimage import maximum_filter1d
 
-from fluid.workload import Floats
-from thresholds.lengths import LengthMix
+from fluid.arrays import Floats
+from thresholds.paced_wait.random_prompt import LengthMix
 
 LARGEST_EXPONENT = 600.0  # exp(600) = 1e260: sums of exponentials stay finite without scaling
 THETAS_PER_OCTAVE = 10

@@ -1,7 +1,7 @@
 r"""Paced WAIT for unknown output lengths: the largest window whose overflow probability is proved to be small.
 
 At most N prompts of the mix enter in any g consecutive iterations, first come first served; the scheduler never looks
-at a length. `thresholds.overflow` bounds the chance that the KV cache overflows and finds the largest N/g.
+at a length. `thresholds.paced_wait.overflow` bounds the chance that the KV cache overflows and finds the largest N/g.
 
 **Stability.** A full window admits N/g prompts per iteration, an iteration then takes Delta(N/g) = max_i (a_i +
 (N/g) c_i) with c_i the mean time work of a prompt. It carries every total rate below (N/g)/Delta(N/g), that is
@@ -14,7 +14,7 @@ bounds do not depend on the rates, so this is also the largest rate over all des
 cache is proved of any rule of entry that does not look at the length of who enters. That the batch then carries the
 load is the fluid's word: (N/g) E[S] <= B, the sequences of full windows on average, and the region.
 
-Source: model.md section 4; the proofs are in `thresholds.buffers`.
+Source: model.md section 4; the proofs are in `thresholds.paced_wait.tail_bounds`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ from functools import cached_property
 import numpy as np
 
 from fluid import Replica, Workload, solve
-from fluid.region import at_most
-from fluid.workload import Floats, Ints
-from thresholds.design import OnReplica
-from thresholds.overflow import OverflowBound, overflow_problem
-from thresholds.policy import PacedPolicy
+from fluid.arrays import Floats, Ints, at_most
+from thresholds.guarantees import OnReplica
+from thresholds.paced_wait.overflow import OverflowBound, overflow_problem
+from thresholds.policies import PacedPolicy
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fluid.workload import Ints
-from verification.engine import NOBODY, compiled
+from fluid.arrays import Ints
+from verification.engine.compile import compiled
+from verification.engine.state import NOBODY
 
 BITS_LOG = 5
 BITS = 1 << BITS_LOG  # of a word of `occupied`

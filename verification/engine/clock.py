@@ -12,7 +12,8 @@ series. Should R_i pass 2^53, beyond which a float no longer holds every integer
 
 from __future__ import annotations
 
-from verification.engine import (
+from verification.engine.compile import compiled
+from verification.engine.state import (
     ARRIVED,
     BUSY,
     DONE,
@@ -25,7 +26,6 @@ from verification.engine import (
     RECORDED,
     Problem,
     State,
-    compiled,
 )
 
 # columns of State.totals

@@ -1,34 +1,20 @@
 """Continuous batching: every resident is in every batch. The compiled steps that greedy and paced rules share.
 
 Between two calls of `advance` a rule may `admit` the head of a queue and `evict` the newest resident; `advance` runs
-all residents until somebody may enter or leaves. What they keep is in `verification.residents`. Rules whose prefills
-and decodes go at different paces use the steps from `first_tokens` on (`verification.prefills`).
+all residents until somebody may enter or leaves. What they keep is in `verification.engine.residents`. Rules whose
+prefills and decodes go at different paces use the steps from `first_tokens` on (`verification.engine.prefills`).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from verification.calendar import clear, look_ahead, turn
-from verification.clock import leader
-from verification.engine import (
-    EVICTIONS,
-    ITERATION,
-    LAST_COMPLETION,
-    NOBODY,
-    NOW,
-    Problem,
-    State,
-    apart,
-    compiled,
-    in_blocks,
-    stage_prefill,
-    stage_read,
-    woven,
-)
-from verification.leaps import end_after, held_after, leap, run_batch
-from verification.queues import Queue, request_at
-from verification.residents import (
+from verification.engine.calendar import clear, look_ahead, turn
+from verification.engine.clock import leader
+from verification.engine.compile import apart, compiled, woven
+from verification.engine.fast_forward import end_after, held_after, leap, run_batch
+from verification.engine.queues import Queue, request_at
+from verification.engine.residents import (
     GROWING,
     KV,
     PREFILL,
@@ -41,6 +27,18 @@ from verification.residents import (
     join,
     release,
     take_newest,
+)
+from verification.engine.state import (
+    EVICTIONS,
+    ITERATION,
+    LAST_COMPLETION,
+    NOBODY,
+    NOW,
+    Problem,
+    State,
+    in_blocks,
+    stage_prefill,
+    stage_read,
 )
 
 

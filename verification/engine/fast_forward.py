@@ -2,7 +2,7 @@
 
 Between two events (an arrival that may enter, a completion, a full attention window, memory that runs out) a batch of n
 residents reads R, R + G, R + 2 G, ... KV tokens, G the residents that still grow. Its iteration times are an arithmetic
-series, so m iterations add R m + G m (m - 1)/2 tokens to the totals of `verification.clock`, and the number of
+series, so m iterations add R m + G m (m - 1)/2 tokens to the totals of `verification.engine.clock`, and the number of
 iterations until a moment is the root of a quadratic. The answer is the same, to the last bit, as one by one: the root
 is only where the search starts, the end of an iteration is a function of integers.
 
@@ -14,19 +14,11 @@ from __future__ import annotations
 
 import math
 
-from verification.clock import (
-    MOST_EXACT,
-    arrive,
-    line_time,
-    moment,
-    note_batch,
-    record,
-    room_left,
-    spend,
-)
-from verification.clock import READ as TOTAL_READ
-from verification.engine import NOW, Problem, State, apart, compiled, woven
-from verification.residents import GROWING, KV, PREFILL, READ, SIZE, YOUNG, Residents
+from verification.engine.clock import MOST_EXACT, arrive, line_time, moment, note_batch, record, room_left, spend
+from verification.engine.clock import READ as TOTAL_READ
+from verification.engine.compile import apart, compiled, woven
+from verification.engine.residents import GROWING, KV, PREFILL, READ, SIZE, YOUNG, Residents
+from verification.engine.state import NOW, Problem, State
 
 CLEAR_LEAD = 1e-9  # relative: what rounding cannot turn round
 

@@ -16,24 +16,22 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fluid.arrays import Ints
 from fluid.errors import InputError
-from fluid.workload import Ints
-from verification.clock import execute, paused, sleep
-from verification.engine import (
+from verification.engine.clock import execute, paused, sleep
+from verification.engine.compile import compiled, entry, woven
+from verification.engine.state import (
     NOBODY,
     NOW,
     Problem,
     State,
-    compiled,
     complete,
-    entry,
     in_blocks,
     make_first_token,
     next_arrival,
     stage_prefill,
     stage_read,
     stage_tokens,
-    woven,
 )
 
 # rows of Segments.inside: prompts inside a segment, the tokens they read and hold, how many of them read one more after

@@ -1,11 +1,12 @@
 """Prompts in prefill beside residents that decode: the compiled steps of rules that serve the two at different paces.
 
-`verification.continuous` moves every resident by one stage in every iteration. Here the residents in prefill are few
-and looked at one by one: a rule `plan`s the tokens each prefills in the coming iteration. All that decode advance
-together, in some iterations: `CLOCK` counts those, and everything that `verification.residents` keeps by iterations
-(calendar, block phases, full windows) goes by it, for the decoding residents alone. A prompt whose prefill ends with K
-prefill stages behind it joins them as if it had been admitted K such iterations ago; the clock starts at the largest K,
-so that this is never before 0. While nobody is in prefill, many iterations are run at once (`verification.leaps`).
+`verification.engine.continuous` moves every resident by one stage in every iteration. Here the residents in prefill are
+few and looked at one by one: a rule `plan`s the tokens each prefills in the coming iteration. All that decode advance
+together, in some iterations: `CLOCK` counts those, and everything that `verification.engine.residents` keeps by
+iterations (calendar, block phases, full windows) goes by it, for the decoding residents alone. A prompt whose prefill
+ends with K prefill stages behind it joins them as if it had been admitted K such iterations ago; the clock starts at
+the largest K, so that this is never before 0. While nobody is in prefill, many iterations are run at once
+(`verification.engine.fast_forward`).
 
 The KV tokens held are those of the decoding residents, at the stage they execute next, and of the prompts in prefill,
 up to the last token planned.
@@ -17,21 +18,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fluid.workload import Ints
-from verification.clock import execute
-from verification.continuous import advance, first_tokens, lose_progress, settle
-from verification.engine import (
-    NOW,
-    Problem,
-    State,
-    compiled,
-    complete,
-    in_blocks,
-    make_first_token,
-    woven,
-)
-from verification.queues import Queue, put_back, request_at
-from verification.residents import KV, READ, SERIAL, SIZE, Residents, join, newest, take_newest
+from fluid.arrays import Ints
+from verification.engine.clock import execute
+from verification.engine.compile import compiled, woven
+from verification.engine.continuous import advance, first_tokens, lose_progress, settle
+from verification.engine.queues import Queue, put_back, request_at
+from verification.engine.residents import KV, READ, SERIAL, SIZE, Residents, join, newest, take_newest
+from verification.engine.state import NOW, Problem, State, complete, in_blocks, make_first_token
 
 # places in Prefills.tally
 COUNT, CLOCK = range(2)

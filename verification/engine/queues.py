@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fluid.workload import Ints
-from verification.engine import ARRIVED, NOBODY, NOW, Problem, State, compiled, next_arrival
+from fluid.arrays import Ints
+from verification.engine.compile import compiled
+from verification.engine.state import ARRIVED, NOBODY, NOW, Problem, State, next_arrival
 
 # places in Queue.tally
 AGAIN_HEAD, AGAIN = range(2)
@@ -45,6 +46,12 @@ def make_queue(problem: Problem, lanes: int = 1, evicted: int = 0) -> Queue:
         begin = np.searchsorted(np.sort(lane), np.arange(lanes))
     return Queue(begin.astype(np.int64), begin.astype(np.int64), order, np.empty(evicted, dtype=np.int64),
                  np.empty(evicted, dtype=np.int64), np.zeros(2, dtype=np.int64))
+
+
+def queue_of_evicting(problem: Problem, most_resident: int, requeue: str) -> Queue:
+    """Return an empty queue; at its front no more evicted requests wait than were resident, at its end all may."""
+    requests = len(problem.times)
+    return make_queue(problem, evicted=requests if requeue == "back" else min(most_resident, requests))
 
 
 @compiled

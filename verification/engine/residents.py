@@ -5,7 +5,7 @@ their stages together: they make their first token in one iteration and complete
 kept grows with the residents, not with the requests of a run. `Residents` keeps
 
     a calendar       for each coming iteration the cohorts that finish in it, and the next in which somebody does, or
-                     fills its attention window (`verification.calendar`),
+                     fills its attention window (`verification.engine.calendar`),
     a stack          cohorts in the order of admission (`serial`); the newest resident is the last of the last; cohorts
                      that finished are dropped lazily; rules that never evict keep none,
     the young        cohorts without their first token, or in chunked prefill, in order: the only ones looked at,
@@ -22,9 +22,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fluid.workload import Ints
-from verification.calendar import Calendar, make_calendar, mark, turn
-from verification.engine import NOBODY, Problem, apart, compiled, in_blocks, stage_prefill, stage_read, stage_tokens
+from fluid.arrays import Ints
+from verification.engine.calendar import Calendar, make_calendar, mark, turn
+from verification.engine.compile import apart, compiled
+from verification.engine.state import NOBODY, Problem, in_blocks, stage_prefill, stage_read, stage_tokens
 
 # places in Residents.tally
 KV, READ, PREFILL, SIZE, GROWING, STACKED, YOUNG, FREE, SERIAL, OPEN, TALLIES = range(11)

@@ -2,7 +2,7 @@
 
 Requests are numbered in order of arrival. A kernel (one per decision rule) reads a `Problem` and changes a `State`; it
 runs until its iteration budget is spent and can be called again with the same state: that is how long runs show
-progress, obey an interrupt and hand over their timeline piece by piece. Time is kept by `verification.clock`.
+progress, obey an interrupt and hand over their timeline piece by piece. Time is kept by `verification.engine.clock`.
 
 KV tokens are sums of integers: they do not drift, and the literal reference gets the same bits.
 """
@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fluid.profile import StageProfile
+from fluid.arrays import Floats, Ints
 from fluid.replica import Replica
-from fluid.workload import Floats, Ints
-from thresholds.compiled import F, jit
-from verification.arrivals import Arrivals
+from fluid.stages import StageProfile
+from verification.engine.compile import compiled
+from verification.traffic.arrivals import Arrivals
 
 NOBODY = -1
 NO_CAP = 2**62
@@ -60,7 +60,7 @@ class Problem(NamedTuple):
 class State(NamedTuple):
     """What every kernel changes: three times per request (NaN until they happen), counts, clocks, the timeline.
 
-    `totals`, with a row for each line of the iteration time, is what the time is made of (`verification.clock`).
+    `totals`, with a row for each line of the iteration time, is what the time is made of (`verification.engine.clock`).
     """
 
     admitted: Floats
@@ -96,34 +96,6 @@ def make_state(problem: Problem, record: int) -> State:
         first_token = np.where(with_token[problem.types], problem.times, np.nan)
     return State(admitted, first_token, finished, np.zeros(COUNTS, dtype=np.int64), np.zeros(CLOCKS),
                  np.zeros(problem.pieces.shape, dtype=np.int64), np.empty((record, 4)))
-
-
-# Kernels are compiled by `thresholds.compiled` to run without the interpreter. They allocate nothing, so reference
-# counting is off (`_nrt`): counting the arrays of a tuple at each call made them ten times slower. Without inlining
-# they are four times slower again; how a step is inlined decides how long the compiler takes, by a factor of three.
-
-
-def entry(function: F) -> F:
-    """A loop over the iterations of a run: what Python calls."""
-    return jit(function, nogil=True, _nrt=False)
-
-
-def compiled(function: F) -> F:
-    """A short step, inlined wherever it is taken."""
-    return jit(function, nogil=True, forceinline=True, **_INNER)
-
-
-def woven(function: F) -> F:
-    """A step made of many, compiled not by itself but as part of whatever takes it."""
-    return jit(function, nogil=True, inline="always", **_INNER)
-
-
-def apart(function: F) -> F:
-    """A step that is rarely taken, compiled as a function of its own."""
-    return jit(function, nogil=True, **_INNER)
-
-
-_INNER = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # never called from Python
 
 
 @compiled

@@ -9,7 +9,7 @@ interval [L, H] of the mean (or of the 99th percentile) over replications, and t
 
 Where undecided the horizon doubles, three times over, before that is the answer. Every rate sees the same random
 numbers (the arrivals of one rate are those of another, stretched), so probes differ by the rate and not by luck. A
-verdict cannot see an overload of less than 0.2/sqrt(Lambda T) of the rate (`verification.verdict`).
+verdict cannot see an overload of less than 0.2/sqrt(Lambda T) of the rate (`verification.experiments.stability`).
 
 **Search.** Nothing is sustained at `edge`, the fluid limit or what thresholds can carry. From there down, at 95%, 90%,
 80%, ... of it (delays of WAIT grow towards low rates as well, so the middle tells nothing about both halves), until a
@@ -26,15 +26,15 @@ from dataclasses import dataclass, replace
 
 from fluid import Replica, Workload, solve
 from fluid.errors import InputError, one_of, real, whole
-from verification import measures
-from verification.checks import SETTLED
-from verification.estimators import Interval, least_probability, t_interval, warm_up
-from verification.replicate import MOST_KEPT, Experiment, Progress, checked, most_kept, within_memory
+from verification.experiments import measures
+from verification.experiments.checks import SETTLED
+from verification.experiments.replications import MOST_KEPT, Experiment, Progress, checked, most_kept, within_memory
+from verification.experiments.stability import DOUBLINGS, STABLE, UNDECIDED, UNSTABLE, Backlog, backlog_of, weigh
+from verification.experiments.summary import PILOT
+from verification.policies import Policy
 from verification.run import Run
-from verification.simulate import Policy
-from verification.summary import PILOT
-from verification.traffic import POISSON, Traffic
-from verification.verdict import DOUBLINGS, STABLE, UNDECIDED, UNSTABLE, Backlog, backlog_of, weigh
+from verification.statistics.intervals import Interval, least_probability, t_interval, warm_up
+from verification.traffic.processes import POISSON, Traffic
 
 MEASURES = ("latency", "latency_p99", "ttft")
 SUSTAINED, NOT_SUSTAINED = "sustained", "not sustained"

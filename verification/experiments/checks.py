@@ -34,7 +34,6 @@ import numpy as np
 
 from fluid import Equilibrium, solve
 from thresholds import (
-    NestedWaitPolicy,
     PacedPolicy,
     Prediction,
     WaitPolicy,
@@ -43,12 +42,12 @@ from thresholds import (
     predict,
     sequence_bound,
 )
-from verification import measures
-from verification.estimators import Interval, least_probability, t_interval
-from verification.rules.sarathi import Sarathi, on_replica
-from verification.rules.vllm_v0 import VllmV0
-from verification.simulate import Policy
-from verification.summary import MOST_TYPES_MEASURED, Inventory, Measured, Summary
+from verification.experiments import measures
+from verification.experiments.summary import MOST_TYPES_MEASURED, Inventory, Measured, Summary
+from verification.policies import Policy, on_replica
+from verification.rules import rule_of
+from verification.rules.rule import Claim
+from verification.statistics.intervals import Interval, least_probability, t_interval
 
 FAMILY_ERROR = 0.01
 ROUNDING = 1e-9
@@ -76,7 +75,7 @@ class Check:
 
 
 Measure = Callable[[Measured], float]
-Claim = Callable[[float], Check]  # of the level of its interval
+Test = Callable[[float], Check]  # of the level of its interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +97,9 @@ class Study:
 
     def checks(self, steady: bool = True) -> tuple[Check, ...]:
         """Every prediction that applies; steady-state ones only where the arrivals are `steady` Poisson streams."""
-        claims = [*self._everywhere(), *self._of_policy()] if steady else []
-        level = 1 - FAMILY_ERROR / max(len(claims), 1)
-        return (*(claim(level) for claim in claims), *self._certain())
+        tests = [*self._everywhere(), *self._of_policy()] if steady else []
+        level = 1 - FAMILY_ERROR / max(len(tests), 1)
+        return (*(test(level) for test in tests), *self._certain())
 
     def _seen(self, rate: float) -> bool:
         """Whether enough requests of that rate fall in the window for a mean to be normal."""
@@ -117,34 +116,30 @@ class Study:
         needed = 1.5 * threshold * float(self.equilibrium.profile.stages[j])
         return float(self.equilibrium.workload.rates[j]) * self.runs[0].window.start >= needed
 
-    def _everywhere(self) -> Iterator[Claim]:
+    def _everywhere(self) -> Iterator[Test]:
         if self._seen(self.equilibrium.workload.rate):
             yield partial(self._equal, "throughput", self.equilibrium.throughput, attrgetter("throughput"), 0.0)
 
-    def _of_policy(self) -> Iterator[Claim]:
+    def _of_policy(self) -> Iterator[Test]:
         if self.equilibrium.iteration_time is None or self.equilibrium.inventory is None:
             return
         shortest = self.equilibrium.iteration_time
         if isinstance(self.policy, WaitPolicy):
             yield from self._of_wait(self.policy, shortest)
             return
-        if isinstance(self.policy, Sarathi):
-            shortest = self._with_whole_prefills()
+        claims, replica = claims_of(self.policy), on_replica(self.policy, self.equilibrium.replica)
+        if replica != self.equilibrium.replica:  # the rule makes chunks of its own, which only add work
+            shortest = solve(self.equilibrium.workload, replica).iteration_time or 0.0
         yield partial(self._at_least, "iteration_time at least", shortest, busy_iteration)
-        if self._fluid() and not isinstance(self.policy, NestedWaitPolicy | Sarathi):
+        if self._fluid() and Claim.ITERATION_TIME in claims:
             yield partial(self._equal, "iteration_time", shortest, busy_iteration, FLUID_ACCURACY)
-            if not isinstance(self.policy, VllmV0):
-                yield from self._inventories(self.equilibrium.inventory, FLUID_ACCURACY)
-        if isinstance(self.policy, PacedPolicy):
+        if self._fluid() and Claim.INVENTORY in claims:
+            yield from self._inventories(self.equilibrium.inventory, FLUID_ACCURACY)
+        if Claim.LATENCY in claims and isinstance(self.policy, PacedPolicy):
             predicted = predict(self.policy, self.equilibrium.workload, self.equilibrium.replica)
             yield from self._delays(predicted, {"latency": LATENCY_ACCURACY})
 
-    def _with_whole_prefills(self) -> float:
-        """Delta* if every prompt were prefilled in one iteration; 0 where even that load takes all time."""
-        replica = on_replica(self.policy, self.equilibrium.replica)
-        return solve(self.equilibrium.workload, replica).iteration_time or 0.0
-
-    def _of_wait(self, policy: WaitPolicy, shortest: float) -> Iterator[Claim]:
+    def _of_wait(self, policy: WaitPolicy, shortest: float) -> Iterator[Test]:
         workload, replica = self.equilibrium.workload, self.equilibrium.replica
         counts = np.array(policy.thresholds, dtype=np.float64)
         longest = batch_time(self.equilibrium, counts)
@@ -157,7 +152,7 @@ class Study:
         yield from self._delays(predict(policy, workload, replica),
                                 {"latency": LATENCY_ACCURACY, "ttft": TTFT_ACCURACY})
 
-    def _delays(self, predicted: Prediction, accuracies: dict[str, float]) -> Iterator[Claim]:
+    def _delays(self, predicted: Prediction, accuracies: dict[str, float]) -> Iterator[Test]:
         settled = (SETTLED * predicted.latency <= self.runs[0].end_time
                    and self._seen(self.equilibrium.workload.rate))
         for name, accuracy in accuracies.items():
@@ -165,7 +160,7 @@ class Study:
             if settled:
                 yield partial(self._equal, name, value, attrgetter(name), 0.0 if predicted.exact else accuracy)
 
-    def _inventories(self, predicted: np.ndarray, accuracy: float) -> Iterator[Claim]:
+    def _inventories(self, predicted: np.ndarray, accuracy: float) -> Iterator[Test]:
         names = self.equilibrium.workload.names
         for j in range(min(len(names), MOST_TYPES_MEASURED)):
             known = self._seen(float(self.equilibrium.workload.rates[j]))
@@ -208,6 +203,12 @@ class Study:
     def _at_most(self, name: str, bound: float, measure: Measure, level: float) -> Check:
         found = self.interval(measure, level)
         return Check(name, bound, found.mean, found.low - ROUNDING * bound, None)
+
+
+def claims_of(policy: Policy) -> frozenset[Claim]:
+    """The predictions that hold of a policy; of a rule of a user's own, those of continuous batching."""
+    rule = rule_of(policy)
+    return frozenset({Claim.ITERATION_TIME, Claim.INVENTORY}) if rule is None else rule.claims
 
 
 def inventory_of(policy: Policy) -> Inventory:

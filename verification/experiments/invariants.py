@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fluid import Replica
-from fluid.workload import Floats, Ints
+from fluid.arrays import Floats, Ints
+from verification.experiments.summary import recorded
 from verification.run import Run, Timeline
-from verification.summary import recorded
 
 ROUNDING = 1e-9
 

@@ -7,14 +7,16 @@ unfinished at the end it enters with its age (the delay is at least that) and is
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from fluid.workload import Floats
-from verification.percentiles import percentile
+from fluid.arrays import Floats
 from verification.run import Run, Timeline
+from verification.statistics.batch_means import BATCHES, BatchMeans, batch_means, of_batches
+from verification.statistics.percentiles import percentile
 
 PATH_POINTS = 1000
 
@@ -117,3 +119,30 @@ def resident(run: Run, timeline: Timeline, j: int, window: Window) -> float:
     left = np.where(np.isnan(run.finished[chosen]), window.end, run.finished[chosen])
     inside = np.minimum(left, window.end) - np.maximum(prefilled, window.start)
     return float(np.maximum(inside, 0.0).sum() / ((stages - 1) * (window.end - window.start)))
+
+
+@dataclass(frozen=True)
+class Inside:
+    """Batch means of a single run after its warm-up: throughput in output tokens/s, delays in seconds."""
+
+    throughput: BatchMeans
+    latency: BatchMeans
+    ttft: BatchMeans
+
+    @property
+    def valid(self) -> bool:
+        """Whether all of them can be trusted."""
+        return self.throughput.valid and self.latency.valid and self.ttft.valid
+
+
+def inside(run: Run, window: Window) -> Inside | None:
+    """Return the batch means of a run inside a window; None where it holds fewer than two requests a batch."""
+    times = run.arrivals.times
+    part = slice(*np.searchsorted(times, [window.start, window.last_arrival]))
+    fits = run.fits[part]
+    if np.count_nonzero(fits) < 2 * BATCHES:
+        return None
+    age = run.end_time - times[part][fits]
+    latency, ttft = (np.where(np.isnan(delay[part][fits]), age, delay[part][fits]) for delay in (run.latency, run.ttft))
+    rates = [throughput(run, piece) for piece in Window(window.start, window.end, window.end).split(BATCHES)]
+    return Inside(of_batches(rates), batch_means(latency), batch_means(ttft))

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fluid.errors import InputError, one_of
-from verification.estimators import Interval, t_interval
-from verification.verify import MEASURES, Verification
+from verification.experiments.verification import MEASURES, Verification
+from verification.statistics.intervals import Interval, t_interval
 
 
 class Difference(NamedTuple):

@@ -14,10 +14,11 @@ from joblib import Parallel, delayed
 
 from fluid import Replica, Workload, stage_profile
 from fluid.errors import InputError, real, whole
+from verification.experiments.stability import variance_rate
+from verification.policies import Policy
 from verification.run import Run
-from verification.simulate import Policy, simulate
-from verification.traffic import POISSON, Traffic
-from verification.verdict import variance_rate
+from verification.simulation import simulate
+from verification.traffic.processes import POISSON, Traffic
 
 MOST_KEPT = 250_000_000  # some 10 GB
 Progress = Callable[[int, int], None]

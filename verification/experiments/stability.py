@@ -26,10 +26,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from fluid import StageProfile
-from fluid.workload import Floats
-from verification import measures
-from verification.estimators import UNKNOWN, Interval, t_interval
+from fluid.arrays import Floats
+from verification.experiments import measures
 from verification.run import Run
+from verification.statistics.intervals import UNKNOWN, Interval, t_interval
 
 STABLE, UNSTABLE, UNDECIDED = "stable", "unstable", "undecided"
 STABLE_BELOW, UNSTABLE_ABOVE = 0.2, 1.4

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from verification import measures
-from verification.measures import Window
+from verification.experiments import measures
+from verification.experiments.measures import Window
+from verification.experiments.stability import Backlog, backlog_of
 from verification.run import Run, Timeline
-from verification.verdict import Backlog, backlog_of
 
 PILOT = 10
 MOST_TYPES_MEASURED = 20
@@ -25,7 +25,10 @@ Inventory = Callable[[Run, Timeline, int, Window], float]
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What a run did inside a window (`verification.measures`); `inventory` is prompts per stage of the first types."""
+    """What a run did inside a window (`verification.experiments.measures`).
+
+    `inventory` is prompts per stage of the first types.
+    """
 
     throughput: float
     latency: float

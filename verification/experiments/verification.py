@@ -1,4 +1,4 @@
-"""A policy verified: replications, a verdict, predictions held against measurement (`verification.checks`)."""
+"""A policy verified: replications, a verdict, predictions held against measurement."""
 
 from __future__ import annotations
 
@@ -7,19 +7,27 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fluid import Replica, Workload, solve
+from fluid.arrays import Floats
 from fluid.errors import InputError
-from fluid.workload import Floats
-from verification import measures
-from verification.batches import Inside, inside
-from verification.checks import Check, Study, inventory_of
-from verification.estimators import Interval, t_interval, warm_up
-from verification.replicate import MOST_KEPT, Experiment, Progress, checked, most_kept, told, within_memory
+from verification.experiments import measures
+from verification.experiments.checks import Check, Study, inventory_of
+from verification.experiments.measures import Inside, inside
+from verification.experiments.replications import (
+    MOST_KEPT,
+    Experiment,
+    Progress,
+    checked,
+    most_kept,
+    told,
+    within_memory,
+)
+from verification.experiments.stability import STABLE, Verdict, backlog_of, settle, weigh
+from verification.experiments.summary import PILOT, Measured, Summary, measure, summarise
+from verification.policies import Policy
 from verification.run import Run
-from verification.sequential import LEAST, Precision, hopeless, more, relative
-from verification.simulate import Policy
-from verification.summary import PILOT, Measured, Summary, measure, summarise
-from verification.traffic import POISSON, Traffic, is_steady, may_be_short
-from verification.verdict import STABLE, Verdict, backlog_of, settle, weigh
+from verification.statistics.intervals import Interval, t_interval, warm_up
+from verification.statistics.precision import LEAST, Precision, hopeless, more, relative
+from verification.traffic.processes import POISSON, Traffic, is_steady, may_be_short
 
 MEASURES = ("throughput", "latency", "latency_p99", "ttft", "evictions", "iteration_time", "busy_share")
 SOUGHT = ("latency", "throughput")  # what a precision is asked of
@@ -81,9 +89,9 @@ def verify(policy: Policy, workload: Workload, replica: Replica, *, horizon: flo
     """Simulate replications of a policy and hold the predictions of the fluid model against them.
 
     `horizon` in seconds. With a relative `precision` (0.02: 2%) replications are added until mean latency and
-    throughput are known so well, 5 at least and 1,000 at most (`verification.sequential`). Steady-state predictions
-    are held against Poisson traffic only; what holds on every path, or with a probability, against any. Raises
-    InputError as `simulate` does.
+    throughput are known so well, 5 at least and 1,000 at most (`verification.statistics.precision`). Steady-state
+    predictions are held against Poisson traffic only; what holds on every path, or with a probability, against any.
+    Raises InputError as `simulate` does.
     """
     if precision is not None and not 0 < precision < 1:
         raise InputError("precision", "a share above 0 and below 1", precision)

@@ -7,15 +7,14 @@ Residents are in order of admission and carry the stage they execute next. `RULE
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
-from verification.rules.greedy import Evicting, Greedy
+from verification.policies import Evicting
+from verification.reference.system import Request, System
+from verification.rules.greedy import Greedy
 from verification.rules.sarathi import Sarathi
 from verification.rules.vllm_v0 import VllmV0
-
-if TYPE_CHECKING:
-    from verification.reference import Request, System
 
 
 def _evict_overflow(policy: Evicting, system: System) -> bool:
@@ -128,7 +127,7 @@ def _nested_batch(policy: NestedWaitPolicy, system: System) -> list[Request]:
     return batch
 
 
-RULES: dict[type, Callable[[Any, System], list[Request]]] = {
+TWINS: dict[type, Callable[[Any, System], list[Request]]] = {
     WaitPolicy: _wait_batch, PacedPolicy: _paced_batch, NestedWaitPolicy: _nested_batch, Greedy: _greedy_batch,
     VllmV0: _vllm_v0_batch, Sarathi: _sarathi_batch,
 }

@@ -1,1 +1,16 @@
-"""Decision rules, one per file: what each does when the server is free."""
+"""Decision rules, one per file: what each does when the server is free. `RULES` is where a new one is entered."""
+
+from verification.rules import greedy, nested, paced, sarathi, vllm_v0, wait
+from verification.rules.rule import Rule
+
+RULES: tuple[Rule, ...] = (wait.RULE, paced.RULE, nested.RULE, greedy.RULE, vllm_v0.RULE, sarathi.RULE)
+
+
+def rule_of(policy: object) -> Rule | None:
+    """The rule that runs a policy, or a design of one; None where there is none."""
+    return next((rule for rule in RULES if isinstance(policy, rule.policy)), None)
+
+
+def rule_named(name: str) -> Rule:
+    """The rule whose policies go by a name; raises KeyError where there is none."""
+    return {rule.name: rule for rule in RULES}[name]

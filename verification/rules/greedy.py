@@ -9,56 +9,17 @@ residents form the batch.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import ClassVar
 
-from fluid.errors import InputError, one_of, real
-from verification.clock import next_moment, paused, sleep
-from verification.continuous import admit, advance, evict
-from verification.engine import (
-    ITERATION,
-    NO_CAP,
-    NOBODY,
-    Kernel,
-    Problem,
-    State,
-    compiled,
-    entry,
-    in_blocks,
-    stage_read,
-    woven,
-)
-from verification.queues import Queue, head, make_queue, put_back, request_at, take, take_arrivals
-from verification.residents import KV, SIZE, Residents, make_residents, most_resident
-
-
-class Evicting:
-    """A rule that admits under a watermark and evicts: `watermark` is the share of C kept free, `requeue` where an
-    evicted request goes back, "front" (vLLM) or "back" ([A]'s new job).
-    """
-
-    watermark: float
-    requeue: str
-
-    def __post_init__(self) -> None:
-        name = type(self).__name__
-        if real("watermark", self.watermark, name, zero=True) >= 1:
-            raise InputError("watermark", "a share of the KV cache in [0, 1)", self.watermark, name)
-        one_of("requeue", self.requeue, ("front", "back"), name)
-
-    @property
-    def by_type(self) -> bool:
-        """Whether output lengths must be known on arrival: never."""
-        return False
-
-    def admission_limit(self, kv_capacity: int) -> int:
-        """The KV tokens up to which requests are admitted, (1 - watermark) C in whole tokens."""
-        return min(math.floor((1 - self.watermark) * kv_capacity * (1 + 1e-12)), kv_capacity)
-
-    def queue(self, problem: Problem, most_resident: int) -> Queue:
-        """The empty queue. At its front no more evicted requests wait than were resident, at its end all may."""
-        requests = len(problem.times)
-        return make_queue(problem, evicted=requests if self.requeue == "back" else min(most_resident, requests))
+from verification.engine.clock import next_moment, paused, sleep
+from verification.engine.compile import compiled, entry, woven
+from verification.engine.continuous import admit, advance, evict
+from verification.engine.queues import Queue, head, put_back, queue_of_evicting, request_at, take, take_arrivals
+from verification.engine.residents import KV, SIZE, Residents, make_residents, most_resident
+from verification.engine.state import ITERATION, NO_CAP, NOBODY, Kernel, Problem, State, in_blocks, stage_read
+from verification.policies import Evicting
+from verification.rules.rule import Claim, Look, Rule
 
 
 @dataclass(frozen=True)
@@ -71,6 +32,8 @@ class Greedy(Evicting):
     'front'
     """
 
+    name: ClassVar[str] = "greedy"
+    label: ClassVar[str] = "greedy"
     watermark: float = 0.01
     requeue: str = "front"
 
@@ -78,7 +41,7 @@ class Greedy(Evicting):
 def kernel(policy: Greedy, problem: Problem) -> Kernel:
     """Return the rule, ready to run."""
     most = most_resident(problem)
-    residents, queue = make_residents(problem, most, evicts=True), policy.queue(problem, most)
+    residents, queue = make_residents(problem, most, evicts=True), queue_of_evicting(problem, most, policy.requeue)
     limit, to_front = policy.admission_limit(problem.capacity), policy.requeue == "front"
     return lambda state, budget: run(problem, state, queue, residents, limit, to_front, budget)
 
@@ -120,3 +83,7 @@ def _admit_what_fits(problem: Problem, state: State, queue: Queue, residents: Re
         admit(problem, state, residents, place, r)
         place = head(queue, 0)
     return False
+
+
+RULE = Rule(Greedy, kernel, frozenset({Claim.ITERATION_TIME, Claim.INVENTORY}),
+            Look("orange", "--", "D"), made=lambda _: Greedy())

@@ -1,11 +1,11 @@
 """Nested WAIT [A, Algorithm 2], model.md section 5: segments of decode progress, each with its entry queue.
 
-The entry queue of segment 1 waits outside; that of segment k >= 2 holds residents about to make token r_{k-1} + 1. At
-a decision let k be the largest such that every segment up to it has at least its threshold in its entry queue; the
-batch takes exactly n_k' of them into each segment k' <= k, and all that are inside those segments already (at most
-n_k' in each stage, since no more ever enter at once). Later segments pause and keep their KV. A prompt leaves at its
-last token; its length is looked at there and nowhere else (`verification.segments`). A batch of more than B sequences
-counts as an overflow, as one of more than C tokens does.
+The entry queue of segment 1 waits outside; that of segment k >= 2 holds residents about to make token r_{k-1} + 1. At a
+decision let k be the largest such that every segment up to it has at least its threshold in its entry queue; the batch
+takes exactly n_k' of them into each segment k' <= k, and all that are inside those segments already (at most n_k' in
+each stage, since no more ever enter at once). Later segments pause and keep their KV. A prompt leaves at its last
+token; its length is looked at there and nowhere else (`verification.engine.paused_cohorts`). A batch of more than B
+sequences counts as an overflow, as one of more than C tokens does.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 
 from fluid.errors import InputError
 from thresholds import NestedWaitPolicy
-from verification.engine import Kernel, Problem
-from verification.segments import make_segments, run
+from verification.engine.paused_cohorts import make_segments, run
+from verification.engine.state import Kernel, Problem
+from verification.rules.rule import Look, Rule
 
 
 def kernel(policy: NestedWaitPolicy, problem: Problem) -> Kernel:
@@ -27,3 +28,7 @@ def kernel(policy: NestedWaitPolicy, problem: Problem) -> Kernel:
     end = np.minimum(end, problem.longest)  # beyond it nobody is left
     segments = make_segments(problem, np.append(0, end[:-1]), end, policy.thresholds, "nested WAIT")
     return lambda state, budget: run(problem, state, segments, False, budget)
+
+
+RULE = Rule(NestedWaitPolicy, kernel, frozenset(),
+            Look("pink", "-", "^"))

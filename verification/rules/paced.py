@@ -13,14 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fluid.arrays import Ints
 from fluid.errors import InputError
-from fluid.workload import Ints
 from thresholds import PacedPolicy
-from verification.clock import next_moment, paused, sleep
-from verification.continuous import admit, advance
-from verification.engine import ITERATION, NO_CAP, NOBODY, Kernel, Problem, State, entry, woven
-from verification.queues import Queue, head, make_queue, request_at, take, take_arrivals, waiting
-from verification.residents import SIZE, Residents, make_residents
+from verification.engine.clock import next_moment, paused, sleep
+from verification.engine.compile import entry, woven
+from verification.engine.continuous import admit, advance
+from verification.engine.queues import Queue, head, make_queue, request_at, take, take_arrivals, waiting
+from verification.engine.residents import SIZE, Residents, make_residents
+from verification.engine.state import ITERATION, NO_CAP, NOBODY, Kernel, Problem, State
+from verification.rules.rule import Claim, Look, Rule
 
 LONG_AGO = -(2**62)
 
@@ -95,3 +97,7 @@ def _enter(problem: Problem, state: State, queue: Queue, residents: Residents, w
         admit(problem, state, residents, place, request_at(queue, place))
         place = head(queue, lane)
     return NO_CAP
+
+
+RULE = Rule(PacedPolicy, kernel, frozenset({Claim.ITERATION_TIME, Claim.INVENTORY, Claim.LATENCY}),
+            Look("sky", "-", "o"))

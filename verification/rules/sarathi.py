@@ -28,15 +28,18 @@ prefill: the last chunk alone reads l, all together prefill l tokens, in k itera
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from fluid.errors import whole
 from fluid.replica import DECODE_ONLY, WHOLE, Replica
-from verification.clock import next_moment, paused, sleep
-from verification.engine import NO_CAP, NOBODY, Kernel, Problem, State, compiled, entry, in_blocks, stage_read, woven
-from verification.prefills import COUNT, Prefills, enter, evict_overflow, make_prefills, plan, reach, serve
-from verification.queues import Queue, head, request_at, take, take_arrivals
-from verification.residents import KV, SIZE, Residents, make_residents, most_resident
-from verification.rules.greedy import Evicting
+from verification.engine.clock import next_moment, paused, sleep
+from verification.engine.compile import compiled, entry, woven
+from verification.engine.prefills import COUNT, Prefills, enter, evict_overflow, make_prefills, plan, reach, serve
+from verification.engine.queues import Queue, head, queue_of_evicting, request_at, take, take_arrivals
+from verification.engine.residents import KV, SIZE, Residents, make_residents, most_resident
+from verification.engine.state import NO_CAP, NOBODY, Kernel, Problem, State, in_blocks, stage_read
+from verification.policies import Evicting
+from verification.rules.rule import Look, Rule
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Sarathi(Evicting):
     'front'
     """
 
+    name: ClassVar[str] = "sarathi"
+    label: ClassVar[str] = "Sarathi"
     chunk: int = 512
     watermark: float = 0.01
     requeue: str = "front"
@@ -57,19 +62,16 @@ class Sarathi(Evicting):
         super().__post_init__()
         object.__setattr__(self, "chunk", whole("chunk", self.chunk, "Sarathi", unit="tokens"))
 
-
-def on_replica(policy: object, replica: Replica) -> Replica:
-    """The replica whose stages a policy goes by: Sarathi makes its own chunks of whole prompts."""
-    if isinstance(policy, Sarathi) and replica.prefill != DECODE_ONLY:
-        return replace(replica, prefill=WHOLE)
-    return replica
+    def on_replica(self, replica: Replica) -> Replica:
+        """The replica with the stages this rule goes by: it makes its own chunks of whole prompts."""
+        return replica if replica.prefill == DECODE_ONLY else replace(replica, prefill=WHOLE)
 
 
 def kernel(policy: Sarathi, problem: Problem) -> Kernel:
     """Return the rule, ready to run."""
     most = most_resident(problem)
     residents, prefills = make_residents(problem, most, evicts=True), make_prefills(problem, most)
-    queue = policy.queue(problem, most)
+    queue = queue_of_evicting(problem, most, policy.requeue)
     limit, to_front = policy.admission_limit(problem.capacity), policy.requeue == "front"
     return lambda state, budget: run(problem, state, queue, residents, prefills, limit, policy.chunk, to_front, budget)
 
@@ -129,3 +131,12 @@ def _admit_what_fits(problem: Problem, state: State, queue: Queue, residents: Re
 def _reserved(problem: Problem, j: int) -> int:
     """KV of a whole prompt, or of its first decode where prefill happens elsewhere."""
     return in_blocks(problem, stage_read(problem, j, max(problem.prefill_stages[j] - 1, 0)))
+
+
+def _for_chunks_of(replica: Replica) -> Sarathi:
+    """With the replica's own chunk as its budget, where it has one."""
+    return Sarathi(chunk=replica.prefill) if isinstance(replica.prefill, int) else Sarathi()
+
+
+RULE = Rule(Sarathi, kernel, frozenset(),
+            Look("grey", (0, (6, 2, 1, 2, 1, 2)), "P"), made=_for_chunks_of)

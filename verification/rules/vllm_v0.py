@@ -19,26 +19,17 @@ decodes as well, those begun before new ones. Where prefill happens elsewhere (d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fluid.errors import whole
-from verification.clock import next_moment, paused, sleep
-from verification.engine import (
-    NO_CAP,
-    NOBODY,
-    Kernel,
-    Problem,
-    State,
-    compiled,
-    entry,
-    in_blocks,
-    stage_prefill,
-    stage_read,
-    woven,
-)
-from verification.prefills import COUNT, Prefills, enter, evict_overflow, make_prefills, plan, serve
-from verification.queues import Queue, head, request_at, take, take_arrivals
-from verification.residents import KV, SIZE, Residents, make_residents, most_resident
-from verification.rules.greedy import Evicting
+from verification.engine.clock import next_moment, paused, sleep
+from verification.engine.compile import compiled, entry, woven
+from verification.engine.prefills import COUNT, Prefills, enter, evict_overflow, make_prefills, plan, serve
+from verification.engine.queues import Queue, head, queue_of_evicting, request_at, take, take_arrivals
+from verification.engine.residents import KV, SIZE, Residents, make_residents, most_resident
+from verification.engine.state import NO_CAP, NOBODY, Kernel, Problem, State, in_blocks, stage_prefill, stage_read
+from verification.policies import Evicting
+from verification.rules.rule import Claim, Look, Rule
 
 
 @dataclass(frozen=True)
@@ -52,6 +43,8 @@ class VllmV0(Evicting):
     0.01
     """
 
+    name: ClassVar[str] = "vllm-v0"
+    label: ClassVar[str] = "vLLM v0"
     watermark: float = 0.01
     requeue: str = "front"
     max_num_batched_tokens: int | None = None
@@ -67,7 +60,7 @@ def kernel(policy: VllmV0, problem: Problem) -> Kernel:
     """Return the rule, ready to run."""
     room = most_resident(problem)
     residents, prefills = make_residents(problem, room, evicts=True), make_prefills(problem, room)
-    queue = policy.queue(problem, room)
+    queue = queue_of_evicting(problem, room, policy.requeue)
     limit, to_front = policy.admission_limit(problem.capacity), policy.requeue == "front"
     most = NO_CAP if policy.max_num_batched_tokens is None else policy.max_num_batched_tokens
     return lambda state, budget: run(problem, state, queue, residents, prefills, limit, most, to_front, budget)
@@ -123,3 +116,7 @@ def _admit_what_fits(problem: Problem, state: State, queue: Queue, residents: Re
 def _first(problem: Problem, j: int) -> tuple[int, int]:
     """Prompt tokens prefilled, and KV held, in the first stage of a type."""
     return stage_prefill(problem, j, 0), in_blocks(problem, stage_read(problem, j, 0))
+
+
+RULE = Rule(VllmV0, kernel, frozenset({Claim.ITERATION_TIME}),
+            Look("amber", ":", "v"), made=lambda _: VllmV0())

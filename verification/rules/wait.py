@@ -2,13 +2,16 @@
 
 Type j is eligible when at least n_j of its prompts wait. The batch takes min(n_j, n_js) prompts, oldest first, from
 every stage s of every eligible type; the other residents keep their KV and stand still. With nothing eligible the
-server idles. A batch of more than B sequences counts as an overflow, as one of more than C tokens does. Where lengths
-are only predicted the rule is that of `verification.rules.predicted`.
+server idles. A batch of more than B sequences counts as an overflow, as one of more than C tokens does.
 
 Prompts enter only n_j at a time, so by induction every stage holds either n_j prompts or none, and batch number B of
 the type finds cohort B - s in stage s. Its residents need no other state than B: an iteration costs as much as there
 are eligible types (and entering, first and finished prompts), whatever the output length. Once S batches have been
 served the type holds every stage; before that, one stage more with each batch.
+
+Where lengths are only predicted a request waits, and moves, with those it is taken for: there is a lane for each type,
+eligible when n_j wait in it. Only what happens differs: a prompt leaves at its own last token, before its cohort has
+done the stages of its lane or after. So lanes are segments (`verification.engine.paused_cohorts`).
 """
 
 from __future__ import annotations
@@ -17,27 +20,27 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fluid.arrays import Ints
 from fluid.errors import InputError
-from fluid.workload import Ints
 from thresholds import WaitPolicy
-from verification.clock import execute, paused, sleep
-from verification.engine import (
+from verification.engine.clock import execute, paused, sleep
+from verification.engine.compile import compiled, entry, woven
+from verification.engine.paused_cohorts import make_segments
+from verification.engine.paused_cohorts import run as run_segments
+from verification.engine.state import (
     NOBODY,
     NOW,
     Kernel,
     Problem,
     State,
-    compiled,
     complete,
-    entry,
     in_blocks,
     make_first_token,
     next_arrival,
     stage_prefill,
     stage_read,
-    woven,
 )
-from verification.rules import predicted
+from verification.rules.rule import Claim, Look, Rule
 
 # rows of Cohorts.per_prompt: totals over the stages a batch of the type holds now, for one prompt in each
 READ, PREFILL, STAGES = range(3)
@@ -64,9 +67,17 @@ def kernel(policy: WaitPolicy, problem: Problem) -> Kernel:
         requirement = f"{len(problem.stages)} numbers, one per prompt type"
         raise InputError("thresholds", requirement, policy.thresholds, "policy")
     if problem.seen is not problem.types:
-        return predicted.kernel(policy, problem)
+        return _kernel_where_types_are_mistaken(policy, problem)
     cohorts = make_cohorts(problem, policy)
     return lambda state, budget: run(problem, state, cohorts, budget)
+
+
+def _kernel_where_types_are_mistaken(policy: WaitPolicy, problem: Problem) -> Kernel:
+    """The rule by the types that requests are taken for: a lane for each, as long as the longest life."""
+    lanes = len(problem.stages)
+    first, end = np.zeros(lanes, dtype=np.int64), np.full(lanes, problem.longest)
+    lanes_of_cohorts = make_segments(problem, first, end, policy.thresholds, "WAIT with predicted lengths")
+    return lambda state, budget: run_segments(problem, state, lanes_of_cohorts, True, budget)
 
 
 def make_cohorts(problem: Problem, policy: WaitPolicy) -> Cohorts:
@@ -168,3 +179,7 @@ def _open_stage(problem: Problem, cohorts: Cohorts, j: int, stage: int) -> None:
     cohorts.per_prompt[READ, j] += read
     cohorts.per_prompt[PREFILL, j] += stage_prefill(problem, j, stage)
     cohorts.per_prompt[STAGES, j] += 1
+
+
+RULE = Rule(WaitPolicy, kernel, frozenset({Claim.COHORTS}),
+            Look("blue", "-", "s"))

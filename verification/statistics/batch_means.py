@@ -25,10 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fluid.errors import InputError
-from verification import measures
-from verification.estimators import LEVEL, Interval, t_interval
-from verification.measures import Window
-from verification.run import Run
+from verification.statistics.intervals import LEVEL, Interval, t_interval
 
 BATCHES = 32
 ENOUGH = 400.0
@@ -61,30 +58,3 @@ def of_batches(means: ArrayLike, level: float = LEVEL) -> BatchMeans:
     batches = np.asarray(means, dtype=np.float64)
     found = t_interval(batches, level)
     return BatchMeans(found, bool(math.sqrt(len(batches)) * abs(found.mean) >= math.sqrt(ENOUGH) * batches.std(ddof=1)))
-
-
-@dataclass(frozen=True)
-class Inside:
-    """Batch means of a single run after its warm-up: throughput in output tokens/s, delays in seconds."""
-
-    throughput: BatchMeans
-    latency: BatchMeans
-    ttft: BatchMeans
-
-    @property
-    def valid(self) -> bool:
-        """Whether all of them can be trusted."""
-        return self.throughput.valid and self.latency.valid and self.ttft.valid
-
-
-def inside(run: Run, window: Window) -> Inside | None:
-    """Return the batch means of a run inside a window; None where it holds fewer than two requests a batch."""
-    times = run.arrivals.times
-    part = slice(*np.searchsorted(times, [window.start, window.last_arrival]))
-    fits = run.fits[part]
-    if np.count_nonzero(fits) < 2 * BATCHES:
-        return None
-    age = run.end_time - times[part][fits]
-    latency, ttft = (np.where(np.isnan(delay[part][fits]), age, delay[part][fits]) for delay in (run.latency, run.ttft))
-    rates = [measures.throughput(run, piece) for piece in Window(window.start, window.end, window.end).split(BATCHES)]
-    return Inside(of_batches(rates), batch_means(latency), batch_means(ttft))

@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import bdtr
 
+from fluid.arrays import Floats
 from fluid.errors import InputError
-from fluid.workload import Floats
-from verification.estimators import LEVEL, Interval
+from verification.statistics.intervals import LEVEL, Interval
 
 
 class Percentile(NamedTuple):

@@ -21,7 +21,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from verification.estimators import Interval
+from verification.statistics.intervals import Interval
 
 LEAST, GROWTH = 5, 1.5
 MOST_REPLICATIONS = 1000

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fluid import Workload
+from fluid.arrays import Floats, Ints
+from fluid.compiled import jit
 from fluid.errors import InputError
-from fluid.workload import Floats, Ints
-from thresholds.compiled import jit
 
 MOST_REQUESTS = 2**31
 
@@ -27,8 +27,8 @@ class Arrivals:
     """`times` (seconds, sorted, from 0 on) and `types` (index of the prompt type), each of shape (N,).
 
     `seen` is the type that each request is taken for on arrival: `types` itself unless lengths are only predicted
-    (`verification.predictions`). Raises InputError unless the times are finite, sorted and nonnegative and there is one
-    type index for each.
+    (`verification.traffic.predicted_lengths`). Raises InputError unless the times are finite, sorted and nonnegative
+    and there is one type index for each.
 
     >>> len(Arrivals([0.0, 0.5, 0.5], [0, 1, 0]))
     3

@@ -42,10 +42,9 @@ from scipy.sparse import csr_array
 from scipy.special import ndtr
 
 from fluid import Workload
+from fluid.arrays import TOLERANCE, Floats, Ints, bounded
 from fluid.errors import InputError, real
-from fluid.region import TOLERANCE
-from fluid.workload import Floats, Ints, bounded
-from verification.lookalikes import Lookalikes
+from verification.traffic.same_prompt import Lookalikes
 
 LEAST_RATE = float(np.nextafter(0.0, 1.0))
 MOST_ENTRIES = 2**25  # of a confusion matrix: about a GB while it is made

@@ -19,9 +19,9 @@ import numpy as np
 
 from fluid import Schedule, Workload
 from fluid.errors import InputError
-from fluid.traces import Trace
-from verification.arrivals import Arrivals, count_expected, poisson_arrivals, stream
-from verification.predictions import Predictor, seen_types
+from fluid.traces.trace import Trace
+from verification.traffic.arrivals import Arrivals, count_expected, poisson_arrivals, stream
+from verification.traffic.predicted_lengths import Predictor, seen_types
 
 
 class Traffic(Protocol):
@@ -109,13 +109,13 @@ class Replay:
 
 @dataclass(frozen=True)
 class Predicted:
-    """The requests of `traffic`, each taken for the type that a `predictor` gives it (`verification.predictions`).
+    """The requests of `traffic`, each taken for the type that a `predictor` gives it.
 
     Rules by prompt types (WAIT, windows of each type) queue by what they see; the others look at no length at all. The
     errors have a stream of their own, so arrivals are those without them.
 
     >>> from fluid import PromptType
-    >>> from verification.predictions import Misclassified
+    >>> from verification.traffic.predicted_lengths import Misclassified
     >>> mix = Workload([PromptType(10, 10, 5.0), PromptType(10, 90, 5.0)])
     >>> arrivals = Predicted(Misclassified(0.5)).draw(mix, 100.0, seed=0, replication=0)
     >>> bool(0.15 < (arrivals.seen != arrivals.types).mean() < 0.35)

@@ -1,6 +1,6 @@
 """Prompt types that look alike on arrival: those with equal prompt lengths, and which of them a prediction is nearest.
 
-The rule and its exactness are in `verification.predictions`.
+The rule and its exactness are in `verification.traffic.predicted_lengths`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fluid import Workload
-from fluid.workload import MOST_TOKENS, Floats, Ints
+from fluid.arrays import MOST_TOKENS, Floats, Ints
 
 BLOCK = 2**20  # ordered pairs of types looked at together
 

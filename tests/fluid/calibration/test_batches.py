@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import fluid.batches
+import fluid.calibration.batches
 from fluid import Batches, FileError, InputError, IterationTime, Replica, read_batches
 
 HEADER = "num_decode,kv_tokens_decode,num_prefill,prefill_tokens,batch_time_s"
@@ -34,7 +34,7 @@ def refusal(path: Path, **options: bool) -> str:
 
 
 def test_the_examples_in_the_docstrings_run():
-    assert doctest.testmod(fluid.batches).failed == 0
+    assert doctest.testmod(fluid.calibration.batches).failed == 0
 
 
 def test_a_batch_reads_its_prompt_tokens_too_and_holds_all_its_sequences(file):

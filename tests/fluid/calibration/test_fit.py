@@ -8,22 +8,21 @@ import doctest
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import optimize, stats
 from scipy.special import huber
+from shared_data import SHARED_DATA
 
-import fluid.calibration
-import fluid.intervals
-import fluid.regression
 from fluid import Batches, InputError, IterationTime, PromptType, Replica, Workload, calibrate, read_batches, solve
-from fluid.intervals import NEAR, Profile, intervals
-from fluid.regression import HUBER, MaxAffine, Program, fit, fit_largest
-from fluidwait import deployment
+from fluid.calibration import coefficient_intervals, regression
+from fluid.calibration import fit as calibration_fit
+from fluid.calibration.coefficient_intervals import NEAR, Profile, intervals
+from fluid.calibration.regression import HUBER, MaxAffine, Program, fit, fit_largest
+from fluidwait.deployment import deployment
 
-MEASURED = Path(__file__).parents[1].parent / "shared/data/iteration_times_a100_llama2_7b.csv"
+MEASURED = SHARED_DATA / "iteration_times_a100_llama2_7b.csv"
 LINE = IterationTime(0.0106, 4.0e-7, 60e-6, 40e-6)
 TWO = IterationTime.largest(IterationTime(0.012, 2.5e-7), IterationTime(0.008, 2.5e-7, 60e-6, 60e-6))
 VIDUR = IterationTime.largest(IterationTime(0.0101, 2.55e-7), IterationTime(0.0089, 2.55e-7, 58.5e-6, 58.5e-6))
@@ -65,7 +64,7 @@ def missed(truth: IterationTime, draws: int, grid: np.ndarray = GRID) -> np.ndar
     return misses
 
 
-@pytest.mark.parametrize("module", [fluid.calibration, fluid.intervals, fluid.regression])
+@pytest.mark.parametrize("module", [calibration_fit, coefficient_intervals, regression])
 def test_the_examples_in_the_docstrings_run(module):
     assert doctest.testmod(module).failed == 0
 
@@ -133,7 +132,7 @@ def test_the_intervals_of_two_lines_hold_the_truth_as_often_as_they_say(truth, g
     """As above; the fit starts from the true partition alone, which costs a sixth of the twelve starts."""
     def true_partition(rows, *_):
         return [(rows @ truth.coefficients[:, [0, 2, 1, 3]].T).argmax(axis=1)]
-    monkeypatch.setattr(fluid.regression, "_starts", true_partition)
+    monkeypatch.setattr(regression, "_starts", true_partition)
     assert missed(truth, draws, grid).max() <= stats.binom.ppf(1 - 1e-4, draws, 0.05)
 
 
@@ -519,5 +518,5 @@ def test_more_lines_never_fit_worse_than_the_partition_they_start_from():
     batches = measured(TWO, seed=9)
     rows = features(batches)
     one, two = fit(rows, batches.seconds), fit_largest(rows, batches.seconds, 2)
-    assert fluid.regression.mean_error(two, rows, batches.seconds) < fluid.regression.mean_error(
-        one, rows, batches.seconds)
+    assert regression.mean_error(two, rows, batches.seconds) < regression.mean_error(one, rows,
+                                                                                     batches.seconds)

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-import fluid.catalogue
-import fluid.shape
+import fluid.hardware.catalogue
+import fluid.hardware.model
 from fluid import InputError
-from fluid.catalogue import GPUS, MODELS, Gpu, find_gpu, find_model
-from fluid.shape import Experts, Latent
+from fluid.hardware.catalogue import GPUS, MODELS, Gpu, find_gpu, find_model
+from fluid.hardware.model import Experts, Latent
 
 # parameters stored in the public checkpoints (Llama 2: without the rotary buffers some checkpoints store too;
 # DeepSeek-V3: the main model, without the layer for multi-token prediction and the scales of its 8-bit weights)
@@ -37,7 +37,7 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("module", [fluid.catalogue, fluid.shape])
+@pytest.mark.parametrize("module", [fluid.hardware.catalogue, fluid.hardware.model])
 def test_the_examples_in_the_docstrings_run(module):
     assert doctest.testmod(module).failed == 0
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import fluid.model_config
+import fluid.hardware.huggingface
 from fluid import InputError
-from fluid.catalogue import MODELS
-from fluid.model_config import model_from_config
+from fluid.hardware.catalogue import MODELS
+from fluid.hardware.huggingface import model_from_config
 
 CONFIG = {"model_type": "llama", "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32,
           "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256, "tie_word_embeddings": False}
@@ -105,7 +105,7 @@ def test_a_config_json_that_cannot_be_opened_is_refused_with_the_reason(tmp_path
 
 
 def test_the_examples_in_the_docstrings_run():
-    assert doctest.testmod(fluid.model_config).failed == 0
+    assert doctest.testmod(fluid.hardware.huggingface).failed == 0
 
 
 def test_keys_left_out_mean_what_the_library_of_the_models_says(config):

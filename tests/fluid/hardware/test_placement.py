@@ -4,10 +4,11 @@ import doctest
 
 import pytest
 
-import fluid.hardware
+import fluid.hardware.placement
 from fluid import InputError, IterationTime
-from fluid.catalogue import GIB, Gpu, Model, find_gpu, find_model
-from fluid.hardware import Placement, replica_from_catalogue
+from fluid.hardware.catalogue import GIB, Gpu, find_gpu, find_model
+from fluid.hardware.model import Model
+from fluid.hardware.placement import Placement, replica_from_catalogue
 
 
 def placement(model: str = "llama-2-7b", gpu: str = "a100-80gb", **options: object) -> Placement:
@@ -15,7 +16,7 @@ def placement(model: str = "llama-2-7b", gpu: str = "a100-80gb", **options: obje
 
 
 def test_the_examples_in_the_docstrings_run():
-    assert doctest.testmod(fluid.hardware).failed == 0
+    assert doctest.testmod(fluid.hardware.placement).failed == 0
 
 
 @pytest.mark.parametrize(("model", "size"), [

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from shared_data import SHARED_DATA
 from strategies import replicas, sampled
 
 from fluid import Replica, Trace, read_trace
-from fluid.burstiness import counts, dispersion, poisson_test
-from fluid.trace_summary import block_interval, share_of_largest, summarise
-from fluid.workload import Floats
+from fluid.arrays import Floats
+from fluid.traces.burstiness import counts, dispersion, poisson_test
+from fluid.traces.summary import block_interval, share_of_largest, summarise
 
-AZURE = Path(__file__).parents[1].parent / "shared/data/azure_conv.csv"
+AZURE = SHARED_DATA / "azure_conv.csv"
 
 
 def poisson(rate: float, arrivals: int, seed: int) -> Floats:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from strategies import sampled
 
 from fluid import Columns, FileError, InputError, Trace, read_trace
-from fluid.trace_fields import dates, numbers
-from fluid.trace_formats import CHUNK
+from fluid.traces.fields import dates, numbers
+from fluid.traces.formats import CHUNK
 
 TOKENS = "a whole number of tokens from 1 to 16777216"
 AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens

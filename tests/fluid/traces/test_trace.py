@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 import pickle
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shared_data import SHARED_DATA
 from strategies import replicas, sampled
 
 from fluid import InputError, IterationTime, PromptType, Replica, Trace, Workload, read_trace, stage_profile
-from fluid.workload import MOST_TOKENS
+from fluid.arrays import MOST_TOKENS
 
-AZURE = Path(__file__).parents[1].parent / "shared/data/azure_conv.csv"
+AZURE = SHARED_DATA / "azure_conv.csv"
 PLAIN = Replica(2**50, IterationTime(1.0, 0.0))
 
 lengths = st.one_of(st.integers(1, 6), st.integers(1, 5000), st.integers(MOST_TOKENS - 3, MOST_TOKENS))

@@ -8,10 +8,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from command_line import answer, written
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve
 from fluidwait import __version__
@@ -39,19 +39,6 @@ rate = {rate}
 def deployment(tmp_path: Path) -> Path:
     """A file with one type, 512 + 20 tokens at 100 requests/s: inside the region, whose edge is near 190."""
     return written(tmp_path, SMALL.format(rate=100.0))
-
-
-def written(folder: Path, text: str) -> Path:
-    """The text as a deployment file."""
-    path = folder / "mix.toml"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any]]:
-    """Exit status and the JSON object of a command; standard output must hold nothing else."""
-    code = status([str(argument) for argument in arguments] + ["--json"])
-    return code, json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
 
 
 def test_solve_says_what_the_library_says(deployment: Path, capsys: pytest.CaptureFixture[str]) -> None:

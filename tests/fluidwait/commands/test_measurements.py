@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from shared_data import SHARED_DATA
 
 from fluid import IterationTime
-from fluid.traces import read_trace
+from fluid.traces.trace import read_trace
 from fluidwait.__main__ import status
-from fluidwait.deployment import load
+from fluidwait.deployment.deployment import load
 
-SHARED = Path(__file__).parents[1].parent / "shared/data"
-AZURE = SHARED / "azure_conv.csv"
-A100 = SHARED / "iteration_times_a100_llama2_7b.csv"
+AZURE = SHARED_DATA / "azure_conv.csv"
+A100 = SHARED_DATA / "iteration_times_a100_llama2_7b.csv"
 ROWS = [(0.0, 374, 44), (0.5, 396, 109), (2.0, 374, 44), (4.0, 91, 16)]
 REPLICA = "[replica]\nkv_capacity = 137000\n[replica.iteration_time]\noverhead = 0.0106\nper_kv_token = 4.013e-7\n"
 QUICK = ("--horizon", "30", "--replications", "2")
@@ -400,7 +400,7 @@ def test_a_benchmark_without_a_usable_duration_is_refused(tmp_path: Path, capsys
 def test_a_machine_without_a_place_for_compiled_code_still_runs(tmp_path: Path,
                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     """Where numba finds no folder to cache in it refuses; the function is compiled without one then."""
-    from thresholds import compiled
+    from fluid import compiled
 
     def refusing(cache: bool = False, **options: Any) -> Any:
         if cache:

@@ -8,11 +8,11 @@ import tomllib
 
 import pytest
 
-import fluidwait.deployment
-import fluidwait.files
+import fluidwait.deployment.deployment
+import fluidwait.deployment.toml
 from fluid import IterationTime, solve
-from fluid.hardware import replica_from_catalogue
-from fluidwait.deployment import Deployment, embedded, embedded_text, load, parse
+from fluid.hardware.placement import replica_from_catalogue
+from fluidwait.deployment.deployment import Deployment, embedded, embedded_text, load, parse
 
 LINE = "overhead = 0.0106\nper_kv_token = 4.013e-7"
 REPLICA = f"[replica]\nkv_capacity = 137000\n[replica.iteration_time]\n{LINE}\n"
@@ -27,7 +27,7 @@ def read(text: str) -> Deployment:
     return parse(text.encode(), "mix.toml")
 
 
-@pytest.mark.parametrize("module", [fluidwait.files, fluidwait.deployment])
+@pytest.mark.parametrize("module", [fluidwait.deployment.toml, fluidwait.deployment.deployment])
 def test_the_examples_in_the_docstrings_run(module):
     assert doctest.testmod(module).failed == 0
 

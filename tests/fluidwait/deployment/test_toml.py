@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from fluid import FluidwaitError
 from fluid.errors import FileError
-from fluidwait.deployment import load, parse
-from fluidwait.files import LARGEST_FILE, LONGEST_LINE
+from fluidwait.deployment.deployment import load, parse
+from fluidwait.deployment.toml import LARGEST_FILE, LONGEST_LINE
 
 REPLICA = """
 [replica]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve
-from fluidwait.explain import growth, memory, predicted
-from fluidwait.install import advice, full_cap, gateway, safe_cap
+from fluidwait.reports.installation import advice, full_cap, gateway, safe_cap
+from fluidwait.reports.wording import growth, memory, predicted
 from thresholds import PacedPolicy, WaitPolicy, auto, nested, paced, wait
 from verification import Arrivals, simulate
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fluidwait.__main__ import status
-from fluidwait.options import share
-from fluidwait.study import COMPARED
+from fluidwait.commands.options import share
+from fluidwait.study.outcomes import COMPARED
 
 SHORT = ["--horizon", "60", "--replications", "5"]
 
@@ -56,7 +56,7 @@ def test_verify_says_the_precision_that_it_reached(capsys: pytest.CaptureFixture
 
 def test_a_precision_not_reached_is_said_with_what_was_found(monkeypatch: pytest.MonkeyPatch,
                                                              capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("verification.sequential.MOST_REPLICATIONS", 8)
+    monkeypatch.setattr("verification.statistics.precision.MOST_REPLICATIONS", 8)
     asked = ["verify", "--policy", "greedy", *SHORT, "--precision", "0.01%"]
     found = answer(capsys, *asked)
     assert (found["replications"], found["precision"]["reached"]) == (8, False)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_fluidwait_cli import answer, written
+from command_line import answer, written
 
 from fluid.errors import FileError
-from fluidwait.deployment import Deployment, parse
-from fluidwait.question import Question
-from fluidwait.study import Plan
+from fluidwait.deployment.deployment import Deployment, parse
+from fluidwait.study.fingerprint import Question
+from fluidwait.study.outcomes import Plan
 from thresholds import wait
 from verification import LogNormalError, Misclassified, Overestimate, Predicted
-from verification.predictions import Predictor, seen_workload
+from verification.traffic.predicted_lengths import Predictor, seen_workload
 
 TYPES = """
 [replica]

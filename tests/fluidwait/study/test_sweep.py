@@ -20,17 +20,17 @@ import pytest
 
 from fluid import FluidwaitError, solve
 from fluid.errors import FileError
-from fluidwait import sweep
 from fluidwait.__main__ import status
-from fluidwait.cells import MEASURES, Finished, Measured, cell_of, row_of
-from fluidwait.deployment import Deployment, parse
-from fluidwait.figures import STYLES
-from fluidwait.figures_sweep import sweep_figure
-from fluidwait.grid import Cell, Grid
-from fluidwait.policies import DESIGNED, RULES
-from fluidwait.question import Question
-from fluidwait.store import LOCK, NAME, opened
-from fluidwait.study import Plan
+from fluidwait.deployment.deployment import Deployment, parse
+from fluidwait.deployment.policy_names import BASELINES, DESIGNED
+from fluidwait.figures.style import style
+from fluidwait.figures.sweep import sweep_figure
+from fluidwait.study import sweep
+from fluidwait.study.cell import MEASURES, Finished, Measured, cell_of, row_of
+from fluidwait.study.fingerprint import Question
+from fluidwait.study.grid import Cell, Grid
+from fluidwait.study.outcomes import Plan
+from fluidwait.study.store import LOCK, NAME, opened
 from verification import Interval
 
 REPLICA = """
@@ -144,9 +144,8 @@ def test_the_cluster_has_its_own_number_of_jobs(file: Path, capsys: pytest.Captu
 
 def test_every_policy_has_a_colour_and_a_marker_of_its_own() -> None:
     """Lines are told apart without colours: no two policies share a marker."""
-    names = (*DESIGNED, *RULES)
-    assert set(names) <= set(STYLES)
-    assert len({STYLES[name][2] for name in names}) == len({STYLES[name][0] for name in names}) == len(names)
+    names = (*DESIGNED, *BASELINES)
+    assert len({style(name).marker for name in names}) == len({style(name).colour for name in names}) == len(names)
 
 
 # What a cell is
@@ -373,7 +372,7 @@ def test_cells_of_another_program_are_not_used(file: Path, tmp_path: Path, monke
                                                capsys: pytest.CaptureFixture[str]) -> None:
     assert swept(file, "--out", tmp_path / "out") == 0
     capsys.readouterr()
-    monkeypatch.setattr("fluidwait.question.program", lambda: "fluidwait 99")
+    monkeypatch.setattr("fluidwait.study.fingerprint.program", lambda: "fluidwait 99")
     assert swept(file, "--out", tmp_path / "out") == 2
     assert "fluidwait 99 here" in capsys.readouterr().err
 
@@ -388,7 +387,7 @@ def finished(rate: float, policy: str = "greedy", simulated: bool = True) -> Fin
 @pytest.mark.parametrize(("rates", "stable"), [
     ("20:200:20", {"greedy": 160.0, "paced": 180.0, "wait": None}),  # the fluid limit, EDGE, lies among the rates
     ("20:60:20", {"greedy": 60.0}),  # beyond all of them
-    ("180", dict.fromkeys(STYLES, 180.0)),  # a single one
+    ("180", dict.fromkeys((*DESIGNED, *BASELINES), 180.0)),  # a single one
     ("300,400", {"paced": None, "wait": None}),  # before all of them, and nothing was simulated
 ])
 def test_the_figure_shows_every_limit_and_clips_nothing(rates: str, stable: dict[str, float | None]) -> None:

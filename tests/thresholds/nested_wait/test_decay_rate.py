@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fluid import InputError
-from thresholds.theta import roots, slopes, theta
+from thresholds.nested_wait.decay_rate import roots, slopes, theta
 
 SHARES = np.linspace(0.02, 0.98, 13)
 PAIRS = [(q, p) for p in (1e-9, 1e-3, 0.1, 0.3, 0.5, 0.7, 0.95, 1 - 1e-6) for q in p + (1 - p) * SHARES]

@@ -10,11 +10,11 @@ import pytest
 from scipy.optimize import brentq, minimize
 
 from fluid import InputError, IterationTime, PromptType, Replica, Workload, solve
-from thresholds.chain import real_thresholds, whole_thresholds
-from thresholds.cuts import Cuts
-from thresholds.nested import NestedDesign, nested
-from thresholds.policy import NestedWaitPolicy, from_json, to_json
-from thresholds.segments import Lengths, Segments, equal_widths, quantiles
+from thresholds.nested_wait.boundary_search import Cuts
+from thresholds.nested_wait.design import NestedDesign, nested
+from thresholds.nested_wait.segments import Lengths, Segments, equal_widths, quantiles
+from thresholds.nested_wait.threshold_search import real_thresholds, whole_thresholds
+from thresholds.policies import NestedWaitPolicy, from_json, to_json
 
 PUBLISHED = IterationTime(0.0106, 4.013e-7)
 OUTPUTS = np.arange(1, 501)

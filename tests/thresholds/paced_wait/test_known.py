@@ -13,8 +13,8 @@ from strategies import Instance, instances, sampled
 
 from fluid import InputError, IterationTime, PromptType, Replica, Workload, solve, stage_profile
 from thresholds import PacedPolicy, bulk_queue_mean, heavy_traffic_mean, kingman_bound, predict, predict_continuous
-from thresholds.paced import MOST_WINDOWS, PacedDesign, design_known
-from thresholds.windows import Window
+from thresholds.paced_wait.entry_windows import Window
+from thresholds.paced_wait.known import MOST_WINDOWS, PacedDesign, design_known
 from verification import Greedy, replicate
 
 PUBLISHED = Replica(137_000, IterationTime(0.0106, 4.01e-7))

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from fluid import IterationTime, Replica, StageProfile, Workload, stage_profile
-from fluid.workload import Floats
-from thresholds.buffers import BlockChernoff, Convolution, block_sums
-from thresholds.lengths import LengthMix
-from thresholds.overflow import OverflowProblem
+from fluid.arrays import Floats
+from thresholds.paced_wait.overflow import OverflowProblem
+from thresholds.paced_wait.random_prompt import LengthMix
+from thresholds.paced_wait.tail_bounds import BlockChernoff, Convolution, block_sums
 
 SERVERS = list(product(["whole", "decode-only", 1, 3, 7], [1, 4], ["decode", "prefill"], [None, 7]))
 SEEDS = range(6)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from fluid import InputError, IterationTime, Replica, Workload, solve
-from fluid.workload import Floats, Ints
-from thresholds.overflow import OverflowProblem, overflow_problem
-from thresholds.policy import PacedPolicy, from_json, to_json
-from thresholds.unknown import UnknownPacedDesign, paced_unknown
+from fluid.arrays import Floats, Ints
+from thresholds.paced_wait.overflow import OverflowProblem, overflow_problem
+from thresholds.paced_wait.unknown import UnknownPacedDesign, paced_unknown
+from thresholds.policies import PacedPolicy, from_json, to_json
 
 A100 = Replica(kv_capacity=137_000, iteration_time=IterationTime(overhead=0.0106, per_kv_token=4.013e-7))
 BRIEF = Replica(10_000, A100.iteration_time)

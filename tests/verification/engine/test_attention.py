@@ -10,7 +10,7 @@ import pytest
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve, stage_profile
 from thresholds import nested, paced, sequence_bound, wait
-from thresholds.segments import Lengths, Segments
+from thresholds.nested_wait.segments import Lengths, Segments
 from verification import Arrivals, Greedy, simulate, verify
 
 UNIT = Replica(1000, IterationTime(1.0, 0.0), attention_window=5)

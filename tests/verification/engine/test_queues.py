@@ -10,7 +10,8 @@ from queues import DETERMINISTIC, EXPONENTIAL, mean_wait, single_server
 
 from fluid import IterationTime, PromptType, Replica, Workload
 from thresholds import WaitPolicy, bulk_queue_mean
-from verification import Greedy, Verification, measures, paired, replicate, verify
+from verification import Greedy, Verification, paired, replicate, verify
+from verification.experiments import measures
 
 SECONDS = Replica(10**6, IterationTime(1.0, 0.0))  # every iteration takes a second
 

@@ -13,7 +13,7 @@ from strategies import Instance, capped, sampled
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve, stage_profile
 from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy, paced, wait
-from thresholds.paced import design_known
+from thresholds.paced_wait.known import design_known
 from verification import Arrivals, Greedy, Sarathi, VllmV0, replicate, simulate, verify
 
 UNIT = Replica(1000, IterationTime(1.0, 0.0), max_num_seqs=2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +17,9 @@ from fluid.errors import InputError
 from fluidwait.__main__ import status
 from thresholds import PacedPolicy, WaitPolicy, wait
 from verification import Bound, Effort, Greedy, Run, Scheduled, capacity, simulate, t_interval, verify
-from verification.capacity import LEVEL, NOT_SUSTAINED, SUSTAINED, Capacity, Probe, probe, search
-from verification.summary import PILOT
-from verification.verdict import UNDECIDED
+from verification.experiments.capacity import LEVEL, NOT_SUSTAINED, SUSTAINED, Capacity, Probe, probe, search
+from verification.experiments.stability import UNDECIDED
+from verification.experiments.summary import PILOT
 
 # one request at a time, each for 0.01 s: M/D/1, up to 100 requests/s
 QUEUE = Replica(10, IterationTime(0.01, 0.0), max_num_seqs=1, first_token="prefill")
@@ -147,7 +146,7 @@ def test_a_probe_lets_its_runs_go(bound: Bound | None, most: int, monkeypatch: p
         alive.append(sum(each() is not None for each in made))
         return run
 
-    monkeypatch.setattr(sys.modules["verification.replicate"], "simulate", counted)  # the name is the function's, too
+    monkeypatch.setattr("verification.experiments.replications.simulate", counted)
     probe(20.0, Greedy(), SHORT, QUEUE, bound, Effort(60.0, 30, workers=1))
     assert len(made) == 30
     assert max(alive) <= most

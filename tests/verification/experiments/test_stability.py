@@ -11,8 +11,9 @@ from queues import DETERMINISTIC, EXPONENTIAL, single_server
 
 from fluid import IterationTime, PromptType, Replica, Workload, stage_profile
 from thresholds import WaitPolicy
-from verification import Arrivals, judge, measures, replicate, simulate, t_interval
-from verification.verdict import backlog_of, variance_rate, verdict_of
+from verification import Arrivals, judge, replicate, simulate, t_interval
+from verification.experiments import measures
+from verification.experiments.stability import backlog_of, variance_rate, verdict_of
 
 SECONDS = Replica(10**6, IterationTime(1.0, 0.0))  # every iteration takes a second: WAIT with n = 1 is M/D/1
 TRIALS, REPLICATIONS = 300, 10

@@ -14,8 +14,8 @@ from fluid import Equilibrium, IterationTime, PromptType, Replica, Workload, sol
 from fluid.errors import InputError
 from thresholds import WaitPolicy, wait
 from verification import Greedy, Verification, replicate, verify
-from verification.checks import Study, inventory_of
-from verification.summary import summarise
+from verification.experiments.checks import Study, inventory_of
+from verification.experiments.summary import summarise
 
 CHAT = Replica(137_000, IterationTime(0.0106, 4.013e-7))  # Llama-2-7B on an A100
 ONE = Workload([PromptType(100, 10, 20.0)])

@@ -13,7 +13,7 @@ from strategies import sampled
 
 from fluid import IterationTime, PromptType, Replica, Workload
 from verification import Arrivals, Greedy, LogNormalError, Predicted, invariants, simulate, verify
-from verification.reference import Request, System
+from verification.reference.system import Request, System
 
 MIX = Workload([PromptType(50, 10, 10.0, "short"), PromptType(50, 40, 5.0, "long")])
 REPLICA = Replica(700, IterationTime(0.01, 1e-6))

@@ -13,8 +13,8 @@ from strategies import iteration_times
 from fluid import IterationTime, Replica, Workload
 from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
 from verification import Arrivals, Greedy, Run, Sarathi, VllmV0, simulate
-from verification.reference import simulate_literally
-from verification.simulate import Policy
+from verification.policies import Policy
+from verification.reference.simulator import simulate_literally
 
 TIMES = ("admitted", "first_token", "finished")
 COUNTS = ("iterations", "evictions", "overflows", "rejected", "kv_peak", "busy_time", "end_time", "completed")

@@ -11,8 +11,8 @@ from strategies import sampled
 from fluid import IterationTime, PromptType, Replica, Workload
 from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy, kv_bound, paced, wait
 from verification import Arrivals, Greedy, Predicted, Sarathi, VllmV0, simulate, verify
-from verification.predictions import LogNormalError, Misclassified, Overestimate, seen_workload
-from verification.simulate import Policy
+from verification.policies import Policy
+from verification.traffic.predicted_lengths import LogNormalError, Misclassified, Overestimate, seen_workload
 
 REPLICA = Replica(3_000, IterationTime(0.01, 1e-6))
 SHORT, LONG = 10, 40

@@ -10,7 +10,7 @@ from strategies import sampled
 
 from fluid import InputError, IterationTime, PromptType, Replica, Workload, solve, stage_profile
 from thresholds import NestedWaitPolicy, PacedPolicy, kv_bound
-from thresholds.paced import design_known
+from thresholds.paced_wait.known import design_known
 from verification import Arrivals, Greedy, Run, simulate
 
 UNIT = Replica(1000, IterationTime(1.0, 0.0))

@@ -12,7 +12,7 @@ from joblib import Parallel, delayed
 from fluid import IterationTime, PromptType, Replica, Workload, solve
 from thresholds import NestedDesign, UnknownPacedDesign, nested, paced, wait
 from verification import Run, simulate
-from verification.estimators import least_probability
+from verification.statistics.intervals import least_probability
 
 DELTA, HORIZON, RUNS = 0.05, 600.0, 300
 REPLICA = Replica(137_000, IterationTime(0.0106, 4.013e-7))

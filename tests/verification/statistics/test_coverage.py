@@ -16,11 +16,12 @@ from strategies import sampled
 
 from fluid import InputError, IterationTime, PromptType, Replica, Workload
 from thresholds import WaitPolicy
-from verification import Greedy, batch_means, measures, quantile_interval, simulate, t_interval
-from verification.batches import inside, of_batches
-from verification.measures import Window
-from verification.percentiles import percentile
-from verification.sequential import more, relative
+from verification import Greedy, batch_means, quantile_interval, simulate, t_interval
+from verification.experiments import measures
+from verification.experiments.measures import Window, inside
+from verification.statistics.batch_means import of_batches
+from verification.statistics.percentiles import percentile
+from verification.statistics.precision import more, relative
 
 T31 = 2.0395134463964077  # 97.5% quantile of Student's t with 31 degrees
 EXPERIMENTS = 400

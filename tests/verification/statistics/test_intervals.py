@@ -11,22 +11,11 @@ import pytest
 
 from fluid import IterationTime, PromptType, Replica, Workload
 from thresholds import WaitPolicy
-from verification import (
-    Arrivals,
-    Greedy,
-    Interval,
-    Run,
-    Sarathi,
-    VllmV0,
-    judge,
-    measures,
-    replicate,
-    simulate,
-    t_interval,
-)
-from verification.estimators import mser5, warm_up
-from verification.measures import Window
-from verification.verdict import Verdict, settle, verdict_of
+from verification import Arrivals, Greedy, Interval, Run, Sarathi, VllmV0, judge, replicate, simulate, t_interval
+from verification.experiments import measures
+from verification.experiments.measures import Window
+from verification.experiments.stability import Verdict, settle, verdict_of
+from verification.statistics.intervals import mser5, warm_up
 
 SECONDS = Replica(10**6, IterationTime(1.0, 0.0))  # every iteration takes a second: WAIT with n = 1 is M/D/1
 

@@ -14,9 +14,9 @@ import pytest
 from fluid import InputError, IterationTime, PromptType, Replica, Workload, solve
 from thresholds import WaitPolicy, paced
 from verification import Greedy, Interval, Run, Verification, paired, t_interval, verify
-from verification.replicate import Experiment
-from verification.sequential import MOST_REPLICATIONS, hopeless, more, relative
-from verification.verify import MEASURES
+from verification.experiments.replications import Experiment
+from verification.experiments.verification import MEASURES
+from verification.statistics.precision import MOST_REPLICATIONS, hopeless, more, relative
 
 CHAT = Replica(137_000, IterationTime(0.0106, 4.013e-7))
 ONE = Workload([PromptType(100, 10, 20.0)])
@@ -100,7 +100,7 @@ def test_no_replication_is_simulated_twice(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_precision_out_of_reach_ends_at_the_maximum_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """0.001% would take 10^6 times the replications of 1%: the answer keeps what was found."""
-    monkeypatch.setattr("verification.sequential.MOST_REPLICATIONS", 12)
+    monkeypatch.setattr("verification.statistics.precision.MOST_REPLICATIONS", 12)
     found = verified(horizon=5.0, precision=1e-5)
     assert found.precision is not None
     assert (found.replications, found.precision.asked, found.precision.reached) == (12, 1e-5, False)

@@ -15,10 +15,11 @@ from strategies import sampled
 
 from fluid import InputError, IterationTime, PromptType, Replica, Workload
 from thresholds import paced, wait
-from verification import lookalikes, poisson_arrivals, predictions
-from verification.arrivals import stream
-from verification.lookalikes import Lookalikes
-from verification.predictions import (
+from verification import poisson_arrivals
+from verification.traffic import predicted_lengths as predictions
+from verification.traffic import same_prompt as lookalikes
+from verification.traffic.arrivals import stream
+from verification.traffic.predicted_lengths import (
     LogNormalError,
     Misclassified,
     Overestimate,
@@ -27,6 +28,7 @@ from verification.predictions import (
     seen_types,
     seen_workload,
 )
+from verification.traffic.same_prompt import Lookalikes
 
 ONE_AND_FOUR = Workload.from_arrays([10, 10], [1, 4], [1.0, 3.0])
 MIXED = Workload.from_arrays([10, 20, 10, 10, 20, 10, 30], [40, 7, 5, 40, 9, 90, 3], [1.0, 2.0, 3.0, 0.5, 1.0, 4.0, 1])

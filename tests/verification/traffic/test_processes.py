@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import sampled
 
-import verification.traffic
+import verification.traffic.processes
 from fluid import InputError, IterationTime, PromptType, Replica, Schedule, Workload
-from fluid.traces import Trace, read_trace
+from fluid.traces.trace import Trace, read_trace
 from thresholds import PacedPolicy
 from verification import Arrivals, Greedy, Replay, Scheduled, poisson_arrivals, simulate, verify
-from verification.arrivals import stream
+from verification.traffic.arrivals import stream
 
 TWO_TYPES = Workload([PromptType(10, 10, 30.0), PromptType(20, 5, 10.0)])
 REPLICA = Replica(137_000, IterationTime(0.0106, 4.013e-7))
@@ -31,7 +31,7 @@ def trace_of(folder: Path, rows: list[tuple[float, int, int]]) -> Trace:
 
 
 def test_the_examples_in_the_docstrings_run():
-    assert doctest.testmod(verification.traffic).failed == 0
+    assert doctest.testmod(verification.traffic.processes).failed == 0
 
 
 def test_a_window_sees_arrivals_at_the_rate_times_its_factor():

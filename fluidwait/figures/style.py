@@ -1,0 +1,20 @@
+"""The colours of all figures, and how each policy is drawn.
+
+Colours are Okabe and Ito's, told apart by colour-blind readers; policies also differ in line style and
+marker, for print.
+"""
+
+from __future__ import annotations
+
+from verification.rules import rule_named
+from verification.rules.rule import Look
+
+BLUE, ORANGE, GREEN, BLACK, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9"
+AMBER, GREY = "#E69F00", "#777777"
+COLOURS = {"blue": BLUE, "orange": ORANGE, "green": GREEN, "pink": PINK, "sky": SKY, "amber": AMBER, "grey": GREY}
+
+
+def style(policy: str) -> Look:
+    """How a policy is drawn, by its name: colour, line, marker."""
+    look = rule_named(policy).look
+    return look._replace(colour=COLOURS[look.colour])

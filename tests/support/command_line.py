@@ -1,0 +1,24 @@
+"""The command as tests run it: a file to read, the object it answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fluidwait.__main__ import status
+
+
+def written(folder: Path, text: str) -> Path:
+    """The text as a deployment file."""
+    path = folder / "mix.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any]]:
+    """Exit status and the JSON object of a command; standard output must hold nothing else."""
+    code = status([str(argument) for argument in arguments] + ["--json"])
+    return code, json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))

@@ -1,0 +1,84 @@
+"""What `simulate` runs: policies as values, apart from the rules that simulate them.
+
+WAIT, paced WAIT and nested WAIT are in `thresholds.policies`; a rule that needs no thresholds has its value in its own
+file under `verification/rules/`. Here is what several of them share, and what a rule of a user's own must have.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol, runtime_checkable
+
+from fluid import Replica
+from fluid.errors import InputError, one_of, real
+from verification.reference.system import Request, System
+
+
+class Policy(Protocol):
+    """A policy: a value that one of `verification.rules.RULES` runs, or a rule of a user's own (`OwnRule`)."""
+
+    @property
+    def by_type(self) -> bool:
+        """Whether the type of a request, its output length with it, must be known or predicted on arrival."""
+
+
+def on_replica(policy: Policy, replica: Replica) -> Replica:
+    """The replica whose stages a policy goes by: its own, unless the policy says otherwise (`Sarathi.on_replica`)."""
+    stages_of = getattr(policy, "on_replica", None)
+    return replica if stages_of is None else stages_of(replica)
+
+
+class Evicting:
+    """A rule that admits under a watermark and evicts: `watermark` is the share of C kept free, `requeue` where an
+    evicted request goes back, "front" (vLLM) or "back" ([A]'s new job).
+    """
+
+    watermark: float
+    requeue: str
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if real("watermark", self.watermark, name, zero=True) >= 1:
+            raise InputError("watermark", "a share of the KV cache in [0, 1)", self.watermark, name)
+        one_of("requeue", self.requeue, ("front", "back"), name)
+
+    @property
+    def by_type(self) -> bool:
+        """Whether output lengths must be known on arrival: never."""
+        return False
+
+    def admission_limit(self, kv_capacity: int) -> int:
+        """The KV tokens up to which requests are admitted, (1 - watermark) C in whole tokens."""
+        return min(math.floor((1 - self.watermark) * kv_capacity * (1 + 1e-12)), kv_capacity)
+
+
+@runtime_checkable
+class OwnRule(Protocol):
+    """A decision rule in Python: `simulate` runs whatever has a `batch`, here.
+
+    `batch(system)` is called whenever the server is free and returns the residents that the next iteration serves. On
+    the way it lets requests of `system.waiting` `enter` and residents `leave` (evicted, all progress lost). A resident
+    holds `system.kv[r.type][r.stage]` tokens, its stage the one it executes next; `r.seen` is the type it is taken for;
+    `system.replica.kv_capacity` is C. Without a batch the server sleeps until the next arrival. `by_type` says whether
+    the rule looks at types.
+
+    >>> from fluid import IterationTime, PromptType, Workload
+    >>> class OneByOne:
+    ...     by_type = False
+    ...     def batch(self, system):
+    ...         if system.waiting and not system.residents:
+    ...             system.enter(system.waiting[0])
+    ...         return list(system.residents)
+    >>> replica = Replica(kv_capacity=100, iteration_time=IterationTime(1.0, 0.0))
+    >>> workload = Workload([PromptType(10, 2, 1.0)])
+    >>> from verification import Arrivals, simulate
+    >>> simulate(OneByOne(), workload, replica, arrivals=Arrivals([0.0, 0.5], [0, 0])).latency.tolist()
+    [3.0, 5.5]
+    """
+
+    @property
+    def by_type(self) -> bool:
+        """Whether the rule looks at types."""
+
+    def batch(self, system: System) -> list[Request]:
+        """The residents that the next iteration serves."""

@@ -1,0 +1,169 @@
+"""What the literal simulator simulates: requests one by one, and everything there is at one moment.
+
+Said again in the plainest way, with nothing shared but the stage profile of each type and the lines of the iteration
+time: a list of waiting requests, residents with their stage, KV summed anew at each iteration.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fluid import Replica, StageProfile
+from fluid.replica import Line
+from verification.traffic.arrivals import Arrivals
+
+
+@dataclass
+class Request:
+    """A request, the type it is seen as, and where it stands.
+
+    Under Sarathi `done` prompt tokens are prefilled and `part` come next.
+    """
+
+    number: int
+    arrival: float
+    type: int
+    seen: int
+    stage: int = 0
+    done: int = 0
+    part: int | None = None
+    admitted: float = math.nan
+    first_token: float = math.nan
+    finished: float = math.nan
+
+
+@dataclass
+class System:
+    """Everything there is at one moment."""
+
+    arrivals: Arrivals
+    profile: StageProfile
+    replica: Replica
+    horizon: float
+    requests: list[Request] = field(default_factory=list)
+    waiting: list[Request] = field(default_factory=list)
+    residents: list[Request] = field(default_factory=list)  # in order of admission
+    now: float = 0.0
+    origin: float = 0.0
+    totals: list[list[int]] = field(default_factory=list)  # since the origin, by line of the iteration time
+    arrived: int = 0
+    busy: float = 0.0
+    iterations: int = 0
+    evictions: int = 0
+    overflows: int = 0
+    kv_peak: int = 0
+    entries: list[tuple[int, int]] = field(default_factory=list)  # (iteration, lane), under paced WAIT
+    rows: list[tuple[float, float, int, int]] = field(default_factory=list)  # of the timeline
+
+    def __post_init__(self) -> None:
+        kinds = range(len(self.profile.stages))
+        self.totals = [[0, 0, 0, 0] for _ in self.replica.iteration_time.pieces]
+        self.kv: list[list[int]] = [self.profile.stage_kv(j).tolist() for j in kinds]
+        self.read: list[list[int]] = [self.profile.stage_read(j).tolist() for j in kinds]
+        self.prefill: list[list[int]] = [self.profile.stage_prefill(j).tolist() for j in kinds]
+        columns = (self.arrivals.times, self.arrivals.types, self.arrivals.seen)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        self.requests = [Request(number, *row) for number, row in enumerate(rows)]
+        for r in self.requests:
+            if self.profile.first_token_stage[r.type] < 0 and self.served(r):
+                r.first_token = r.arrival  # made where it was prefilled
+
+    def take_arrivals(self) -> None:
+        while self.arrived < len(self.requests) and self.requests[self.arrived].arrival <= self.now:
+            request = self.requests[self.arrived]
+            self.arrived += 1
+            if self.served(request):
+                self.waiting.append(request)
+
+    def served(self, r: Request) -> bool:
+        """Whether a request can ever be; the others are rejected on arrival."""
+        return max(self.kv[r.type]) <= self.replica.kv_capacity
+
+    def held(self) -> int:
+        return sum(self.held_by(r) for r in self.residents)
+
+    def held_by(self, r: Request) -> int:
+        if r.part is None:
+            return self.kv[r.type][r.stage]
+        return math.ceil(self.read_by(r) / self.replica.block) * self.replica.block
+
+    def read_by(self, r: Request) -> int:
+        whole = self.read[r.type][r.stage]
+        return whole if r.part is None else min(r.done + r.part, whole)
+
+    def in_prefill(self, r: Request) -> bool:
+        return self.prefill[r.type][r.stage] > 0
+
+    def places(self) -> int:
+        """How many more sequences a batch takes if every resident is in it."""
+        cap = self.replica.max_num_seqs
+        return (len(self.requests) if cap is None else cap) - len(self.residents)
+
+    def serve(self, batch: list[Request]) -> None:
+        """One iteration of the batch; the other residents stand still."""
+        read = sum(self.read_by(r) for r in batch)
+        prefill = sum(self.prefill[r.type][r.stage] if r.part is None else r.part for r in batch)
+        self.kv_peak = max(self.kv_peak, self.held())
+        self.overflows += self.held() > self.replica.kv_capacity or len(batch) > self.replica.most_sequences
+        start = self.now
+        self.spend(read, prefill, len(batch))
+        self.iterations += 1
+        self.rows.append((start, self.now, self.held(), len(batch)))
+        for r in batch:
+            self.finish_stage(r)
+
+    def spend(self, read: int, prefill: int, size: int) -> None:
+        """The time goes on by one iteration, as `verification.engine.clock` says."""
+        lines = self.replica.iteration_time.pieces
+        longest = max(range(len(lines)), key=lambda i: _time([lines[i]], [[1, read, prefill, size]]))
+        for column, amount in enumerate((1, read, prefill, size)):
+            self.totals[longest][column] += amount
+        self.now = _time(lines, self.totals, self.origin)
+        if self.totals[longest][1] > 2**53:
+            self.rest(self.now)
+
+    def rest(self, until: float) -> None:
+        """The server stops and goes on at a later moment."""
+        self.busy += max(min(self.now, self.horizon) - self.origin, 0.0)
+        self.now = self.origin = until
+        self.totals = [[0, 0, 0, 0] for _ in self.totals]
+
+    def finish_stage(self, r: Request) -> None:
+        if r.part is not None:
+            r.done, r.part = r.done + r.part, None
+            if r.done < self.prefill[r.type][r.stage]:
+                return
+        if r.stage == self.profile.first_token_stage[r.type] and self.now <= self.horizon:
+            r.first_token = self.now
+        r.stage += 1
+        if r.stage == len(self.kv[r.type]):
+            self.residents.remove(r)
+            if self.now <= self.horizon:
+                r.finished = self.now
+
+    def enter(self, r: Request) -> None:
+        self.waiting.remove(r)
+        self.residents.append(r)
+        r.admitted = self.now
+
+    def leave(self, r: Request) -> None:
+        self.evictions += 1
+        self.residents.remove(r)
+        r.stage, r.done, r.part, r.admitted = 0, 0, None, math.nan
+        if self.profile.first_token_stage[r.type] >= 0:
+            r.first_token = math.nan
+
+    def times(self, name: str) -> np.ndarray:
+        return np.array([getattr(r, name) for r in self.requests], dtype=np.float64)
+
+
+def _time(lines: Sequence[Line], totals: list[list[int]], origin: float = 0.0) -> float:
+    """origin + sum_i (d0_i I_i + d1_i R_i) + (d2_i P_i + d3_i Z_i)."""
+    now = origin
+    for (d0, d1, d2, d3), (iterations, read, prefill, size) in zip(lines, totals, strict=True):
+        now += (d0 * iterations + d1 * read) + (d2 * prefill + d3 * size)
+    return now
