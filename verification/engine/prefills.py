@@ -45,7 +45,8 @@ class Prefills(NamedTuple):
 def make_prefills(problem: Problem, most: int) -> Prefills:
     """Return the state in which nobody is in prefill, with room for so many residents."""
     who, serial, done, planned = (np.zeros(min(most, len(problem.times)), dtype=np.int64) for _ in range(4))
-    return Prefills(who, serial, done, planned, np.array([0, problem.prefill_stages.max()], dtype=np.int64))
+    clock = min(problem.prefill_stages.max(), problem.longest)  # of those who come, as the calendar
+    return Prefills(who, serial, done, planned, np.array([0, clock], dtype=np.int64))
 
 
 @compiled

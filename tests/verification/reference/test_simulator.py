@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import iteration_times
@@ -138,6 +139,14 @@ def test_vllm_v0_evicts_prompts_that_overtook_longer_ones(
     kinds = np.repeat(np.arange(len(bunches)), [count for _, count in bunches])
     replica = Replica(capacity, IterationTime(1.0, 0.0), chunk)
     assert_twins(VllmV0(0.0, requeue), Path(workload, replica, Arrivals(np.zeros(len(kinds)), kinds)))
+
+
+@pytest.mark.parametrize("policy", [VllmV0(0.0), Sarathi(1, 0.0)])
+def test_a_type_of_many_chunks_that_never_comes_changes_nothing(policy: Policy) -> None:
+    """144 chunks of the one type, lives of 116 iterations of the other: only those who come decide what is due when."""
+    workload = Workload.from_arrays([144, 2], [19, 114], np.ones(2))
+    replica = Replica(1000, IterationTime(1.0, 0.0), 1)
+    assert_twins(policy, Path(workload, replica, Arrivals([0.0, 1.0, 300.0], [1, 1, 1])))
 
 
 @agreed
