@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from fluid import IterationTime, Replica, Workload, solve
-from thresholds.nested_wait.boundary_search import Cuts
-from thresholds.nested_wait.segments import Lengths, Segments, equal_widths, quantiles
-from thresholds.nested_wait.threshold_search import real_thresholds
+from thresholds.nested_wait.boundary_search import BoundarySearch
+from thresholds.nested_wait.real_optimum import real_thresholds
+from thresholds.nested_wait.segments import DecodeSegments, UnknownLengths, equal_widths, quantiles
 from thresholds.paced_wait.unknown import paced_unknown
 
 LONGEST, PROMPT, MEAN = 500, 58, 147.0
@@ -55,14 +55,15 @@ def uniform() -> NDArray[np.float64]:
 DISTRIBUTIONS = {each.__name__: each for each in (lognormal, geometric, uniform)}
 
 
-def real_memory(lengths: Lengths, rule: Callable[[Lengths, int], NDArray[np.int64]], number: int) -> float | None:
+def real_memory(lengths: UnknownLengths, rule: Callable[[UnknownLengths, int], NDArray[np.int64]],
+                number: int) -> float | None:
     """Tokens that real thresholds need with boundaries by this rule."""
-    segments = Segments(lengths, rule(lengths, number))
+    segments = DecodeSegments(lengths, rule(lengths, number))
     counts = real_thresholds(segments)
     return None if counts is None else segments.required(counts)
 
 
-def row(lengths: Lengths, search: Cuts, number: int) -> tuple[str, float | None, float | None]:
+def row(lengths: UnknownLengths, search: BoundarySearch, number: int) -> tuple[str, float | None, float | None]:
     """One line of the table, with the real and the whole optimum."""
     found = search.real(number)
     best = None if found is None else found[0].required(found[1])
@@ -84,8 +85,8 @@ def table(name: str, load: float, scale: float, numbers: list[int]) -> None:
     replica = Replica(round(137_000 * scale), IterationTime(0.0106, 4.013e-7 / scale))
     workload = mix.scaled(load * solve(mix, replica).max_rate_scale)
     fluid = solve(workload, replica)
-    lengths = Lengths.of(workload, replica, 3600.0, 1e-3)
-    search = Cuts(lengths)
+    lengths = UnknownLengths.of(workload, replica, 3600.0, 1e-3)
+    search = BoundarySearch(lengths)
     print(f"\n{name}: mean output {weights @ OUTPUTS / weights.sum():.0f} tokens, {workload.rate:.4g} requests/s, "
           f"C = {replica.kv_capacity:,}, M* = {fluid.kv_required:,.0f}")
     print(f"{'L':>4} {'equal widths':>22} {'quantiles':>22} {'optimised':>13} {'whole':>13} {'n_1':>6}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve, stage_profile
-from thresholds.paced_wait.entry_windows import Window
+from thresholds.paced_wait.entry_windows import EntryWindow
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     replica = Replica(options.capacity, IterationTime(0.0106, 4.01e-7))
     workload = Workload([PromptType(options.prompt, options.output, 1.0)])
     profile, edge = stage_profile(workload, replica), solve(workload, replica).max_rate_scale
-    window, work = Window.of_type(profile, 0), float(profile.time_work(replica.iteration_time)[0, 0])
+    window, work = EntryWindow.of_type(profile, 0), float(profile.time_work(replica.iteration_time)[0, 0])
     print(f"{'g':>5}{'N':>6}{'N/g':>9}{'bound':>10}{'excess':>9}{'share of the edge':>19}")
     for g in [*range(1, 31), 40, 60, 100, 200, 500, 1000]:
         entries = options.capacity // window.kv_bound(1, g)

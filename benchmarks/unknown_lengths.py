@@ -59,7 +59,7 @@ def report(cut: str, pairs: int, seed: int) -> float:
     equilibrium = solve(workload, REPLICA)
     print(f"{cut}: {prompt.size:,} pairs, means {prompt.mean():.1f} and {output.mean():.1f} tokens, KV work "
           f"{equilibrium.profile.kv_work.mean():,.0f}, fluid limit {equilibrium.max_rate_scale:.2f} requests/s")
-    problem = overflow_problem(workload, REPLICA, horizon=HORIZON, overflow_probability=PROBABILITY)
+    problem = overflow_problem(equilibrium, horizon=HORIZON, overflow_probability=PROBABILITY)
     design = paced_unknown(workload, REPLICA, horizon=HORIZON, overflow_probability=PROBABILITY)
     entries, g = problem.theorem_pair
     bounds = problem.theorem(entries, g), problem.tight(entries, g)

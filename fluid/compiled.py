@@ -36,8 +36,9 @@ FORGOTTEN = 86_400.0  # seconds after which the code of other sources is deleted
 def jit(function: F, **options: Any) -> F:
     """The function compiled, bit for bit what its Python text says (no fast math), cached on disk if possible."""
     folder = cache_folder()
-    with _numba_keeps_code_in(folder):
+    with _numba_keeps_code_in(folder), suppress(RuntimeError):  # numba cannot cache from a zip file, say
         return cast(F, njit(cache=folder is not None, error_model="numpy", **options)(function))
+    return cast(F, njit(error_model="numpy", **options)(function))
 
 
 @cache

@@ -1,7 +1,7 @@
 """The fluid equilibrium of a replica under a workload.
 
-Rates in balance: lambda_j Delta prompts of type j arrive in one iteration and n_j leave, so n_j = lambda_j Delta at
-every stage. With W = sum_j lambda_j w_j and, for each piece i, rho_i = sum_j lambda_j c_ij, the iteration time solves
+Flow balance: in one iteration lambda_j Delta prompts of type j arrive and n_j leave, so n_j = lambda_j Delta at every
+stage. With W = sum_j lambda_j w_j and, for each piece i, rho_i = sum_j lambda_j c_ij, the iteration time solves
 Delta = max_i (a_i + rho_i Delta):
 
     Delta* = max_i a_i / (1 - rho_i)     needs every rho_i < 1
@@ -11,14 +11,14 @@ Delta = max_i (a_i + rho_i Delta):
     throughput* = sum_j lambda_j R_j     output tokens/s
 
 Three outcomes: rho >= 1, no policy is stable [A, Prop. 1]; rho < 1 and M* > C, or more sequences than the engine's cap
-B, the offered load does not fit; else stabilizable.
+B, the offered load does not fit; otherwise it can be stabilised.
 
 **Where the time goes.** At equilibrium the line that binds, the one with Delta* = d0 + d1 KV + d2 prefill + d3 size,
 gives the shares
 
     d0 / Delta*,   sum_j lambda_j d1 r_j,   sum_j lambda_j d2 l_j,   sum_j lambda_j d3 S_j        (they add up to 1)
 
-with r_j the KV tokens read over a prompt's life: n_j* = lambda_j Delta* prompts sit in each stage. Prefill takes
+with r_j the KV tokens read over a prompt's life, as n_j* = lambda_j Delta* prompts are in each stage. Prefill takes
 1 - f/f' of the region, f the largest factor on all rates that stays in it and f' the same with d2 = 0: the stage and
 the KV cache of a prefill remain, only its computing is free. Source: model.md section 2.
 """
@@ -103,8 +103,8 @@ class Equilibrium:
 
     @property
     def limit(self) -> str | None:
-        """The limit that is passed, or None: "length" (a type never fits), "time" (rho >= 1), "memory" (M* > C) or
-        "sequences" (more in a batch than the cap), of these two the one passed further.
+        """The limit that is exceeded, or None: "length" (a type never fits), "time" (rho >= 1), "memory" (M* > C) or
+        "sequences" (more in a batch than the cap); of the last two the one exceeded by the larger factor.
         """
         if self.region.never_fits.size:
             return "length"

@@ -67,6 +67,15 @@ def real(field: str, value: Any, where: str = "", *, unit: str = "", zero: bool 
     return number
 
 
+def probability(field: str, value: Any, where: str = "") -> float:
+    """Return `value` as a finite float above 0 and below 1."""
+    requirement = "a probability above 0 and below 1"
+    number = _number(field, requirement, value, where)
+    if not 0 < number < 1:
+        raise InputError(field, requirement, value, where)
+    return number
+
+
 def whole(field: str, value: Any, where: str = "", *, unit: str, least: int = 1, most: int = 2**53) -> int:
     """Return `value` as an int in [least, most]; a float is taken only if it is a whole number."""
     requirement = f"a whole number of {unit} from {least} to {most}"

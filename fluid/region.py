@@ -1,4 +1,4 @@
-"""The stability region: which arrival rates one replica can carry.
+"""The stability region: the arrival rates that one replica can carry.
 
 M* <= C with M* = Delta* W and Delta* = max_i a_i / (1 - rho_i) is a polytope in the rates, one half-space for each
 piece i of the iteration time, because a_i W / (1 - rho_i) <= C is a_i W / C <= 1 - rho_i. The sequences of a batch at
@@ -9,9 +9,9 @@ equilibrium are Delta* sum_j lambda_j S_j, one in each of the S_j stages, so an 
                                    sequences   h_ij = c_ij + a_i S_j / B        where there is a cap
                                    time        h_ij = c_ij (1 + 3e-9)
 
-The last keeps every point of the region at rho < 1 to the shared tolerance of 1e-9; it binds only where the others ask
-for next to nothing beside time. A mix can grow by the factor 1 / max_i sum_j lambda_j h_ij. A type that never fits (its
-largest stage KV exceeds C) is outside at every positive rate. Source: model.md section 2; sequences derived here.
+The last ensures rho < 1, to the shared tolerance of 1e-9, at every point of the region; it binds only where the second
+terms of the others are negligible. A mix can grow by the factor 1 / max_i sum_j lambda_j h_ij. A type that never fits
+(its largest stage KV exceeds C) is outside at every positive rate. Source: model.md section 2; sequences derived here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from fluid.workload import Workload
 class Region:
     """Half-spaces sum_j lambda_j h_ij <= 1 over the rates of J types.
 
-    `half_spaces` is h, shape (constraints, J), seconds; `limits` says what each row keeps, "memory", "sequences" or
+    `half_spaces` is h, shape (constraints, J), seconds; `limits` says which limit each row is, "memory", "sequences" or
     "time": one row for each piece of the iteration time, those of memory first, those of a cap on sequences (where
     there is one) next, those of time last. `never_fits` lists the types whose largest stage KV exceeds C.
     """
@@ -47,12 +47,12 @@ class Region:
         return float(min(self._loads(rates).max(), sys.float_info.max))
 
     def binding(self, rates: ArrayLike) -> str:
-        """Return the limit that a mix in these proportions meets first as it grows."""
+        """Return the limit that a mix in these proportions reaches first as its rates grow."""
         return self.limits[int(np.argmax(self._loads(rates)))]
 
     def contains(self, rates: ArrayLike) -> bool:
-        """Whether the rates are inside or on the edge."""
-        return not self._meets_a_misfit(rates) and at_most(self.edge_load(rates), 1.0)
+        """Whether the rates are inside the region or on its edge."""
+        return not self._has_type_that_never_fits(rates) and at_most(self.edge_load(rates), 1.0)
 
     def max_rate_scale(self, rates: ArrayLike) -> float:
         """Return the largest factor on all rates that stays inside, 1 / max_i sum_j lambda_j h_ij.
@@ -60,7 +60,7 @@ class Region:
         It is 0 if none does, and at most the largest float.
         """
         load = self.edge_load(rates)
-        if self._meets_a_misfit(rates):
+        if self._has_type_that_never_fits(rates):
             return 0.0
         return 1.0 / load if load > 1 / sys.float_info.max else sys.float_info.max
 
@@ -72,7 +72,7 @@ class Region:
             loads: Floats = self.half_spaces @ values
         return loads
 
-    def _meets_a_misfit(self, rates: ArrayLike) -> bool:
+    def _has_type_that_never_fits(self, rates: ArrayLike) -> bool:
         return bool(np.any(np.asarray(rates)[self.never_fits] > 0))
 
 
@@ -89,7 +89,7 @@ def stability_region(workload: Workload, replica: Replica) -> Region:
 
 
 def region_of(profile: StageProfile, replica: Replica) -> Region:
-    """Return the stability region of types whose stages are known already."""
+    """Return the stability region of types whose stage profile is already known."""
     overheads = replica.iteration_time.overheads[:, None]
     time_work = profile.time_work(replica.iteration_time)
     with np.errstate(over="ignore"):

@@ -1,10 +1,11 @@
-"""A replica: how long an iteration takes, how much KV cache there is, how prompts are prefilled.
+"""A replica: how long an iteration takes, how much KV cache it has, how it prefills prompts.
 
 Iteration time of a batch, in seconds, as the largest of one or more affine pieces:
 
     tau(batch) = max_i [ d0_i + d1_i KV(batch) + d2_i prefill(batch) + d3_i size(batch) ]
 
-with KV the tokens read, prefill the prompt tokens processed, size the sequences. Source: model.md sections 1, 2.
+with KV the KV tokens read, prefill the prompt tokens processed, size the number of sequences. Source: model.md
+sections 1, 2.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fluid.errors import InputError, one_of, real, whole
 
 WHOLE, DECODE_ONLY = "whole", "decode-only"
 FIRST_TOKEN = ("decode", "prefill")
-UNLIMITED = 2**62  # tokens: a window that no prompt fills
+UNLIMITED = 2**62  # tokens: an attention window that no request fills
 
 
 class Line(NamedTuple):
@@ -139,5 +140,5 @@ class Replica:
 
     @property
     def window(self) -> int:
-        """The most tokens of a prompt whose KV is kept; beyond any prompt where there is no attention window."""
+        """The most tokens of a request whose KV is kept; more than any has where there is no attention window."""
         return UNLIMITED if self.attention_window is None else self.attention_window

@@ -1,7 +1,7 @@
 """Stage profiles: the KV tokens a prompt holds, and the prompt tokens it prefills, at each stage of its life.
 
-Every server of model.md section 1 has one shape: K prefill stages, each taking a chunk of q prompt tokens, then
-o decode stages. With i = 1..K and s = 1..o, and z the attention window,
+On every kind of server in model.md section 1 a prompt passes through K prefill stages, each taking a chunk of q prompt
+tokens, then o decode stages. With i = 1..K and s = 1..o, and z the attention window,
 
     prefill stage i   kv = min(q i, l, z),  prefilled = min(q, l - q (i - 1))
     decode stage s    kv = min(l + s, z),   prefilled = 0
@@ -13,9 +13,9 @@ stages a prompt costs
     KV work   w = sum of the KV held          (whole prefill, b = 1: (o + 1)(l + o/2) token-iterations)
     time work c = d1 (sum of the KV read) + d2 (tokens prefilled) + d3 S      seconds, one per piece
 
-Sums are closed forms in integers, exact, vectorised over the types: of the decode stages those with l + s < z grow, the
-others hold z. A window is that of a model whose every layer attends to its last z tokens (Mistral 7B v0.1); kv does not
-decrease with the stage, with or without one. Source: model.md section 1.
+The sums are closed forms in integers, exact, vectorised over the types: kv grows over the decode stages with l + s < z
+and is z in the others. A window is that of a model in which every layer attends to the last z tokens (Mistral 7B v0.1);
+kv never decreases from stage to stage, with or without a window. Source: model.md section 1.
 """
 
 from __future__ import annotations
@@ -66,16 +66,16 @@ class StageProfile:
 
     @cached_property
     def prefilled(self) -> Ints:
-        """Prompt tokens prefilled over a prompt's life: l, or 0 when it only decodes here."""
+        """Prompt tokens prefilled over a prompt's life: l, or 0 where the replica only decodes."""
         return np.where(self.prefill_stages > 0, self.prompt, 0)
 
     @cached_property
     def peak(self) -> Ints:
-        """The largest KV a prompt holds, that of its last stage, in tokens (whole blocks)."""
+        """The most KV a prompt holds, which is that of its last stage, in tokens (whole blocks)."""
         return whole_blocks(np.minimum(self.prompt + self.decode, self.window), self.block)
 
     def time_work(self, iteration_time: IterationTime) -> Floats:
-        """c, the iteration time one prompt adds over its life, per piece: shape (pieces, J), seconds."""
+        """c, the iteration time one prompt adds over its life, by piece: shape (pieces, J), seconds."""
         per_token = iteration_time.coefficients[:, 1:]
         with np.errstate(over="ignore"):
             return bounded(per_token @ np.stack([self.kv_read, self.prefilled, self.stages]).astype(np.float64))
@@ -151,8 +151,7 @@ def stage_profile(workload: Workload, replica: Replica) -> StageProfile:
         prefill_stages = -(-prompt // chunk)
     _refuse_without_stages(workload, prefill_stages + decode)
     first = prefill_stages - 1 if in_prefill else prefill_stages
-    return StageProfile(prompt, output, decode, prefill_stages, chunk, first, replica.block,
-                        replica.window)
+    return StageProfile(prompt, output, decode, prefill_stages, chunk, first, replica.block, replica.window)
 
 
 def _refuse_without_stages(workload: Workload, stages: Ints) -> None:

@@ -140,7 +140,8 @@ class SymbolicRegion:
     def numeric(self, expression: sp.Expr, workload: Workload | PromptType, replica: Replica) -> float:
         """Return the value of an expression in these symbols, at any load; raises InputError as the equilibrium does.
 
-        A type longer than the capacity is no matter of rates: `fluid.stability_region` lists it.
+        A type that needs more KV than the capacity fits at no rate, which no half-space says: see `never_fits` of
+        `fluid.stability_region`.
         """
         return _value(self.symbols, expression, workload, replica)
 
@@ -213,12 +214,12 @@ def _batch_time(x: Symbols, counts: tuple[sp.Expr, ...]) -> sp.Expr:
 
 
 def _stages(x: Symbols, counts: tuple[sp.Expr, ...]) -> tuple[sp.Expr, ...]:
-    """Sequences that `counts` prompts of each type in every stage are."""
+    """Sequences of each type where `counts` prompts of it are in every stage."""
     return tuple(sp.Sum(n, (_STAGE, 0, o)).doit() for n, o in zip(counts, x.decodes, strict=True))
 
 
 def _held(x: Symbols, counts: tuple[sp.Expr, ...]) -> tuple[sp.Sum, ...]:
-    """KV tokens that `counts` prompts of each type in every stage hold."""
+    """KV tokens that each type holds where `counts` prompts of it are in every stage."""
     rows = zip(counts, x.prompts, x.decodes, strict=True)
     return tuple(sp.Sum(n * (prompt + _STAGE), (_STAGE, 0, o)) for n, prompt, o in rows)
 

@@ -1,7 +1,7 @@
-r"""Rates that change over time: the hours of a day, a ramp.
+r"""Arrival rates that change over time: the hours of a day, a ramp.
 
 A schedule is a list of windows, window i lasting D_i seconds with every rate of a workload times f_i; after the last
-window the first comes again. The period is D = sum_i D_i, the mean factor m = sum_i D_i f_i / D.
+window the first begins again. The period is D = sum_i D_i, the mean factor m = sum_i D_i f_i / D.
 
 **Equilibrium per window.** A window fits when f_i lambda lies in the stability region, f_i e <= 1 with e the edge load
 (`fluid.region`): a window long against the life of a request comes close to its own equilibrium.
@@ -15,7 +15,8 @@ the waiting time of a request that arrives at the end of window i, in the fluid 
 bounded if m e < 1, whatever single windows do; if m e > 1 it grows with every period.
 
 **Arrivals.** Poisson with intensity lambda f(t): a stream of intensity lambda at the times F(t) = int_0^t f,
-`Schedule.elapsed`, read backwards. Sources: model.md section 2; the time change of an inhomogeneous Poisson process.
+mapped back by F^-1 (`Schedule.elapsed`, `Schedule.moment`). Sources: model.md section 2; the time change of an
+inhomogeneous Poisson process.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from fluid.workload import Workload
 
 
 class WindowEquilibrium(NamedTuple):
-    """A window from `start` to `end` (s) with its equilibrium, and `backlog`: the seconds to serve what waits then."""
+    """A window from `start` to `end` (s), its equilibrium, and `backlog`: the seconds to serve what waits then."""
 
     start: float
     end: float
@@ -73,7 +74,7 @@ class Schedule:
 
     @property
     def mean_factor(self) -> float:
-        """m, the factor on the rates that a long time sees."""
+        """m, the factor on the rates in the mean over a long time."""
         return float(self.durations @ self.factors / self.period)
 
     def elapsed(self, times: ArrayLike) -> Floats:
@@ -92,6 +93,7 @@ class Schedule:
 
     @property
     def _clocks(self) -> tuple[Floats, Floats]:
+        """t and F(t) at the edges of the windows of one period."""
         start = np.zeros(1)
         return (np.concatenate([start, np.cumsum(self.durations)]),
                 np.concatenate([start, np.cumsum(self.durations * self.factors)]))

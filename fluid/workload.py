@@ -1,4 +1,4 @@
-"""Arrival mixes: prompt types and the rates at which they arrive.
+"""Workloads: prompt types and the rates at which they arrive.
 
 A prompt type j is a triple (l_j, R_j, lambda_j): prompt tokens, response tokens, Poisson arrival rate in
 requests/s. A workload is a finite set of types; a trace is a workload with one type per length pair, so the
@@ -48,7 +48,7 @@ class PromptType:
 class Workload:
     """A mix of prompt types, immutable: arrays `prompt_tokens`, `output_tokens`, `rates`, each of shape (J,).
 
-    Raises InputError when there is no type, or a type is not usable.
+    Raises InputError when there is no type, or one that cannot be used.
 
     >>> mix = Workload([PromptType(512, 20, 20.0, "chat"), PromptType(2000, 300, 1.0, "summary")])
     >>> len(mix), mix.rate
@@ -115,7 +115,7 @@ class Workload:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """One name per type; a type without a name is called after its lengths, as in "512+20"."""
+        """One name per type; a type without a name is named after its lengths, as in "512+20"."""
         given = self._names or ("",) * len(self)
         pairs = zip(given, self.prompt_tokens.tolist(), self.output_tokens.tolist(), strict=True)
         return tuple(name or f"{prompt}+{output}" for name, prompt, output in pairs)

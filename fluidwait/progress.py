@@ -22,7 +22,7 @@ BETWEEN_LINES = 10.0  # seconds
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Show no bars in this thread: what is under way is a part of something that shows its own."""
+    """Show no bars in this context: the work is part of something that shows a bar of its own."""
     before = _QUIET.set(True)
     try:
         yield
@@ -31,7 +31,7 @@ def quiet() -> Iterator[None]:
 
 
 def note(sentence: str) -> None:
-    """A remark on standard error, one line."""
+    """Print a remark on standard error, one line."""
     print(f"fluidwait: {one_line(sentence)}", file=sys.stderr, flush=True)
 
 
@@ -79,7 +79,7 @@ def working(description: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def counting(description: str) -> Iterator[Callable[[int, int], None]]:
-    """As `working`; where standard error is no terminal, as in a batch job, a line now and then instead of the bar."""
+    """As `working`; where standard error is not a terminal, as in a batch job, a line every ten seconds, not a bar."""
     begun = said = time.monotonic()
 
     def line(done: int, total: int) -> None:

@@ -1,10 +1,10 @@
 """Which policy to use: the feasible design with the least predicted latency, and why.
 
 Candidates where output lengths are known: WAIT and paced WAIT. Where they are unknown: paced WAIT with one window for
-the mix. Literal WAIT pauses its residents, so its latency grows like 1/lambda as the load falls, while continuous
-batching takes S iterations at Delta* (`thresholds.delay.prediction`): waiting pays only where whole thresholds happen
-to lie close to n*. Nested WAIT is designed when asked for by name: on one GPU it needs several times the memory of
-paced WAIT. Source: model.md sections 3, 4, 5.
+the mix. WAIT pauses its residents until whole thresholds are reached, so its latency grows like 1/lambda as the load
+falls, while under paced WAIT a request takes S iterations of Delta* (`thresholds.delay.prediction`): WAIT is faster
+only where whole thresholds happen to lie close to n*. Nested WAIT is no candidate: on one GPU it needs several times
+the memory of paced WAIT. Source: model.md sections 3, 4, 5.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fluid import Equilibrium, Replica, Workload
+from fluid import Replica, Workload
 from thresholds.delay.prediction import predict
 from thresholds.nested_wait.design import NestedDesign
-from thresholds.paced_wait.design import Continuous, paced
-from thresholds.wait_thresholds import WaitDesign, wait
+from thresholds.paced_wait.design import AnyPacedDesign, paced
+from thresholds.wait_thresholds import WaitDesign, wait_at
 
-Design = WaitDesign | Continuous | NestedDesign
+Design = WaitDesign | AnyPacedDesign | NestedDesign
 
 
 def name_of(design: Design) -> str:
@@ -37,7 +37,11 @@ class Choice:
 
 def auto(workload: Workload, replica: Replica, *, lengths: str = "known", horizon: float = 3600.0,
          overflow_probability: float = 1e-3) -> Choice:
-    """Return the policy to use for a workload, and why.
+    """Return the policy to use for a workload on a replica, and why.
+
+    `lengths` says whether the scheduler knows output lengths on arrival, "known" or "unknown". Where they are unknown,
+    the KV cache overflows within `horizon` seconds with probability at most `overflow_probability`. The design may be
+    infeasible, which it says; raises InputError for a bad argument.
 
     >>> from fluid import IterationTime, PromptType
     >>> replica = Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.01e-7))
@@ -47,16 +51,16 @@ def auto(workload: Workload, replica: Replica, *, lengths: str = "known", horizo
     windows = paced(workload, replica, lengths=lengths, horizon=horizon, overflow_probability=overflow_probability)
     if lengths == "unknown":
         return Choice(windows, "paced, because output lengths are unknown", (windows,))
-    whole = wait(workload, replica)
+    whole = wait_at(windows.equilibrium)
     if not whole.feasible:
         return Choice(windows, "paced, because whole WAIT thresholds do not fit", (windows, whole))
     return _faster(windows, whole)
 
 
-def _faster(windows: Continuous, whole: WaitDesign) -> Choice:
-    delays: dict[WaitDesign | Continuous, float] = {windows: latency(windows), whole: latency(whole)}
-    best: WaitDesign | Continuous = windows if windows.feasible and delays[windows] <= delays[whole] else whole
-    other: WaitDesign | Continuous = whole if best is windows else windows
+def _faster(windows: AnyPacedDesign, whole: WaitDesign) -> Choice:
+    delays: dict[WaitDesign | AnyPacedDesign, float] = {windows: latency(windows), whole: latency(whole)}
+    best: WaitDesign | AnyPacedDesign = windows if windows.feasible and delays[windows] <= delays[whole] else whole
+    other: WaitDesign | AnyPacedDesign = whole if best is windows else windows
     if not other.feasible:
         return Choice(best, f"{name_of(best)}, because {name_of(other)} WAIT does not fit", (best, other))
     why = (f"{name_of(best)}, because its predicted latency is {delays[best]:.3g} s against {delays[other]:.3g} s "
@@ -64,7 +68,6 @@ def _faster(windows: Continuous, whole: WaitDesign) -> Choice:
     return Choice(best, why, (best, other))
 
 
-def latency(design: WaitDesign | Continuous) -> float:
+def latency(design: WaitDesign | AnyPacedDesign) -> float:
     """The predicted mean latency of a design, seconds; infinite where there is none."""
-    equilibrium: Equilibrium = design.equilibrium
-    return predict(design, equilibrium.workload, equilibrium.replica).latency if design.exists else math.inf
+    return predict(design).latency if design.exists else math.inf

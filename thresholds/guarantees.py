@@ -13,10 +13,11 @@ from fluid.arrays import Floats, at_most
 
 @dataclass(frozen=True)
 class OnReplica:
-    """Mixed into a policy: the `equilibrium` it was designed at; the design adds `kv_base` and `kv_required` (tokens)
-    and `sequences`, those in a batch when every stage or window is full.
+    """What makes a policy a design: the `equilibrium` it was designed at, and what follows from it.
 
-    Where no thresholds exist the policy's numbers are empty, and the rules that ask for at least one do not apply.
+    A design class inherits from this one and from its policy, and adds `kv_base` and `kv_required` (tokens) and
+    `sequences`, those in a batch when every stage or window is full. Where no thresholds exist the policy's numbers are
+    empty, and the policy's own checks, which ask for at least one, are not made.
     """
 
     equilibrium: Equilibrium = field(repr=False, kw_only=True)
@@ -33,7 +34,7 @@ class OnReplica:
 
     @property
     def kv_capacity(self) -> int:
-        """C, tokens."""
+        """C, the KV cache of the replica, tokens."""
         return self.equilibrium.kv_capacity
 
     @property

@@ -20,7 +20,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class WaitPolicy:
-    """WAIT [A, Algorithm 1]: type j is served once n_j of its prompts wait, n_j of them in every stage.
+    """WAIT [A, Algorithm 1]: type j joins a batch once n_j of its prompts wait, n_j in every stage; else it pauses.
 
     `thresholds` holds n_j, one whole number of at least 1 per prompt type; InputError otherwise.
 
@@ -77,11 +77,12 @@ class PacedPolicy:
 
 @dataclass(frozen=True)
 class NestedWaitPolicy:
-    """Nested WAIT [A, Algorithm 2]: decode progress cut at `boundaries` r_1 < ... < r_L, one threshold per segment.
+    """Nested WAIT [A, Algorithm 2]: decode stages cut at `boundaries` r_1 < ... < r_L, one threshold per segment.
 
-    Segment k holds the stages r_{k-1} + 1..r_k (the first also stage 0); it is served when every segment up to it has
-    n_k prompts at its entry, n_k of them in every stage. Output lengths are never looked at. Raises InputError unless
-    the boundaries increase and there is one threshold of at least 1 for each.
+    Segment k holds the stages r_{k-1} + 1..r_k (the first also the prefill, stage 0). It joins a batch, with n_k
+    prompts in every stage, when every segment up to it has its n_k prompts waiting at its entry; else it pauses. Output
+    lengths are never looked at. Raises InputError unless the boundaries increase and there is one threshold of at least
+    1 for each.
 
     >>> NestedWaitPolicy(boundaries=(20, 60, 120), thresholds=(5, 4, 2)).boundaries
     (20, 60, 120)

@@ -142,7 +142,11 @@ def wait(workload: Workload, replica: Replica) -> WaitDesign:
     >>> wait(Workload([PromptType(1, 1, 1.0), PromptType(1, 2, 1.0)]), replica).thresholds
     (1, 1)
     """
-    equilibrium = solve(workload, replica)
+    return wait_at(solve(workload, replica))
+
+
+def wait_at(equilibrium: Equilibrium) -> WaitDesign:
+    """Return the design of `wait` for an equilibrium that is solved already."""
     return WaitDesign(least_balanced(equilibrium), equilibrium=equilibrium)
 
 

@@ -6,44 +6,44 @@ A row is (decode sequences, KV tokens they read, prefill sequences, prompt token
     holds       decode + prefill sequences
 
 Files, plain or gzip, UTF-8: a CSV file with the columns `num_decode`, `kv_tokens_decode`, `num_prefill`,
-`prefill_tokens`, `batch_time_s` (case and other columns ignored; both prefill columns may be left out, by a server that
-only decodes), or the log of an engine (`fluid.calibration.engine_logs`). What the file holds decides, not its name.
+`prefill_tokens`, `batch_time_s` (upper or lower case, in any order, other columns ignored; both prefill columns may be
+left out, for a server that only decodes), or the log of an engine (`fluid.calibration.engine_logs`). Which of the two
+it is, is decided by its content, not by its name.
 With chunked prefill, the tokens of earlier chunks that a batch reads again belong in `kv_tokens_decode`.
 
-A row is usable when its counts are whole, its seconds positive and finite, it is not empty, and every sequence has a
-token: kv_tokens_decode >= num_decode, prefill_tokens >= num_prefill, and no prompt tokens where nothing prefills.
+A row is usable when its counts are whole numbers, its seconds are positive and finite, it has a sequence, and every
+sequence has a token: kv_tokens_decode >= num_decode, prefill_tokens >= num_prefill, and no prompt tokens where nothing
+prefills.
 """
 
 from __future__ import annotations
 
 import csv
-import math
 import os
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fluid.arrays import Floats, Ints
+from fluid.arrays import Bools, Floats, Ints
 from fluid.calibration.engine_logs import Row, iterations
 from fluid.errors import FileError, InputError, one_line, shown
 from fluid.replica import Replica
-from fluid.textfile import TextFile, opened
+from fluid.traces.textfile import QUOTED_ROWS, TextFile, opened, refuse_bad_rows
 
-COLUMNS = ("num_decode", "kv_tokens_decode", "num_prefill", "prefill_tokens", "batch_time_s")
-PREFILL = {"num_prefill", "prefill_tokens"}
-MOST = 2.0**53
-QUOTED = 3
+CSV_COLUMNS = ("num_decode", "kv_tokens_decode", "num_prefill", "prefill_tokens", "batch_time_s")
+PREFILL_COLUMNS = {"num_prefill", "prefill_tokens"}
+MOST = 2.0**53  # of a count: beyond it a float is no longer exact
 
 
 @dataclass(frozen=True, eq=False)
 class Batches:
     """Measured batches: arrays of shape (n,), counts of sequences and tokens and `seconds`; see `read_batches`.
 
-    `lines` are the line numbers in the file `source` (1, 2, ... and "" where there is none), `skipped` counts its rows
-    that were left out, the first three of them quoted in `bad_rows`; `digest` is the SHA-256 of its bytes.
+    `lines` are the line numbers in the file `source` (1, 2, ... and "" where there is no file), `skipped` is the number
+    of its rows that were left out, the first three of them quoted in `bad_rows`; `digest` is the SHA-256 of its bytes.
     """
 
     decode_sequences: Floats
@@ -90,22 +90,22 @@ class Batches:
 
     @property
     def kv_read(self) -> Floats:
-        """KV tokens each batch reads."""
+        """The KV tokens that each batch reads."""
         return self.kv_tokens_decode + self.prefill_tokens
 
     @property
     def sequences(self) -> Floats:
-        """Sequences in each batch."""
+        """The number of sequences in each batch."""
         return self.decode_sequences + self.prefill_sequences
 
     def within(self, replica: Replica) -> Batches:
         """The batches a replica can hold: KV tokens read <= its kv_capacity, sequences <= its max_num_seqs, if any.
 
-        Raises InputError where none is.
+        Raises InputError where there is no such batch.
         """
-        most = getattr(replica, "max_num_seqs", None)
-        held = (self.kv_read <= replica.kv_capacity) & (self.sequences <= (math.inf if most is None else most))
+        held = (self.kv_read <= replica.kv_capacity) & (self.sequences <= replica.most_sequences)
         if not held.any():
+            most = replica.max_num_seqs
             limits = f"{replica.kv_capacity:,} KV tokens" + ("" if most is None else f" and {most:,} sequences")
             raise InputError("batches", f"at least 1 row within the {limits} of the replica", 0, one_line(self.source))
         columns = (self.decode_sequences, self.kv_tokens_decode, self.prefill_sequences, self.prefill_tokens,
@@ -120,32 +120,37 @@ def read_batches(path: str | os.PathLike[str], *, skip_bad_rows: bool = False) -
     Raises FileError, one line, where the file cannot be used, or has rows that cannot: how many, and the first three
     with line numbers and what is wrong. With `skip_bad_rows` they are counted and left out.
     """
-    values, places, refused = array("d"), array("q"), list[tuple[int, str]]()
     with opened(path) as text:
-        for line, row in _rows(text):
-            if isinstance(row, str):
-                refused.append((line, row))
-            else:
-                values.extend(row)
-                places.append(line)
+        table, lines, unreadable = _parsed(text)
         source, digest = text.source, text.digest
-    table = np.array(values, dtype=np.float64).reshape(-1, len(COLUMNS))
-    lines, usable = np.array(places, dtype=np.int64), _usable(table)
-    skipped, kept = len(refused) + int(np.count_nonzero(~usable)), int(np.count_nonzero(usable))
-    refused += [(int(lines[row]), problem) for row, problem in _problems(table, QUOTED)]
-    quoted = tuple(f"line {line}, {problem}" for line, problem in sorted(refused)[:QUOTED])
-    if skipped and not (skip_bad_rows and kept):
-        hint = ["skip them with --skip-bad-rows"] if kept else []
-        problem = f"{skipped:,} of {skipped + kept:,} rows cannot be used: {'; '.join([*quoted, *hint])}"
-        raise FileError(source, "", problem)
+    usable = _usable(table)
+    kept = int(np.count_nonzero(usable))
+    bad = len(unreadable) + len(table) - kept
+    problems = unreadable + [(int(lines[row]), problem) for row, problem in _problems(table, QUOTED_ROWS)]
+    quoted = tuple(f"line {line}, {problem}" for line, problem in sorted(problems)[:QUOTED_ROWS])
+    if bad and not (skip_bad_rows and kept):
+        refuse_bad_rows(source, quoted, bad, bad + kept, may_skip=kept > 0)
     if not kept:
         raise FileError(source, "", "holds no batches")
-    return Batches._of(table[usable], lines[usable], source, skipped, quoted, digest)
+    return Batches._of(table[usable], lines[usable], source, bad, quoted, digest)
+
+
+def _parsed(text: TextFile) -> tuple[Floats, Ints, list[tuple[int, str]]]:
+    """The rows of five numbers, their line numbers, and the line numbers of other rows with what is wrong there."""
+    values, lines, unreadable = array("d"), array("q"), list[tuple[int, str]]()
+    for line, row in _rows(text):
+        if isinstance(row, str):
+            unreadable.append((line, row))
+        else:
+            values.extend(row)
+            lines.append(line)
+    table = np.array(values, dtype=np.float64).reshape(-1, len(CSV_COLUMNS))
+    return table, np.array(lines, dtype=np.int64), unreadable
 
 
 def _rows(text: TextFile) -> Iterator[Row]:
     first = next(line for line in text.head.splitlines() if line.strip())
-    return _csv_rows(text) if set(_names(first.split(","))) & set(COLUMNS) else iterations(text)
+    return _csv_rows(text) if set(_names(first.split(","))) & set(CSV_COLUMNS) else iterations(text)
 
 
 def _csv_rows(text: TextFile) -> Iterator[Row]:
@@ -167,16 +172,17 @@ def _names(header: list[str]) -> list[str]:
 
 
 def _columns(header: list[str], source: str) -> list[int | None]:
-    """Where each of COLUMNS stands in the header; None for prefill columns, where both are left out."""
-    for name in COLUMNS:
-        if header.count(name) > 1 or (name not in header and not (name in PREFILL and not PREFILL & set(header))):
+    """The position of each of CSV_COLUMNS in the header; None for the prefill columns where both are left out."""
+    optional = set() if PREFILL_COLUMNS & set(header) else PREFILL_COLUMNS
+    for name in CSV_COLUMNS:
+        if header.count(name) > 1 or (name not in header and name not in optional):
             raise FileError(source, "", f"must have one column {name} (its columns are {shown(header)})")
-    return [header.index(name) if name in header else None for name in COLUMNS]
+    return [header.index(name) if name in header else None for name in CSV_COLUMNS]
 
 
 def _numbers(fields: list[str]) -> list[float] | str:
     row = []
-    for name, text in zip(COLUMNS, fields, strict=True):
+    for name, text in zip(CSV_COLUMNS, fields, strict=True):
         try:
             row.append(float(text))
         except ValueError:
@@ -184,10 +190,10 @@ def _numbers(fields: list[str]) -> list[float] | str:
     return row
 
 
-def _rules(table: Floats) -> Iterator[tuple[int, str, NDArray[np.bool_]]]:
-    """What must hold of each row: the column to quote, the requirement, and where it does."""
+def _rules(table: Floats) -> Iterator[tuple[int, str, Bools]]:
+    """What each row must satisfy: the column to quote, the requirement, and which rows satisfy it."""
     decode, kv, prefill, tokens, seconds = table.T
-    for i, name in enumerate(COLUMNS[:4]):
+    for i, name in enumerate(CSV_COLUMNS[:4]):
         column = table[:, i]
         holds = (column >= 0) & (column <= MOST) & (column == np.floor(column))
         yield i, f"{name} must be a whole number of at least 0", holds
@@ -198,8 +204,8 @@ def _rules(table: Floats) -> Iterator[tuple[int, str, NDArray[np.bool_]]]:
     yield 3, "prefill_tokens must be at least num_prefill", tokens >= prefill
 
 
-def _usable(table: Floats) -> NDArray[np.bool_]:
-    usable: NDArray[np.bool_] = np.all([holds for _, _, holds in _rules(table)], axis=0)
+def _usable(table: Floats) -> Bools:
+    usable: Bools = np.all([holds for _, _, holds in _rules(table)], axis=0)
     return usable
 
 

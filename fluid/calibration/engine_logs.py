@@ -8,9 +8,9 @@ SGLang with `--disable-radix-cache --decode-log-interval 1` (any interval will d
 ("Decode batch," or "Decode batch [124]," since late 2025; "#full token:" for hybrid models), and a line "Prefill batch"
 for every prefill. The throughput is the tokens generated since the decode line before, per second. Between two decode
 lines with R requests each, more tokens in the second and no prefill between, every iteration generated R tokens: the
-mean iteration took R / throughput and read (tokens + tokens before + R) / 2. Other decode lines are passed over.
-Prefills have no time of their own in the log, so it cannot tell `per_prefill_token`; a prefix that sequences share in
-the radix cache is counted once.
+mean iteration took R / throughput and read (tokens + tokens before + R) / 2. Other decode lines are skipped. Prefills
+have no time of their own in the log, so `per_prefill_token` cannot be estimated from it; a prefix that sequences share
+in the radix cache is counted once.
 
 vLLM with `--enable-logging-iteration-details --no-async-scheduling` writes, the first when it starts,
 
@@ -18,8 +18,8 @@ vLLM with `--enable-logging-iteration-details --no-async-scheduling` writes, the
     Engine 000: Iteration(42): 3 context requests, 6144 context tokens, 5 generation requests, 5 generation tokens,
     iteration elapsed time: 187.32 ms, GPU KV cache usage: 41.2%
 
-KV tokens are usage x size: in whole blocks, to 0.1% of the size, after requests that ended are freed. The time runs
-from the launch of the model to its tokens, without the scheduling before and after: the overhead comes out low by that.
+KV tokens are usage x size: in whole blocks, to 0.1% of the size, after finished requests are freed. The time runs from
+the launch of the model to its tokens, without the scheduling before and after: the overhead is underestimated by that.
 Under asynchronous scheduling (the default since 0.16) it is the wait for a result that may be there already: such logs
 are refused, and those of early 2026, which lack the usage. Exact batches under either scheduling come from a recorder,
 `--scheduler-cls recorder.Recorder` (after vLLM's sources; run here on a stand-in only):
@@ -42,9 +42,9 @@ are refused, and those of early 2026, which lack the usage. Exact batches under 
             self.last = now
             return done
 
-Speculative decoding makes several tokens in an iteration, which no iteration time of model.md does: such lines are
-unusable rows. Read in the sources: SGLang's `scheduler.py` (2024), `scheduler_metrics_mixin.py` (2025, 2026); vLLM's
-`v1/engine/core.py`, `v1/utils.py`, `v1/core/kv_cache_utils.py`, pull requests 31193 (the line) and 35072 (its time).
+Speculative decoding makes several tokens in an iteration, which the iteration time of model.md does not cover: such
+lines are unusable rows. Read in the sources: SGLang's `scheduler.py` (2024), `scheduler_metrics_mixin.py` (2025, 2026);
+vLLM's `v1/engine/core.py`, `v1/utils.py`, `v1/core/kv_cache_utils.py`, pull requests 31193 (the line), 35072 (time).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from fluid.errors import FileError
-from fluid.textfile import TextFile
+from fluid.traces.textfile import TextFile
 
 Row = tuple[int, Sequence[float] | str]  # a line number, and the five numbers of a batch or what is wrong with them
 
@@ -84,13 +84,13 @@ def iterations(text: TextFile) -> Iterator[Row]:
 
 
 class _SGLang:
-    """What the last line of each data-parallel rank said: (requests, tokens) of a decode, nothing of a prefill."""
+    """(requests, tokens) of the last line of each data-parallel rank, if that was a decode and not a prefill."""
 
     def __init__(self) -> None:
         self.before: dict[str, tuple[int, int]] = {}
 
     def read(self, line: str) -> Sequence[float] | str | None:
-        """The mean iteration since the decode line before, where it is one to be told."""
+        """The mean iteration since the decode line before, where one can be derived."""
         match = _DECODE.search(line)
         rank = str(_RANK.findall(line[: match.start() if match else None])[:1])
         if match is None:
@@ -108,7 +108,7 @@ class _SGLang:
 
 
 class _VLLM:
-    """The size of the KV cache, once the log has told it."""
+    """The size of the KV cache in tokens, once a line of the log has stated it; 0 before."""
 
     def __init__(self, source: str) -> None:
         self.source, self.size, self.asynchronous = source, 0, False

@@ -3,17 +3,17 @@
     seconds ~ max_i [ d0_i + d1_i KV + d2_i prefill + d3_i size ]        d0_i > 0, the others >= 0
 
 fitted to relative errors, robustly, by `fluid.calibration.regression`: slow iterations (another process, a garbage
-collection, a compilation) are named and set aside. Of columns that move together the first in the order overhead,
-prefill, KV, size is told; the others are fixed at 0, without an interval, and a note says so. Intervals:
-`fluid.calibration.coefficient_intervals`.
+collection, a compilation) are set aside as outliers and listed. Of collinear columns only the first is estimated, in
+the order overhead, prefill, KV, size; the coefficients of the others are fixed at 0, without an interval, and a note
+says so. Intervals: `fluid.calibration.coefficient_intervals`.
 
     mape    mean |seconds - fitted| / seconds                                    over the rows kept
     r2      1 - sum (seconds - fitted)^2 / sum (seconds - mean seconds)^2        over the rows kept
 
-Several lines are worth their coefficients when they lower the mean error: the note "one line is as good" stands where
-2 n ln(error of one / error of several) < (coefficients more) ln n, the Bayesian information criterion for errors with a
-Laplace distribution. A fit says nothing beyond the batches it saw: `outside` and `warnings_for` say where a batch, or
-the mean batch of an equilibrium, leaves their range. Source: model.md sections 1 and 2.
+Several lines are worth their additional coefficients when they lower the mean error: the note "one line is as good" is
+given where 2 n ln(error of one / error of several) < (additional coefficients) ln n, the Bayesian information criterion
+for errors with a Laplace distribution. A fit says nothing beyond the batches it saw: `outside` and `warnings_for` say
+where a batch, or the mean batch of an equilibrium, leaves their range. Source: model.md sections 1 and 2.
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fluid.arrays import Floats
+from fluid.arrays import Bools, Floats
 from fluid.calibration.batches import Batches
 from fluid.calibration.coefficient_intervals import intervals
-from fluid.calibration.regression import FEWEST, Bools, MaxAffine, fit, fit_largest, mean_error
+from fluid.calibration.regression import FEWEST, MaxAffine, fit, fit_largest, mean_error
 from fluid.equilibrium import Equilibrium
 from fluid.errors import InputError, one_line, whole
 from fluid.replica import IterationTime, Line
 
 MOST_PIECES = 8
 WORST = 5
-MANY = 0.1  # a share of rows set aside that is no longer a few slow iterations
+MANY_OUTLIERS = 0.1  # of the rows: more than a few slow iterations
 NO_OVERHEAD = 1e-5  # of the fastest batch: an overhead below it is only there because it must be positive
-COLUMNS = (0, 2, 1, 3)  # of a Line, in the order in which the regression tells them; its own inverse
+REGRESSION_ORDER = (0, 2, 1, 3)  # of the coefficients of a Line: overhead, prefill, KV, size; its own inverse
 FEATURES = ("", "KV tokens", "prompt tokens", "sequences")
 
-Interval = tuple[float, float]
+Bounds = tuple[float, float]  # lower, upper
 
 
 class LineIntervals(NamedTuple):
-    """95% intervals of the coefficients of a line; None for a coefficient that the batches cannot tell."""
+    """95% intervals of the coefficients of a line; None for a coefficient that is not estimated."""
 
-    overhead: Interval | None
-    per_kv_token: Interval | None
-    per_prefill_token: Interval | None
-    per_sequence: Interval | None
+    overhead: Bounds | None
+    per_kv_token: Bounds | None
+    per_prefill_token: Bounds | None
+    per_sequence: Bounds | None
 
 
 class Covered(NamedTuple):
-    """What the batches kept reach from and to: KV tokens read, prompt tokens, sequences, seconds."""
+    """The ranges that the batches kept cover: KV tokens read, prompt tokens, sequences, seconds."""
 
-    kv: Interval
-    prefill: Interval
-    size: Interval
-    seconds: Interval
+    kv: Bounds
+    prefill: Bounds
+    size: Bounds
+    seconds: Bounds
 
 
 class FittedBatch(NamedTuple):
@@ -81,7 +81,8 @@ class Calibration:
     """An iteration time fitted to `batches`; made by `calibrate`.
 
     `intervals` are the 95% intervals, one LineIntervals per piece; `kept` says of each batch whether it was used;
-    `scale` is the robust standard deviation of the relative error; `notes` are sentences on what to mind.
+    `scale` is the robust standard deviation of the relative error; `notes` are sentences on what to beware
+    of.
     """
 
     batches: Batches
@@ -93,17 +94,17 @@ class Calibration:
 
     @property
     def pieces(self) -> tuple[Line, ...]:
-        """The lines, by falling overhead."""
+        """The lines, the one with the largest overhead first."""
         return self.iteration_time.pieces
 
     @property
     def rows(self) -> int:
-        """Usable rows, those set aside among them."""
+        """The number of usable rows, including those set aside."""
         return len(self.batches)
 
     @property
     def outliers(self) -> int:
-        """Rows set aside."""
+        """The number of rows set aside."""
         return int((~self.kept).sum())
 
     @cached_property
@@ -125,7 +126,7 @@ class Calibration:
 
     @cached_property
     def outlier_rows(self) -> tuple[FittedBatch, ...]:
-        """The rows set aside, in the order of the file."""
+        """The rows set aside, in file order."""
         return tuple(map(self._batch, np.flatnonzero(~self.kept)))
 
     @cached_property
@@ -136,7 +137,7 @@ class Calibration:
 
     @cached_property
     def covered(self) -> Covered:
-        """The range of what the rows kept measured."""
+        """The ranges that the rows kept cover."""
         batches = self.batches
         columns = (batches.kv_read, batches.prefill_tokens, batches.sequences, batches.seconds)
         return Covered(*((float(each[self.kept].min()), float(each[self.kept].max())) for each in columns))
@@ -182,8 +183,8 @@ class Calibration:
 def calibrate(batches: Batches, pieces: int = 1) -> Calibration:
     """Fit the iteration time to measured batches, as the largest of `pieces` lines.
 
-    Raises InputError for fewer than 8 rows a line. Where the rows do not tell that many lines apart, one is fitted and
-    a note says so.
+    Raises InputError for fewer than 8 rows a line. Where no partition of the rows leaves 8 for each of the lines, a
+    single line is fitted and a note says so.
 
     >>> sizes = [1, 2, 4, 8, 16, 32, 64, 96, 128, 160]
     >>> measured = Batches.from_arrays(sizes, [500 * n for n in sizes], [0.01 + 2e-4 * n for n in sizes])
@@ -195,19 +196,22 @@ def calibrate(batches: Batches, pieces: int = 1) -> Calibration:
     if len(batches) < FEWEST * pieces:
         raise InputError("batches", f"at least {FEWEST * pieces} rows, {FEWEST} for each line", len(batches),
                          batches.source)
-    features = (np.ones(len(batches)), batches.kv_read, batches.prefill_tokens, batches.sequences)
-    rows = np.column_stack([features[i] for i in COLUMNS])
+    rows = _design_matrix(batches)
     one = fit(rows, batches.seconds)
     several = fit_largest(rows, batches.seconds, pieces) if pieces > 1 else None
     found = several or one
-    order = np.lexsort(-found.lines.T[::-1])
-    lines, told = found.lines[order][:, COLUMNS], found.told[order][:, COLUMNS]
-    bounds = intervals(found, rows, batches.seconds)[order][:, COLUMNS]
-    notes = [*_on_batches(batches, found.kept), *_on_coefficients(lines, told, batches)]
+    order = np.ix_(np.lexsort(-found.lines.T[::-1]), np.array(REGRESSION_ORDER))
+    lines, bounds = found.lines[order], intervals(found, rows, batches.seconds)[order]
+    notes = [*_on_batches(batches, found.kept), *_on_coefficients(lines, found.estimated[order], batches)]
     if pieces > 1:
         notes += _on_pieces(one, several, rows, batches.seconds)
     return Calibration(batches, IterationTime.largest(*(IterationTime(*map(float, line)) for line in lines)),
                        tuple(map(_line_intervals, bounds)), found.kept, found.scale, tuple(dict.fromkeys(notes)))
+
+
+def _design_matrix(batches: Batches) -> Floats:
+    features = (np.ones(len(batches)), batches.kv_read, batches.prefill_tokens, batches.sequences)
+    return np.column_stack([features[i] for i in REGRESSION_ORDER])
 
 
 def _line_intervals(bounds: Floats) -> LineIntervals:
@@ -218,18 +222,18 @@ def _on_batches(batches: Batches, kept: Bools) -> Iterator[str]:
     if batches.skipped:
         yield f"rows that cannot be used and are left out: {batches.skipped:,} ({'; '.join(batches.bad_rows)})"
     share = 1.0 - float(kept.mean())
-    if share > MANY:
+    if share > MANY_OUTLIERS:
         yield (f"{100 * share:.0f}% of the rows were set aside, more than a few slow iterations: the batches may come "
                "from two settings of the engine, or need another piece")
 
 
-def _on_coefficients(lines: Floats, told: Bools, batches: Batches) -> Iterator[str]:
+def _on_coefficients(lines: Floats, estimated: Bools, batches: Batches) -> Iterator[str]:
     for i, line in enumerate(lines):
         where = f" in piece {i + 1}" if len(lines) > 1 else ""
         for j, name in enumerate(Line._fields):
-            if not told[i, j] and name == "per_prefill_token" and not batches.prefill_tokens.any():
+            if not estimated[i, j] and name == "per_prefill_token" and not batches.prefill_tokens.any():
                 yield "no batch prefills: per_prefill_token cannot be told and is set to 0"
-            elif not told[i, j]:
+            elif not estimated[i, j]:
                 yield (f"{name}{where} cannot be told: in all its batches the {FEATURES[j]} follow from the other "
                        "counts; it is set to 0 and the others carry its time")
         if line[0] < NO_OVERHEAD * batches.seconds.min():
@@ -241,7 +245,7 @@ def _on_pieces(one: MaxAffine, several: MaxAffine | None, rows: Floats, seconds:
         yield f"the rows do not leave {FEWEST} for each of several lines: one line is given"
         return
     errors = [mean_error(each, rows, seconds) for each in (one, several)]
-    more = int(several.told.sum() - one.told.sum())
-    if 2 * seconds.size * math.log(errors[0] / errors[1]) < more * math.log(seconds.size):
+    additional = int(several.estimated.sum() - one.estimated.sum())
+    if 2 * seconds.size * math.log(errors[0] / errors[1]) < additional * math.log(seconds.size):
         yield (f"one line is as good: its mean error is {100 * errors[0]:.3g}%, that of {len(several.lines)} lines "
                f"{100 * errors[1]:.3g}%")

@@ -103,7 +103,7 @@ _MODEL_TABLE = (
           source="config.json of meta-llama/Llama-3.2-1B"),
     Model("llama-3.2-3b", 28, 3072, 24, 8, 128, 8192, 128256, tied_embeddings=True,
           source="config.json of meta-llama/Llama-3.2-3B"),
-    # version 0.1 looks back on 4,096 tokens only; 0.2 and the page of the model have no such window
+    # version 0.1 attends to the last 4,096 tokens only; 0.2 has no such window
     Model("mistral-7b", 32, 4096, 32, 8, 128, 14336, 32000,
           source="config.json of mistralai/Mistral-7B-Instruct-v0.2"),
     Model("mistral-7b-v0.1", 32, 4096, 32, 8, 128, 14336, 32000, attention_window=4096,

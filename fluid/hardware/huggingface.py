@@ -1,7 +1,7 @@
 """The shape of a model from its Hugging Face config.json.
 
-Read are Llama, Mistral, Mixtral, Qwen2, Qwen3, DeepSeek-V2 and DeepSeek-V3: the architectures whose parameters
-`fluid.hardware.model` counts exactly. A key that is left out has the value the Transformers library gives it:
+It covers Llama, Mistral, Mixtral, Qwen2, Qwen3, DeepSeek-V2 and DeepSeek-V3: the architectures whose parameters
+`fluid.hardware.model` counts exactly. A key that is left out has the default of the Transformers library:
 
     num_key_value_heads    one per attention head
     head_dim               hidden_size / num_attention_heads; Qwen3: 128
@@ -9,9 +9,9 @@ Read are Llama, Mistral, Mixtral, Qwen2, Qwen3, DeepSeek-V2 and DeepSeek-V3: the
                            with use_sliding_window, in the layers from max_window_layers (28) on
     tie_word_embeddings    false
 
-One window must hold for every layer: a KV cache that forgets in some layers and not in others (Gemma 2 and 3, gpt-oss)
-is no number of bytes per token, and such a file is refused. Sources: the configuration classes of Transformers and the
-config.json of each family.
+All layers must have the same attention window: a KV cache with a window in some layers only (Gemma 2 and 3, gpt-oss)
+is not proportional to the tokens it holds, and such a file is refused. Sources: the configuration classes of
+Transformers and the config.json of each family.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _experts(config: dict[str, Any], family: str, layers: int, where: str) -> Ex
 
 
 def _window(config: dict[str, Any], family: str, layers: int, where: str) -> int | None:
-    """The tokens every layer looks back on, None where that is the whole context."""
+    """The attention window of every layer in tokens; None where it is the whole context."""
     if family not in ("mistral", "mixtral", "qwen2", "qwen3"):
         return None
     kinds = config.get("layer_types")  # where given, it decides; it has one kind only (`_family`)
@@ -171,5 +171,5 @@ def _flag(config: dict[str, Any], key: str, where: str) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """The value, or just its kind where quoting it could go arbitrarily deep."""
+    """The value, or only its type's name for a list or an object, which could be nested arbitrarily deep."""
     return type(value).__name__ if isinstance(value, list | dict) else value

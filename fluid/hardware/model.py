@@ -91,9 +91,9 @@ class Experts:
 class Model:
     """The shape of a decoder-only model: everything its weights and its KV cache follow from.
 
-    `attention_window` is the number of tokens every layer looks back on, where it is not the whole context. With
-    `latent` attention `kv_heads` and `head_dim` play no part, and with `experts` in every layer `intermediate_size`
-    plays none. Raises InputError unless every size is a whole number of at least 1, `kv_heads` divides
+    `attention_window` is the number of last tokens that every layer attends to, where it is not the whole context.
+    With `latent` attention `kv_heads` and `head_dim` are not used, and with `experts` in every layer
+    `intermediate_size` is not. Raises InputError unless every size is a whole number of at least 1, `kv_heads` divides
     `attention_heads`, and at least one layer has the experts.
 
     >>> tiny = Model("tiny", layers=1, hidden_size=4, attention_heads=2, kv_heads=1, head_dim=2, intermediate_size=8,
@@ -138,7 +138,7 @@ class Model:
 
     @property
     def parameters_read(self) -> int:
-        """Parameters an iteration reads: all but an input embedding of its own, a mere look-up."""
+        """Parameters an iteration reads: all but a separate input embedding, of which it looks up single rows."""
         return self._multiplied(self.experts.routed if self.experts else 0)
 
     @property

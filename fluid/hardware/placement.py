@@ -11,8 +11,8 @@ weights of b_w bytes, KV elements of b_k bytes, and t GPUs of M bytes, B bytes/s
                          d1 = k / (t beta B)                    and the KV cache of its batch
                          d2 = 2 P_a / (t gamma F)               a multiply and an add per parameter and prompt token
 
-A is what an engine holds for activations and CUDA graphs on each GPU, out of its share: 0 unless given. vLLM prints it
-at the start, some GiB with prompts of thousands of tokens in an iteration.
+A is the memory an engine reserves on each GPU, out of its share, for activations and CUDA graphs: 0 unless given. vLLM
+prints it when it starts: some GiB where an iteration may prefill thousands of tokens.
 
 Weights of fewer than 16 bits: the embedding and the output head stay in 16, as checkpoints and engines keep them, and
 int4 means 4 + 20/128 bits, for every 128 weights share a scale of 16 bits and a zero of 4 (AWQ, GPTQ). Scales of 8-bit
@@ -30,8 +30,8 @@ besides; one affine d1 stands for both, so d3 = 0. For 200 to 1,000 tokens of co
 
 Left out: communication between the GPUs, attention's quadratic part of a prefill (and latent attention's arithmetic in
 a decode), 8-bit tensor cores. A prefill also "reads" its own prompt (the convention of model.md), under 1% of d2.
-Measured batches beat all of it: see `benchmarks/measure_iteration_time.py` and `fluidwait calibrate`. Sources:
-model.md sections 1 and 2; the shapes and data sheets of `fluid.hardware.model` and `fluid.hardware.catalogue`.
+Measured batches are better than any data sheet: see `benchmarks/measure_iteration_time.py` and `fluidwait calibrate`.
+Sources: model.md sections 1 and 2; the shapes and data sheets of `fluid.hardware.model` and `fluid.hardware.catalogue`.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Placement:
 
     @property
     def attention_window(self) -> int | None:
-        """Tokens every layer looks back on; None: the whole context."""
+        """The last tokens that every layer attends to; None: the whole context."""
         return self.model.attention_window
 
     @property
@@ -132,7 +132,7 @@ class Placement:
                              per_prefill_token=2 * self.model.parameters_active / compute)
 
     def _bytes(self, parameters: int, copies: int) -> int:
-        """Bytes of so many parameters, of which `copies` embeddings are never below 16 bits."""
+        """Bytes of so many parameters, of which those of `copies` embeddings are kept in at least 16 bits."""
         bits, wide = WEIGHT_BITS[self.weight_dtype], copies * self.model.embedding
         return math.ceil(((parameters - wide) * bits + wide * max(bits, 16)) / 8)
 

@@ -1,20 +1,21 @@
-"""Few prompt types for many: the length pairs of a trace put together into at most k, and what that costs.
+"""Binning: the length pairs of a trace grouped into at most k prompt types, and the error this makes.
 
-A cell is a set of pairs (l, o) with numbers of requests n. Split again and again is the cell whose lengths vary most
-in KV work w(l, o) = (o + 1)(l + o/2), to first order along either axis about the cell's mean,
+A cell is a set of pairs (l, o) with numbers of requests n. The cell split next is always the one whose lengths vary
+most in KV work w(l, o) = (o + 1)(l + o/2), to first order along either axis about the cell's mean,
 
     (mean o + 1)^2 sum n (l - mean l)^2       or       (mean l + mean o + 1/2)^2 sum n (o - mean o)^2,
 
-by the larger of the two, at the mean of that length. A cell of several pairs becomes one type, in whole tokens:
+by the larger of the two; it is split at the mean of that length. A cell of several pairs becomes one type, in whole
+tokens:
 
     o   its mean output, rounded down or up
     l   the prompt with which w(l, o) is the cell's mean KV work, rounded down or up (1 where it would be less)
 
-Down or up is chosen from the cell that matters most to the one that matters least, so that what is off so far stays as
-near 0 as it can: in the end the outputs are off by at most half the largest n, KV work by half the largest n (o + 1),
-unless a prompt of 1 is still too long. w is convex along o, so prompts come out longer than their mean where outputs
-vary within a cell; the errors are stated. One cell for each pair is exact. Source: median cut (Heckbert 1982), with
-squared deviations for counts (Wu 1991).
+Down or up is chosen cell by cell, from the one with the largest weight to the one with the smallest, so that the sum of
+the errors so far stays as near 0 as it can: in the end total outputs are off by at most half the largest n, KV work by
+half the largest n (o + 1), unless a prompt of 1 is still too long. w is convex along o, so prompts come out longer than
+their mean where outputs vary within a cell; `Binned` states the errors. One cell for each pair is exact. Source: median
+cut (Heckbert 1982), with squared deviations for counts (Wu 1991).
 """
 
 from __future__ import annotations
@@ -24,8 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fluid.arrays import MOST_TOKENS, Floats, Ints
-from fluid.traces.fields import Bools
+from fluid.arrays import MOST_TOKENS, Bools, Floats, Ints
 from fluid.workload import Workload
 
 
@@ -33,7 +33,7 @@ from fluid.workload import Workload
 class Binned:
     """A trace in few types: the `workload`, the type of each request, and the relative errors of its totals.
 
-    An error is (binned - trace) / trace, of KV work (whole prefill, blocks of 1), prompt tokens and output tokens.
+    An error is (binned - trace) / trace: of KV work (whole prefill, blocks of 1), prompt tokens and output tokens.
     """
 
     workload: Workload
@@ -44,7 +44,7 @@ class Binned:
 
 
 def cells_of(prompt: Ints, output: Ints, counts: Ints, most: int) -> Ints:
-    """The cell, from 0 on, of each of the distinct length pairs: at most `most` cells."""
+    """The number of the cell, from 0 on, that each distinct length pair falls into; there are at most `most` cells."""
     def entry(number: int, cell: Ints) -> tuple[float, int, Ints, Bools]:
         deviation, low = _spread(prompt[cell], output[cell], counts[cell])
         return -deviation, number, cell, low
@@ -72,7 +72,7 @@ def lengths_of(cells: Ints, prompt: Ints, output: Ints, counts: Ints, work: Ints
 
 
 def _spread(prompt: Ints, output: Ints, counts: Ints) -> tuple[float, Bools]:
-    """How far lengths vary along the axis that matters more, and which pairs are below the mean on it."""
+    """The variation along the axis on which a cell varies most in KV work, and which pairs are below the mean on it."""
     total = counts.sum()
     mean_prompt, mean_output = counts @ prompt / total, counts @ output / total
     along = ((prompt, mean_prompt, mean_output + 1), (output, mean_output, mean_prompt + mean_output + 0.5))
@@ -82,7 +82,7 @@ def _spread(prompt: Ints, output: Ints, counts: Ints) -> tuple[float, Bools]:
 
 
 def _rounded(exact: Floats, weights: Ints) -> Ints:
-    """The numbers rounded down or up, so that their sum with these weights is off as little as can be."""
+    """The numbers rounded down or up, one by one, so that their weighted sum stays as near the exact one as it can."""
     whole, off = np.floor(exact), 0.0
     for i in np.argsort(-weights, kind="stable"):
         down = off - weights[i] * (exact[i] - whole[i])

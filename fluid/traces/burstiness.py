@@ -6,13 +6,13 @@ Counts c_1..c_n of the arrivals in n consecutive windows of w seconds, with mean
 
 Poisson counts have (n - 1) I(w) close to chi^2 with n - 1 degrees of freedom (Fisher). The p-value is that of the
 two-sided test, twice the smaller tail, at the shortest window of 1, 2, 5, 10, ... (and 0.5, 0.2, ...) seconds in which
-at least 5 arrivals are expected, where chi^2 is close. Rates that drift over minutes are seen by it too, as there are
-many windows; what only longer windows show is in I(w).
+at least 5 arrivals are expected, where chi^2 is a close approximation. The test also detects rates that drift over
+minutes, as there are many windows; burstiness that only longer windows show is in I(w).
 
 Windows begin at the first arrival, which is not counted: what follows an arrival of a Poisson stream is Poisson again.
 Only windows that end before the last arrival count, and at least 20. Times are often rounded, to seconds say; a window
 is then a multiple of the rounding, and an arrival stays in its window, so counts are as before (all windows moved by
-half a second if times were rounded to the nearest). Source: Cox, Lewis, Statistical Analysis of Series of Events
+half a second if times were rounded to the nearest). Sources: Cox, Lewis, Statistical Analysis of Series of Events
 (1966), sections 4.5 and 6.3; Fisher, Statistical Methods for Research Workers, section 16.
 """
 
@@ -43,7 +43,8 @@ class PoissonTest(NamedTuple):
 def dispersion(times: Floats) -> dict[float, float]:
     """Return I(w) by window w, of arrival times in seconds from the first: for 1, 10, 60, 600, 3600 s and others.
 
-    A window counts where an arrival is expected in it, the trace has 20 of them, and times are not rounded beyond it.
+    A window is left out where less than one arrival is expected in it, where the trace is shorter than 20 such windows,
+    and where times are rounded more coarsely than it is long.
     """
     return {window: _index(found) for window, found in _counted(times, LADDER, least=1.0)}
 
@@ -62,7 +63,7 @@ def poisson_test(times: Floats) -> PoissonTest | None:
 
 
 def counts(times: Floats, window: float) -> Ints:
-    """Return how many arrivals fall into each whole window after the first arrival, without that one."""
+    """Return the number of arrivals in each whole window after the first arrival, which is not counted."""
     whole = _whole_windows(times, window)
     places = np.floor(times[1:] / window + EARLY)
     return np.bincount(places[places < whole].astype(np.int64), minlength=whole)

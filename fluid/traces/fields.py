@@ -1,11 +1,11 @@
-"""What the fields of a trace say: token counts and moments, a column at a time.
+"""The fields of a trace, converted a column at a time: token counts, and arrival times as seconds or dates.
 
     token count    a whole number from 1 to 2^24; 374 may be written 374.0
     seconds        a finite number of at most 10^12 in size: seconds since 1970, but no milliseconds
     date           2023-11-16 18:15:46.6805900, with or without T, Z or an offset from UTC; 1900 to 2099, in whole ns
 
-A column is converted in one call of numpy; a column that holds anything unusual is converted value by value, and what
-cannot be used becomes NaN or NaT. Both ways accept the same values, so a fault in one row never changes another.
+A column is converted in one call of numpy, or, if it holds anything unusual, value by value; a value that cannot be
+used becomes NaN or NaT. Both ways accept the same values, so a bad row never changes how another is read.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fluid.arrays import MOST_TOKENS, Floats
+from fluid.arrays import MOST_TOKENS, Bools, Floats
 
-Bools = NDArray[np.bool_]
 Dates = NDArray[np.datetime64]
 Column = Sequence[Any]
 
-LATEST = 1e12
+LATEST = 1e12  # seconds, of either sign
 DATE = r"(?:19|20)\d\d-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?"
 _DATES = re.compile(rf"(?:{DATE}\n)*+", re.ASCII)
 _DATE = re.compile(rf"({DATE}) ?(?:Z|([+-])(\d\d):?(\d\d))?", re.ASCII)
@@ -35,7 +34,7 @@ DATE_AND_TIME = "a date and time such as 2023-11-16 18:15:46.68"
 
 
 def numbers(column: Column) -> Floats:
-    """The values as floats; NaN for what is no number."""
+    """The values as floats; NaN where a value is not a number."""
     if _plain(column):
         try:
             return np.fromiter(map(float, column), np.float64, len(column))
@@ -51,13 +50,13 @@ def countable(values: Floats) -> Bools:
 
 
 def seconds(column: Column, per_second: float = 1.0) -> Floats:
-    """The moments in seconds, read from numbers of which `per_second` make a second; NaN for what is no moment."""
-    moments = numbers(column) / per_second
-    return np.where(np.abs(moments) <= LATEST, moments, np.nan)
+    """Times in seconds, read from numbers in a unit of 1 / `per_second` s; NaN where a value is not such a number."""
+    times = numbers(column) / per_second
+    return np.where(np.abs(times) <= LATEST, times, np.nan)
 
 
 def dates(column: Column) -> Dates:
-    """The moments in ns since 1970, read from dates and times; NaT for what is none."""
+    """Times in ns since 1970, read from dates with a time of day; NaT where a value is not such a date."""
     texts = list(map(str, column))
     if texts and texts[0].endswith(("Z", "+00:00")):
         texts = [text.removesuffix("Z").removesuffix("+00:00") for text in texts]
@@ -92,8 +91,8 @@ def _date(text: str) -> np.datetime64:
         return np.datetime64("NaT")
     local, sign, hours, minutes = match.groups()
     try:
-        moment = np.datetime64(local, "ns")
+        local_time = np.datetime64(local, "ns")
     except ValueError:
         return np.datetime64("NaT")
     offset = 60 * int(hours or 0) + int(minutes or 0)
-    return moment - np.timedelta64(-offset if sign == "-" else offset, "m")
+    return local_time - np.timedelta64(-offset if sign == "-" else offset, "m")

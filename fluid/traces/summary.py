@@ -1,13 +1,13 @@
-"""What a trace amounts to: lengths, KV work with its uncertainty, who holds it, and how bursty arrivals are.
+"""The summary of a trace: lengths, mean KV work with its uncertainty, its concentration, and how bursty arrivals are.
 
 Quantiles interpolate linearly between the sorted values, as numpy and pandas do. The mean KV work of N requests is a
-ratio of sums over B = min(N, 1000) blocks of consecutive requests, as long as each other to within one,
+ratio of sums over B = min(N, 1000) blocks of consecutive requests, of equal length to within one,
 
     mean w = sum_b W_b / sum_b n_b,      W_b the KV work and n_b the requests of block b,
 
-and its 95% interval is the BCa bootstrap over the blocks: requests that resemble their neighbours, over up to N / B of
-them, widen it, and a long trace costs no more than a thousand numbers. Where all blocks agree the interval is a point;
-one request has none. Sources: Efron, Tibshirani, An Introduction to the Bootstrap (1993), chapter 14; Carlstein (Ann.
+and its 95% interval is the BCa bootstrap over the blocks: correlation between requests up to N / B apart widens it, and
+a long trace costs no more than a thousand numbers. Where all blocks agree the interval is a point; for a single request
+there is none. Sources: Efron, Tibshirani, An Introduction to the Bootstrap (1993), chapter 14; Carlstein (Ann.
 Statist. 1986) for blocks.
 """
 
@@ -27,8 +27,8 @@ from fluid.traces.trace import Trace
 BLOCKS, RESAMPLES, BATCH = 1000, 2000, 100
 
 
-class Lengths(NamedTuple):
-    """Tokens over the requests of a trace: mean, median, 99% quantile, largest."""
+class LengthStatistics(NamedTuple):
+    """Tokens per request over a trace: mean, median, 99% quantile, maximum."""
 
     mean: float
     median: float
@@ -36,8 +36,8 @@ class Lengths(NamedTuple):
     max: int
 
 
-class Interval(NamedTuple):
-    """A mean with its 95% confidence interval; `low` and `high` are None where one request is all there is."""
+class MeanEstimate(NamedTuple):
+    """A mean with its 95% confidence interval; `low` and `high` are None where there is one request only."""
 
     mean: float
     low: float | None
@@ -59,9 +59,9 @@ class TraceSummary:
     pairs: int
     duration: float | None
     rate: float | None
-    prompt_tokens: Lengths
-    output_tokens: Lengths
-    kv_work: Interval
+    prompt_tokens: LengthStatistics
+    output_tokens: LengthStatistics
+    kv_work: MeanEstimate
     top_1_percent: float
     top_10_percent: float
     dispersion: dict[float, float]
@@ -73,7 +73,7 @@ def summarise(trace: Trace, *, replica: Replica | None = None, seed: int = 0) ->
 
     >>> summary = summarise(Trace([10, 20, 30], [4, 4, 4]))
     >>> summary.prompt_tokens, summary.kv_work.mean, round(summary.top_10_percent, 3)
-    (Lengths(mean=20.0, median=20.0, p99=29.8, max=30), 110.0, 0.485)
+    (LengthStatistics(mean=20.0, median=20.0, p99=29.8, max=30), 110.0, 0.485)
     """
     work = trace.kv_work(replica)
     low, high = block_interval(work, np.random.default_rng(seed))
@@ -81,7 +81,7 @@ def summarise(trace: Trace, *, replica: Replica | None = None, seed: int = 0) ->
         format=trace.format, requests=len(trace), skipped=trace.skipped, failed=trace.failed,
         pairs=len(trace.pairs.counts), duration=trace.duration, rate=trace.rate,
         prompt_tokens=_lengths(trace.prompt_tokens), output_tokens=_lengths(trace.output_tokens),
-        kv_work=Interval(trace.mean_kv_work(replica), low, high),
+        kv_work=MeanEstimate(trace.mean_kv_work(replica), low, high),
         top_1_percent=share_of_largest(work, 100), top_10_percent=share_of_largest(work, 10),
         dispersion={} if trace.times is None else dispersion(trace.times),
         poisson=None if trace.times is None else poisson_test(trace.times))
@@ -103,7 +103,7 @@ def block_interval(work: Ints, generator: np.random.Generator) -> tuple[float | 
 
 
 def share_of_largest(work: Ints, one_in: int) -> float:
-    """Return the share of the sum that the largest values hold: one in so many of them, rounded up."""
+    """Return the share of the sum held by the largest values, one in `one_in` of all, their number rounded up."""
     count = -(-len(work) // one_in)
     largest = np.partition(work, len(work) - count)[len(work) - count :]
     return float(largest.sum(dtype=np.float64) / work.sum(dtype=np.float64))
@@ -113,6 +113,6 @@ def _ratio(sums: Floats, sizes: Floats, axis: int = -1) -> Any:
     return sums.sum(axis=axis) / sizes.sum(axis=axis)
 
 
-def _lengths(tokens: Ints) -> Lengths:
+def _lengths(tokens: Ints) -> LengthStatistics:
     median, p99 = np.quantile(tokens, (0.5, 0.99)).tolist()
-    return Lengths(int(tokens.sum()) / len(tokens), median, p99, int(tokens.max()))
+    return LengthStatistics(int(tokens.sum()) / len(tokens), median, p99, int(tokens.max()))

@@ -1,4 +1,4 @@
-"""Request traces: what was asked of a server, and when.
+"""Request traces: the requests that were sent to a server, their lengths and arrival times.
 
 Request i = 1..N arrives t_i seconds after the first, with l_i prompt tokens, and is answered with R_i tokens. As a
 workload at the total rate Lambda a trace is one prompt type for each distinct pair (l, R), at rate Lambda n / N with n
@@ -19,24 +19,25 @@ from numpy.typing import ArrayLike, NDArray
 
 from fluid.arrays import MOST_TOKENS, Floats, Ints
 from fluid.errors import InputError, one_of, real, whole
+from fluid.progress import Progress
 from fluid.replica import IterationTime, Replica
 from fluid.stages import stage_profile
-from fluid.textfile import Progress
 from fluid.traces.binning import Binned, cells_of, lengths_of
 from fluid.traces.fields import TOKENS, countable
 from fluid.traces.formats import FORMATS, Columns
-from fluid.traces.table import read_table
+from fluid.traces.request_table import read_table
 from fluid.workload import Workload
 
 __all__ = ["Binned", "Columns", "Pairs", "RatesOverTime", "Trace", "read_trace"]
 
-PLAIN = Replica(kv_capacity=2**50, iteration_time=IterationTime(1.0, 0.0))  # whole prefill, blocks of 1, "decode"
+# whole prefill, blocks of one token, first token by "decode"
+LENGTHS_ONLY = Replica(kv_capacity=2**50, iteration_time=IterationTime(1.0, 0.0))
 MOST_WINDOWS = 10**7
 Array = TypeVar("Array", bound=NDArray[Any])
 
 
 class Pairs(NamedTuple):
-    """The distinct length pairs of a trace, sorted: lengths, numbers of requests, and the pair of each request."""
+    """The distinct length pairs, sorted: lengths and `counts` of requests; `types` is each request's pair (index)."""
 
     prompt: Ints
     output: Ints
@@ -57,7 +58,8 @@ class Trace:
 
     `prompt_tokens` l, `output_tokens` R, `times` (seconds from the first request; None if unknown), `duration` (seconds
     from the first arrival to the last; without times as given). Where it was read from: `format`, `source`, `digest`
-    (SHA-256 of the file), `skipped` (bad rows left out, the first of them quoted in `bad_rows`), `failed` (requests).
+    (SHA-256 of the file), `skipped` (bad rows left out, the first of them quoted in `bad_rows`), `failed` (requests,
+    which are left out too).
 
     Raises InputError unless there is a request, lengths are whole and positive, and times are sorted and start at 0.
 
@@ -85,7 +87,7 @@ class Trace:
         for field in ("prompt_tokens", "output_tokens"):
             keep(field, _lengths(field, getattr(self, field), self.source))
         if self.times is not None:
-            keep("times", _moments(self.times, self.source))
+            keep("times", _times(self.times, self.source))
             keep("duration", float(self.times[-1]))
         elif self.duration is not None:
             keep("duration", real("duration", self.duration, self.source, unit="seconds", zero=True))
@@ -98,7 +100,7 @@ class Trace:
 
     @property
     def rate(self) -> float | None:
-        """Requests/s over the duration; None where that is unknown or 0."""
+        """Requests/s over the duration; None where the duration is unknown or 0."""
         rate = len(self) / self.duration if self.duration else math.inf
         return rate if math.isfinite(rate) else None
 
@@ -112,7 +114,7 @@ class Trace:
 
     @property
     def types(self) -> Ints:
-        """The type of each request: its place in `workload`."""
+        """The type of each request, as its index in `workload`."""
         return self.pairs.types
 
     def workload(self, rate: float | None = None) -> Workload:
@@ -159,7 +161,7 @@ class Trace:
     def scaled(self, rate: float) -> Trace:
         """Return the trace with its times stretched to another rate (requests/s), lengths and order as they are.
 
-        Raises InputError where there are no times, or all are one moment.
+        Raises InputError where there are no times, or all are the same.
         """
         rate = real("rate", rate, unit="requests/s")
         times, own = self._spread_times()
@@ -167,9 +169,9 @@ class Trace:
             return replace(self, times=times * (own / rate))
 
     def rates_over_time(self, window: float) -> RatesOverTime:
-        """Return the rate of arrivals in each window of so many seconds, the last as long as what is left.
+        """Return the arrival rate in each window of so many seconds; the last window is as long as what is left.
 
-        Windows are half open but the last, which holds its end: rates times widths add up to N.
+        Windows are half open, except the last, which includes its end: rates times widths add up to N.
 
         >>> edges, rates = Trace([1] * 4, [1] * 4, times=[0, 1, 2, 5]).rates_over_time(2.0)
         >>> edges.tolist(), rates.tolist()
@@ -186,14 +188,14 @@ class Trace:
 
     def _pair_work(self, replica: Replica | None) -> Ints:
         prompt, output, counts, _ = self.pairs
-        return stage_profile(Workload.from_arrays(prompt, output, counts), replica or PLAIN).kv_work
+        return stage_profile(Workload.from_arrays(prompt, output, counts), replica or LENGTHS_ONLY).kv_work
 
     def _rate(self, rate: float | None) -> float:
         requirement = "requests/s" + ("" if self.rate else ", as the trace has no rate of its own")
         return real("rate", self.rate if rate is None else rate, self.source, unit=requirement)
 
     def _spread_times(self) -> tuple[Floats, float]:
-        """The times and their rate, where there are several."""
+        """The times and their rate; raises InputError unless there are times that differ."""
         if self.times is None or self.rate is None:
             raise InputError("times", "known, and not all one moment", None, self.source)
         return self.times, self.rate
@@ -232,7 +234,7 @@ def _lengths(field: str, values: ArrayLike, where: str) -> Ints:
     return _locked(array.astype(np.int64, copy=array.flags.writeable))
 
 
-def _moments(values: ArrayLike, where: str) -> Floats:
+def _times(values: ArrayLike, where: str) -> Floats:
     array = np.asarray(values)
     if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iuf":
         raise InputError("times", "numbers of seconds in one dimension", values, where)

@@ -8,14 +8,24 @@ from typing import Annotated, Any
 import typer
 
 from fluid import FluidwaitError, solve
-from fluidwait.commands import measurements as measured
-from fluidwait.commands import rates as surveys
-from fluidwait.commands.options import File, Horizon, Json, Out, Precision, Replications, Seed, Version
+from fluidwait.commands import measurements, rates
+from fluidwait.commands.options import (
+    AskedPrecision,
+    DesignName,
+    File,
+    Horizon,
+    Json,
+    Out,
+    PolicyName,
+    Replications,
+    Seed,
+    Version,
+)
 from fluidwait.deployment.deployment import deployment_of, embedded, embedded_text
 from fluidwait.deployment.policy_names import AUTO, DESIGNED, known, visible
 from fluidwait.reports import answers
-from fluidwait.reports import run as report
-from fluidwait.reports.console import give
+from fluidwait.reports.console import give, write
+from fluidwait.reports.run import show_equilibrium, show_outcome, show_run, show_thresholds
 from fluidwait.study.outcomes import Comparison, Plan, choose, compare, examine
 from thresholds import write_policy
 
@@ -30,7 +40,7 @@ def _everything(version: Version = False) -> None:
 
 @app.command("run", epilog="Example: fluidwait run deployment.toml --out results")
 def run_command(file: File = None, horizon: Horizon = None, replications: Replications = 10,
-                precision: Precision = None, seed: Seed = 0, out: Out = None, json: Json = False,
+                precision: AskedPrecision = None, seed: Seed = 0, out: Out = None, json: Json = False,
                 version: Version = False) -> None:
     """Solve, derive thresholds and verify them in one report."""
     deployment = deployment_of(file)
@@ -38,10 +48,10 @@ def run_command(file: File = None, horizon: Horizon = None, replications: Replic
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     found = compare(deployment, plan)
-    answer = {**answers.provenance("run", deployment), "seed": seed, **found.answer()}
+    answer = {**answers.provenance("run", deployment), "seed": seed, **answers.run_answer(found)}
     if out is not None:
         _write(out, found, answer)
-    give(answer, json, lambda: report.show_run(deployment, found, out))
+    give(answer, json, lambda: show_run(deployment, found, out))
     _say(found.yes)
 
 
@@ -52,13 +62,12 @@ def solve_command(file: File = None, json: Json = False, version: Version = Fals
     equilibrium = solve(deployment.workload, deployment.replica)
     answer = {**answers.provenance("solve", deployment), **answers.solve_answer(equilibrium),
               **answers.mix_answer(deployment.mix)}
-    give(answer, json, lambda: report.show_equilibrium(deployment, equilibrium))
+    give(answer, json, lambda: show_equilibrium(deployment, equilibrium))
     _say(equilibrium.stable and not deployment.mix.overload)
 
 
 @app.command("thresholds", epilog="Example: fluidwait thresholds deployment.toml --policy paced")
-def thresholds_command(file: File = None,
-                       policy: Annotated[str, typer.Option(help="auto, wait, paced or nested.")] = "auto",
+def thresholds_command(file: File = None, policy: DesignName = AUTO,
                        json: Json = False, version: Version = False) -> None:
     """Derive admission thresholds, say what they guarantee and how to install them."""
     known("--policy", policy, (AUTO, *DESIGNED))
@@ -69,24 +78,22 @@ def thresholds_command(file: File = None,
               **answers.thresholds_answer(choice.design), **answers.mix_origin(deployment.mix)}
     if choice.design.by_type and deployment.taken_for_shorter:
         answer["overflow_probability"] = None
-    give(answer, json, lambda: report.show_thresholds(deployment, choice))
+    give(answer, json, lambda: show_thresholds(deployment, choice))
     _say(choice.design.feasible)
 
 
 @app.command("verify", epilog="Example: fluidwait verify deployment.toml --policy greedy --horizon 600")
-def verify_command(file: File = None,
-                   policy: Annotated[str, typer.Option(help="auto, wait, paced, nested, greedy, vllm-v0 or sarathi.")
-                                    ] = "auto",
-                   horizon: Horizon = None, replications: Replications = 10, precision: Precision = None,
-                   seed: Seed = 0, json: Json = False, version: Version = False) -> None:
+def verify_command(file: File = None, policy: PolicyName = AUTO, horizon: Horizon = None,
+                   replications: Replications = 10, precision: AskedPrecision = None, seed: Seed = 0,
+                   json: Json = False, version: Version = False) -> None:
     """Simulate a policy and hold the predictions of the fluid model against it."""
     known("--policy", policy)
     deployment = deployment_of(file)
     visible("--policy", policy, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed, precision)
     outcome = examine(deployment, policy, plan)
-    answer = {**answers.provenance("verify", deployment), **outcome.answer()}
-    give(answer, json, lambda: report.show_outcome(outcome))
+    answer = {**answers.provenance("verify", deployment), **answers.verify_answer(outcome)}
+    give(answer, json, lambda: show_outcome(outcome))
     _say(outcome.yes)
 
 
@@ -102,12 +109,12 @@ def init_command(file: Annotated[Path, typer.Argument(help="The file to write.")
     give(answer, json, lambda: typer.echo(f"wrote {file}; next: fluidwait run {file}"))
 
 
-app.command("trace", epilog="Example: fluidwait trace requests.csv --out results")(measured.trace_command)
-app.command("calibrate", epilog="Example: fluidwait calibrate batches.csv --pieces 2")(measured.calibrate_command)
+app.command("trace", epilog="Example: fluidwait trace requests.csv --out results")(measurements.trace_command)
+app.command("calibrate", epilog="Example: fluidwait calibrate batches.csv --pieces 2")(measurements.calibrate_command)
 app.command("sweep", epilog="Example: fluidwait sweep --rates 10:80:10 --policies greedy,paced --out results"
-            )(surveys.sweep_command)
+            )(rates.sweep_command)
 app.command("capacity", epilog="Example: fluidwait capacity deployment.toml --policy paced --latency 2"
-            )(surveys.capacity_command)
+            )(rates.capacity_command)
 
 
 def _later(name: str) -> None:
@@ -123,12 +130,12 @@ _later("plan")
 
 
 def _write(folder: Path, found: Comparison, answer: dict[str, Any]) -> None:
-    from fluidwait.figures import run as figures
+    from fluidwait.figures.run import draw  # matplotlib takes a second to load
 
-    answers.write(folder, answer)
+    write(folder, answer)
     if found.design.exists:
         write_policy(found.design, folder / "policy.json")
-    figures.draw(found, folder)
+    draw(found, folder)
 
 
 def _say(yes: bool) -> None:

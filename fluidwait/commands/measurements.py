@@ -19,34 +19,34 @@ from fluid.traces.summary import TraceSummary, summarise
 from fluid.traces.trace import Columns, Trace, read_trace
 from fluidwait.commands.options import ForDeployment, Json, Out, SkipBadRows, Version, number, whole_number
 from fluidwait.deployment.deployment import Deployment, load
-from fluidwait.deployment.workload_section import workload_section
+from fluidwait.deployment.write_workload import workload_section
 from fluidwait.progress import reading
 from fluidwait.reports import answers
-from fluidwait.reports import calibration as report_calibration
-from fluidwait.reports import trace as report_trace
-from fluidwait.reports.console import give
+from fluidwait.reports.calibration import calibration_answer, show_calibration
+from fluidwait.reports.console import give, write
+from fluidwait.reports.trace import show_trace, trace_answer
 
-NAME = {"metavar": "NAME", "show_default": False}
+NAMED = {"metavar": "NAME", "show_default": False}
 TraceFile = Annotated[Path, typer.Argument(help="Request trace: CSV, JSON lines or JSON, also gzipped.")]
-Format = Annotated[str | None, typer.Option(
-    help=f"{', '.join(FORMATS)}; by default found from the first row.", **NAME)]
-PromptColumn = Annotated[str | None, typer.Option(help="Column of the prompt tokens, in any other CSV.", **NAME)]
-OutputColumn = Annotated[str | None, typer.Option(help="Column of the output tokens.", **NAME)]
-TimeColumn = Annotated[str | None, typer.Option(help="Column of the arrival: seconds, or date and time.", **NAME)]
+TraceFormat = Annotated[str | None, typer.Option(
+    help=f"{', '.join(FORMATS)}; by default found from the first row.", **NAMED)]
+PromptColumn = Annotated[str | None, typer.Option(help="Column of the prompt tokens, in any other CSV.", **NAMED)]
+OutputColumn = Annotated[str | None, typer.Option(help="Column of the output tokens.", **NAMED)]
+TimeColumn = Annotated[str | None, typer.Option(help="Column of the arrival: seconds, or date and time.", **NAMED)]
 Rate = Annotated[float | None, typer.Option(parser=number, metavar="REQUESTS/S", show_default=False,
                                             help="Total rate of the section; by default the trace's own.")]
 Bins = Annotated[int | None, typer.Option(parser=whole_number, metavar="NUMBER", show_default=False,
                                           help="Put the lengths together into so many types.")]
-Window = Annotated[float | None, typer.Option(parser=number, metavar="SECONDS", show_default=False,
+RateWindow = Annotated[float | None, typer.Option(parser=number, metavar="SECONDS", show_default=False,
                                               help="Let the rate of the section follow the trace's, in windows.")]
 BatchFile = Annotated[Path, typer.Argument(help="Measured batches: CSV, or the log of an engine, also gzipped.")]
 Pieces = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER", help="Lines; the largest counts.")]
 
 
-def trace_command(file: TraceFile, format: Format = None,  # noqa: A002, the flag is called so
+def trace_command(file: TraceFile, format: TraceFormat = None,  # noqa: A002, the flag is called so
                   prompt_column: PromptColumn = None, output_column: OutputColumn = None,
                   time_column: TimeColumn = None, skip_bad_rows: SkipBadRows = False, rate: Rate = None,
-                  bins: Bins = None, window: Window = None, deployment: ForDeployment = None, out: Out = None,
+                  bins: Bins = None, window: RateWindow = None, deployment: ForDeployment = None, out: Out = None,
                   json: Json = False, version: Version = False) -> None:
     """Summarise a request trace and print a workload section for it."""
     keys = {"format": format, "prompt_column": prompt_column, "output_column": output_column,
@@ -58,9 +58,9 @@ def trace_command(file: TraceFile, format: Format = None,  # noqa: A002, the fla
     trace = _read(file, keys)
     section = workload_section(trace, keys, rate=rate, bins=bins, window=window)
     summary = summarise(trace, replica=replica)
-    answer = {**answers.provenance("trace", trace), **report_trace.trace_answer(trace, summary, section)}
+    answer = {**answers.provenance("trace", trace), **trace_answer(trace, summary, section)}
     figures = [] if out is None else _write_trace(out, trace, summary, answer)
-    give(answer, json, lambda: report_trace.show_trace(trace, summary, section, out, figures))
+    give(answer, json, lambda: show_trace(trace, summary, section, out, figures))
 
 
 def calibrate_command(file: BatchFile, pieces: Pieces = 1, skip_bad_rows: SkipBadRows = False,
@@ -73,10 +73,10 @@ def calibrate_command(file: BatchFile, pieces: Pieces = 1, skip_bad_rows: SkipBa
     found = calibrate(batches if aim is None else batches.within(aim.replica), lines)
     warnings = () if aim is None else _warnings(found, aim, len(batches) - len(found.batches))
     answer = {**answers.provenance("calibrate", found.batches),
-              **report_calibration.calibration_answer(found, warnings)}
+              **calibration_answer(found, warnings)}
     if out is not None:
         _write_calibration(out, found, answer)
-    give(answer, json, lambda: report_calibration.show_calibration(found, warnings, out))
+    give(answer, json, lambda: show_calibration(found, warnings, out))
 
 
 def _read(file: Path, keys: dict[str, Any]) -> Trace:
@@ -110,15 +110,15 @@ def _warnings(found: Calibration, deployment: Deployment, beyond: int) -> tuple[
 
 
 def _write_trace(folder: Path, trace: Trace, summary: TraceSummary, answer: dict[str, Any]) -> list[str]:
-    from fluidwait.figures.trace import draw_trace
+    from fluidwait.figures.trace import draw_trace  # matplotlib takes a second to load
 
-    answers.write(folder, answer)
+    write(folder, answer)
     return draw_trace(trace, summary.dispersion, folder)
 
 
 def _write_calibration(folder: Path, found: Calibration, answer: dict[str, Any]) -> None:
-    from fluidwait.figures.calibration import draw_calibration
+    from fluidwait.figures.calibration import draw_calibration  # as above
 
-    answers.write(folder, answer)
+    write(folder, answer)
     (folder / "iteration_time.toml").write_text(found.to_toml(), encoding="utf-8")
     draw_calibration(found, folder)

@@ -9,7 +9,7 @@ import typer
 
 from fluid.errors import shown
 from fluidwait import __version__
-from fluidwait.deployment.policy_names import BASELINES, DESIGNED, POLICIES
+from fluidwait.deployment.policy_names import AUTO, BASELINES, DESIGNED, POLICIES
 from verification.statistics.precision import MOST_REPLICATIONS
 
 
@@ -45,6 +45,11 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
+def either(names: tuple[str, ...]) -> str:
+    """Names in a sentence: "auto, wait or paced."."""
+    return f"{', '.join(names[:-1])} or {names[-1]}."
+
+
 def show_version(wanted: bool) -> None:
     """Print the version and end."""
     if wanted:
@@ -60,7 +65,7 @@ Version = Annotated[bool, typer.Option("--version", callback=show_version, is_ea
 Horizon = Annotated[float | None, typer.Option(parser=number, metavar="SECONDS", show_default=False,
                                                help="Time to simulate; by default target.horizon.")]
 Replications = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER", help="Independent simulations.")]
-Precision = Annotated[float | None, typer.Option(
+AskedPrecision = Annotated[float | None, typer.Option(
     parser=share, metavar="SHARE", show_default=False,
     help=f"Simulate more, up to {MOST_REPLICATIONS:,}, until mean latency and throughput are known this well: 2%.")]
 Seed = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER", help="Seed of the random streams.")]
@@ -74,7 +79,8 @@ Jobs = Annotated[int | None, typer.Option(parser=whole_number, metavar="NUMBER",
                                           help="Cells at a time; by default one per core.")]
 Dask = Annotated[str | None, typer.Option(metavar="ADDRESS", show_default=False,
                                           help="Run the cells on the Dask cluster with this scheduler.")]
-Policy = Annotated[str, typer.Option(metavar="NAME", help=f"{', '.join(POLICIES)}.")]
+PolicyName = Annotated[str, typer.Option(metavar="NAME", help=either(POLICIES))]
+DesignName = Annotated[str, typer.Option(metavar="NAME", help=either((AUTO, *DESIGNED)))]
 Latency = Annotated[float | None, typer.Option("--latency", parser=number, metavar="SECONDS", show_default=False,
                                                help="Mean latency that must not be exceeded.")]
 LatencyP99 = Annotated[float | None, typer.Option("--latency-p99", parser=number, metavar="SECONDS", show_default=False,

@@ -20,7 +20,7 @@ from fluidwait.commands.options import (
     LatencyP99,
     Out,
     Policies,
-    Policy,
+    PolicyName,
     Rates,
     Replications,
     SearchPrecision,
@@ -32,9 +32,9 @@ from fluidwait.deployment.deployment import Deployment, deployment_of
 from fluidwait.deployment.policy_names import AUTO, known, visible
 from fluidwait.progress import note
 from fluidwait.reports import answers
-from fluidwait.reports import capacity as report_capacity
-from fluidwait.reports import sweep as report_sweep
-from fluidwait.reports.console import give
+from fluidwait.reports.capacity import capacity_answer, show_capacity
+from fluidwait.reports.console import give, write
+from fluidwait.reports.sweep import show_sweep, sweep_answer
 from fluidwait.study.cell import Finished
 from fluidwait.study.fingerprint import Question
 from fluidwait.study.grid import Cell, Grid
@@ -59,15 +59,15 @@ def sweep_command(rates: Rates, policies: Policies, file: File = None, horizon: 
         finished = _complete(deployment, grid, plan, kept, workers, store)
         found = Sweep(grid, plan, tuple(finished[cell] for cell in grid.cells),
                       solve(deployment.workload, deployment.replica))
-        answer = {**answers.provenance("sweep", deployment), **report_sweep.sweep_answer(found, question)}
+        answer = {**answers.provenance("sweep", deployment), **sweep_answer(found, question)}
         if out is not None:
             _write(out, found, answer)
-    give(answer, json, lambda: report_sweep.show_sweep(deployment, found, out))
+    give(answer, json, lambda: show_sweep(deployment, found, out))
 
 
-def capacity_command(file: File = None, policy: Policy = AUTO, latency: Latency = None, latency_p99: LatencyP99 = None,
-                     ttft: Ttft = None, precision: SearchPrecision = 0.02, horizon: Horizon = None,
-                     replications: Replications = 10, seed: Seed = 0, json: Json = False,
+def capacity_command(file: File = None, policy: PolicyName = AUTO, latency: Latency = None,
+                     latency_p99: LatencyP99 = None, ttft: Ttft = None, precision: SearchPrecision = 0.02,
+                     horizon: Horizon = None, replications: Replications = 10, seed: Seed = 0, json: Json = False,
                      version: Version = False) -> None:
     """Search for the largest rate that a policy sustains, with a bound on a delay or without."""
     known("--policy", policy)
@@ -76,8 +76,8 @@ def capacity_command(file: File = None, policy: Policy = AUTO, latency: Latency 
     visible("--policy", policy, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed)
     found = largest_rate(deployment, policy, plan, bound, precision)
-    answer = {**answers.provenance("capacity", deployment), **report_capacity.capacity_answer(found, plan, precision)}
-    give(answer, json, lambda: report_capacity.show_capacity(deployment, found, plan))
+    answer = {**answers.provenance("capacity", deployment), **capacity_answer(found, plan, precision)}
+    give(answer, json, lambda: show_capacity(deployment, found, plan))
     if found.capacity.low is None:
         raise typer.Exit(1)
 
@@ -113,7 +113,7 @@ def _complete(deployment: Deployment, grid: Grid, plan: Plan, kept: float, worke
 
 
 def _write(folder: Path, found: Sweep, answer: dict[str, Any]) -> None:
-    from fluidwait.figures.sweep import draw_sweep
+    from fluidwait.figures.sweep import draw_sweep  # matplotlib takes a second to load
 
-    answers.write(folder, answer)
+    write(folder, answer)
     draw_sweep(found, folder)

@@ -1,7 +1,7 @@
 """A deployment: the workload, the replica and the target that a TOML file describes.
 
-Numbers in the file win over the catalogue: `kv_capacity` over the capacity, a [replica.iteration_time] table over
-the whole roofline of the named model and GPU. What the file cannot be used for is a `FileError`, one line.
+Numbers in the file take precedence over the catalogue: `kv_capacity` over the capacity, a [replica.iteration_time]
+table over the whole roofline, of the named model and GPU. A file that cannot be used is a `FileError`, one line.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from fluid.hardware.placement import Placement
 from fluid.replica import IterationTime, Replica
 from fluid.traces.trace import read_trace
 from fluid.workload import Workload
-from fluidwait.deployment.schema import ChunkTable, DeploymentTable, IterationTimeTable, ReplicaTable
+from fluidwait.deployment.mix import Mix, trace_mix
+from fluidwait.deployment.read_workload import read_mix, read_predictor
+from fluidwait.deployment.schema import ChunkTable, DeploymentTable, IterationTimeTable, LineTable, ReplicaTable
 from fluidwait.deployment.toml import check, found, keys_of, read_bytes, read_toml
-from fluidwait.deployment.workload_table import Mix, read_mix, read_predictor, trace_mix
 from fluidwait.progress import reading
 from verification.traffic.predicted_lengths import Predictor, confusion, seen_workload
 from verification.traffic.processes import Predicted, Traffic
 
 EMBEDDED = "embedded"
+ITERATION_TIME = "replica.iteration_time"  # the table, as messages name it
 TRACE_ENDINGS = (".csv", ".jsonl", ".json")
 CATALOGUE_KEYS = ("tensor_parallel", "memory_fraction", "activation_memory", "kv_dtype", "weight_dtype")
 
@@ -37,10 +39,9 @@ CATALOGUE_KEYS = ("tensor_parallel", "memory_fraction", "activation_memory", "kv
 class Deployment:
     """What a deployment file says, checked.
 
-    `horizon` in seconds; `lengths` is what a policy may see on arrival, "known", "predicted" or "unknown" output
-    lengths; `predictor` is the model of the error of predicted ones;
-    `placement` is the model on its GPUs where the file names them; `source` is the file's name ("embedded" for the
-    built-in one) and `digest` the SHA-256 of its bytes.
+    `horizon` is in seconds; `lengths` is what a policy may see on arrival, "known", "predicted" or "unknown" output
+    lengths; `predictor` is the model of the error of predicted ones; `placement` is the model on its GPUs where the
+    file names them; `source` is the file's name ("embedded" for the built-in one), `digest` the SHA-256 of its bytes.
     """
 
     mix: Mix
@@ -68,7 +69,7 @@ class Deployment:
 
     @cached_property
     def seen(self) -> Workload:
-        """The prompt types at the rates at which they seem to arrive."""
+        """The prompt types, each at the rate at which requests are taken for it."""
         return self.workload if self.predictor is None else seen_workload(self.workload, self.predictor)
 
     @cached_property
@@ -83,7 +84,7 @@ class Deployment:
 
     @property
     def traffic(self) -> Traffic:
-        """How requests arrive, and as what they are seen."""
+        """How requests arrive, and the type that each is taken for."""
         return self.mix.traffic if self.predictor is None else Predicted(self.predictor, self.mix.traffic)
 
     @property
@@ -153,7 +154,7 @@ def parse(data: bytes, source: str, folder: Path = Path()) -> Deployment:
 def _placement(table: ReplicaTable, source: str, folder: Path) -> Placement | None:
     """The model on its GPUs; None where the file gives numbers only."""
     if table.model is None and table.gpu is None:
-        _refuse_cataloguekeys_of(table, source)
+        _refuse_catalogue_keys(table, source)
         return None
     for key in ("model", "gpu"):
         if getattr(table, key) is None:
@@ -164,7 +165,7 @@ def _placement(table: ReplicaTable, source: str, folder: Path) -> Placement | No
         return Placement(model, find_gpu(str(table.gpu)), **given)
 
 
-def _refuse_cataloguekeys_of(table: ReplicaTable, source: str) -> None:
+def _refuse_catalogue_keys(table: ReplicaTable, source: str) -> None:
     for key in CATALOGUE_KEYS:
         if getattr(table, key) is not None:
             raise FileError(source, f"replica.{key}",
@@ -185,40 +186,51 @@ def _model(name: str, source: str, folder: Path) -> Model:
 
 
 def _replica(table: ReplicaTable, placement: Placement | None, source: str) -> Replica:
-    capacity, time = table.kv_capacity, _iteration_time(table.iteration_time, source)
+    time = _iteration_time(table.iteration_time, source)
     prefill = table.prefill.chunk if isinstance(table.prefill, ChunkTable) else table.prefill
     with keys_of(source, "replica"):
+        capacity, window = table.kv_capacity, table.attention_window
         if placement is not None:
             capacity = placement.kv_capacity if capacity is None else capacity
+            window = placement.attention_window if window is None else window
             time = time or placement.iteration_time
-        if capacity is None or time is None:
-            key, what = ("kv_capacity", "a whole number of tokens") if capacity is None else (
-                "iteration_time", "a table of seconds")
-            raise FileError(source, f"replica.{key}",
-                            f"is missing: it must be {what}, unless replica.model and replica.gpu are given")
-        window = table.attention_window
-        if window is None and placement is not None:
-            window = placement.attention_window
+        if capacity is None:
+            raise _missing(source, "kv_capacity", "a whole number of tokens")
+        if time is None:
+            raise _missing(source, "iteration_time", "a table of seconds")
         return Replica(capacity, time, prefill, table.block, table.first_token, table.max_num_seqs, window)
+
+
+def _missing(source: str, key: str, requirement: str) -> FileError:
+    return FileError(source, f"replica.{key}",
+                     f"is missing: it must be {requirement}, unless replica.model and replica.gpu are given")
 
 
 def _iteration_time(table: IterationTimeTable | None, source: str) -> IterationTime | None:
     if table is None:
         return None
-    place = "replica.iteration_time"
     given: dict[str, Any] = table.model_dump(exclude_none=True, exclude={"pieces"})
     if table.pieces is None:
-        for key in ("overhead", "per_kv_token"):
-            if key not in given:
-                requirement = IterationTimeTable.model_fields[key].description
-                raise FileError(source, f"{place}.{key}", f"is missing: it must be {requirement}")
-        with keys_of(source, place):
-            return IterationTime(**given)
+        return _one_line(given, source)
     if given:
         key = next(iter(given))
-        raise FileError(source, f"{place}.pieces", f"must stand without {place}.{key} (got {found(given[key])})")
+        raise FileError(source, f"{ITERATION_TIME}.pieces",
+                        f"must stand without {ITERATION_TIME}.{key} (got {found(given[key])})")
+    return _largest(table.pieces, source)
+
+
+def _one_line(given: dict[str, Any], source: str) -> IterationTime:
+    for key in ("overhead", "per_kv_token"):
+        if key not in given:
+            requirement = IterationTimeTable.model_fields[key].description
+            raise FileError(source, f"{ITERATION_TIME}.{key}", f"is missing: it must be {requirement}")
+    with keys_of(source, ITERATION_TIME):
+        return IterationTime(**given)
+
+
+def _largest(pieces: list[LineTable], source: str) -> IterationTime:
     lines = []
-    for i, piece in enumerate(table.pieces):
-        with keys_of(source, f"{place}.pieces[{i}]"):
+    for i, piece in enumerate(pieces):
+        with keys_of(source, f"{ITERATION_TIME}.pieces[{i}]"):
             lines.append(IterationTime(**piece.model_dump()))
     return IterationTime.largest(*lines)

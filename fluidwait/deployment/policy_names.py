@@ -10,7 +10,7 @@ AUTO, GREEDY = "auto", "greedy"
 DESIGNED = tuple(rule.name for rule in RULES if rule.made is None)  # thresholds, designed for the rates
 BASELINES = tuple(rule.name for rule in RULES if rule.made)  # no thresholds: the same whatever the rates
 POLICIES = (AUTO, *DESIGNED, *BASELINES)
-LATER = ("mc-sf",)
+LATER = ("mc-sf",)  # known by name, but not to this version
 
 
 def known(flag: str, policy: str, allowed: tuple[str, ...] = POLICIES) -> str:

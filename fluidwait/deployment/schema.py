@@ -1,4 +1,4 @@
-"""The deployment file as tables: which keys there are, their types, and in words what each must be.
+"""The schema of the deployment file: which keys its tables have, their types, and in words what each must be.
 
 Only shapes and types live here; ranges are checked where the objects are made (`fluid`), once. The description of a
 field is the requirement an error message quotes, unit included. Source: the deployment file of contract.md.
@@ -24,18 +24,18 @@ def _kind(value: Any) -> str:
     return "table" if isinstance(value, dict | ChunkTable) else "name"
 
 
-# TOML's integers have 64 bits; Python's reader does not mind, so this does
+# TOML's integers have 64 bits, which Python's reader does not check
 Int = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Name = Annotated[str, AfterValidator(_printable)]
 
 
-class Table(BaseModel):
+class TomlTable(BaseModel):
     """A table of the file: no unknown key, no conversion between types."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class LineTable(Table):
+class LineTable(TomlTable):
     """One line of the iteration time, in seconds."""
 
     overhead: float = Field(description="a positive number of seconds")
@@ -44,7 +44,7 @@ class LineTable(Table):
     per_sequence: float = Field(default=0.0, description="a nonnegative number of seconds")
 
 
-class IterationTimeTable(Table):
+class IterationTimeTable(TomlTable):
     """[replica.iteration_time]: the keys of one line, or `pieces`, several lines of which the largest counts."""
 
     overhead: float | None = Field(default=None, description="a positive number of seconds")
@@ -55,13 +55,13 @@ class IterationTimeTable(Table):
         default=None, min_length=1, description="an array of at least one { overhead, per_kv_token, ... } in seconds")
 
 
-class ChunkTable(Table):
+class ChunkTable(TomlTable):
     """prefill = { chunk = 512 }."""
 
     chunk: Int = Field(description="a whole number of tokens, at least 1")
 
 
-class ReplicaTable(Table):
+class ReplicaTable(TomlTable):
     """[replica]: a model and a GPU by name, or the numbers; the numbers win."""
 
     model: str | None = Field(default=None, description="the name of a built-in model, or the path of a config.json")
@@ -83,7 +83,7 @@ class ReplicaTable(Table):
     iteration_time: IterationTimeTable | None = Field(default=None, description="a table of seconds")
 
 
-class TypeTable(Table):
+class TypeTable(TomlTable):
     """[[workload.type]]: one prompt type."""
 
     name: Name = Field(default="", description=f"a name of 1 to {LONGEST_NAME} printable characters")
@@ -92,14 +92,14 @@ class TypeTable(Table):
     rate: float = Field(description="a positive number of requests/s")
 
 
-class WindowTable(Table):
+class WindowTable(TomlTable):
     """[[workload.window]]: a stretch of time in which all rates are multiplied by `scale`."""
 
     duration: float = Field(description="a positive number of seconds")
     scale: float = Field(description="a positive factor on the rates")
 
 
-class PredictionTable(Table):
+class PredictionTable(TomlTable):
     """[workload.prediction]: how far predicted output lengths are from the truth; exactly one model of the error."""
 
     sigma: float | None = Field(default=None, description="a nonnegative standard deviation of ln(predicted/true)")
@@ -108,7 +108,7 @@ class PredictionTable(Table):
     misclassified: float | None = Field(default=None, description="a share of the requests in [0, 1]")
 
 
-class WorkloadTable(Table):
+class WorkloadTable(TomlTable):
     """[workload]: prompt types, or a trace, and how their rates change over time."""
 
     type: list[TypeTable] | None = Field(default=None, min_length=1, description="at least one [[workload.type]] table")
@@ -137,14 +137,14 @@ class WorkloadTable(Table):
 TRACE_KEYS = ("rate", "format", "prompt_column", "output_column", "time_column", "skip_bad_rows", "bins", "arrivals")
 
 
-class TargetTable(Table):
+class TargetTable(TomlTable):
     """[target]: what the guarantee is for."""
 
     horizon: float = Field(default=3600.0, description="a positive number of seconds")
     overflow_probability: float = Field(default=1e-3, description="a probability above 0 and below 1")
 
 
-class DeploymentTable(Table):
+class DeploymentTable(TomlTable):
     """The whole file."""
 
     schema_: Int = Field(default=SCHEMA, alias="schema", ge=SCHEMA, le=SCHEMA,

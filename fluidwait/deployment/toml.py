@@ -1,4 +1,4 @@
-"""Files in: bytes to a checked table, every refusal one line.
+"""From the bytes of a TOML file to a table checked against its schema, every refusal one line.
 
 A `FileError` names the file, the path of the key (arrays count from 0: `workload.type[1].rate`), what it must be,
 with its unit, and what was found.
@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 from fluid.errors import FileError, InputError, shown
 
 LARGEST_FILE = 2**20
-LONGEST_LINE = 4000  # a dotted key costs the parser memory in the square of its length
+LONGEST_TOML_LINE = 4000  # a dotted key costs the parser memory in the square of its length
 TableType = TypeVar("TableType", bound=BaseModel)
 
 
@@ -77,8 +77,8 @@ def _decoded(data: bytes, source: str) -> str:
 
 def _refuse_long_lines(text: str, source: str) -> None:
     for number, line in enumerate(text.split("\n"), start=1):
-        if len(line) > LONGEST_LINE:
-            raise FileError(source, "", f"must have lines of at most {LONGEST_LINE:,} characters "
+        if len(line) > LONGEST_TOML_LINE:
+            raise FileError(source, "", f"must have lines of at most {LONGEST_TOML_LINE:,} characters "
                                         f"(line {number} has {len(line):,})")
 
 
@@ -145,7 +145,7 @@ def _suggestion(key: str, holder: type[BaseModel]) -> str:
 
 
 def _field(table: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[type[BaseModel], FieldInfo | None]:
-    """The table that holds the last key of the location, and what it says of that key."""
+    """The table that holds the last key of the location, and the field of that key, if it has one."""
     holder, info = table, None
     for part in loc:
         if isinstance(part, int):
@@ -157,7 +157,7 @@ def _field(table: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[type[Bas
 
 
 def _table_in(annotation: Any) -> type[BaseModel] | None:
-    """The table class inside an annotation such as list[Table] | None."""
+    """The table class inside an annotation such as list[WindowTable] | None."""
     if isinstance(annotation, type):
         return annotation if issubclass(annotation, BaseModel) else None
     inner = (_table_in(argument) for argument in typing.get_args(annotation))

@@ -1,10 +1,12 @@
-"""The figure of a calibration: measured against fitted, and the errors along the KV tokens of a batch."""
+"""The figure of a calibration: measured against fitted times, and relative errors against the KV tokens of a batch."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -15,14 +17,21 @@ from fluidwait.figures.style import BLACK, BLUE, ORANGE, PINK
 def draw_calibration(found: Calibration, folder: Path) -> None:
     """Write fit as PNG and SVG into the folder."""
     figure = Figure(figsize=(7, 7), layout="constrained")
-    fit, errors = figure.subplots(2, 1)
+    _draw_panels(found, *figure.subplots(2, 1))
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(folder / "fit.png", dpi=150)
+    figure.savefig(folder / "fit.svg", metadata={"Date": None})
+
+
+def _draw_panels(found: Calibration, fit: Axes, errors: Axes) -> None:
     batches, prefills = found.batches, found.batches.prefill_tokens > 0
     groups = (("decodes only", found.kept & ~prefills, BLUE, "o"),
               ("with prefills", found.kept & prefills, ORANGE, "^"), ("set aside", ~found.kept, PINK, "x"))
     measured, fitted = batches.seconds * 1e3, found.fitted * 1e3
     for name, rows, colour, marker in groups:
         if rows.any():
-            style = {"s": 14, "color": colour, "marker": marker, "alpha": 0.6, "linewidths": 0.8}
+            style: dict[str, Any] = {"s": 14, "color": colour, "marker": marker, "alpha": 0.6, "linewidths": 0.8}
             fit.scatter(fitted[rows], measured[rows], label=f"{name} ({np.count_nonzero(rows):,})", **style)
             errors.scatter(batches.kv_read[rows], measured[rows] / fitted[rows] - 1, **style)
     ends = [min(measured.min(), fitted.min()), max(measured.max(), fitted.max())]
@@ -33,7 +42,3 @@ def draw_calibration(found: Calibration, folder: Path) -> None:
     errors.yaxis.set_major_formatter(PercentFormatter(1.0))
     errors.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     fit.legend(frameon=False, fontsize=9)
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(folder / "fit.png", dpi=150)
-    figure.savefig(folder / "fit.svg", metadata={"Date": None})

@@ -1,7 +1,6 @@
 """Two figures of a run: the batch against the equilibrium, and KV tokens over time against C.
 
-Colours are Okabe and Ito's, told apart by colour-blind readers; policies also differ in line style and
-marker, for print.
+Colours, line styles and markers: `fluidwait.figures.style`.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from thresholds import Design, PacedDesign, WaitDesign
 from verification import Run
 
 MOST_TYPES = 4
-MOST_PANELS = 24  # types; with more of them no few are the mix
-LIVES_SHOWN = 12  # the figures show the first lives of the longest type
-POINTS = 2000
+MOST_PANELS = 24  # types; with more of them no four represent the mix
+LIVES_SHOWN = 12  # the time shown, in lifetimes of the type with the most stages
+POINTS = 2000  # of a line
 
 
 def draw(found: Comparison, folder: Path) -> None:
@@ -62,7 +61,7 @@ def _batch(found: Comparison, runs: list[tuple[str, Run]], end: float) -> Figure
 
 
 def _batch_of_all(found: Comparison, runs: list[tuple[str, Run]], end: float) -> Figure:
-    """With many types, as of a trace: all requests on the GPU, and the sequences of the equilibrium."""
+    """For many types, such as those of a trace: all requests on the GPU, and the sequences at equilibrium."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     panel = figure.subplots()
     _lines(panel, runs, _present, end)
@@ -94,7 +93,7 @@ Series = Callable[[Run, np.ndarray], np.ndarray]
 
 
 def _thresholds(design: Design) -> np.ndarray | None:
-    """Prompts per stage that the design holds at most: n_j, or N_j/g_j; None where it is not by type."""
+    """The most prompts per stage that the design admits: n_j, or N_j/g_j; None where it has no limit by type."""
     if isinstance(design, WaitDesign) and design.exists:
         return np.array(design.thresholds)
     return design.rates if isinstance(design, PacedDesign) and design.exists else None
@@ -138,5 +137,3 @@ def _held(run: Run, at: np.ndarray) -> np.ndarray:
         return np.zeros(len(at))
     latest = np.searchsorted(run.timeline.start, at, side="right") - 1
     return np.where(latest >= 0, run.timeline.kv[np.maximum(latest, 0)], 0)
-
-

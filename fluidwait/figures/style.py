@@ -1,7 +1,7 @@
 """The colours of all figures, and how each policy is drawn.
 
-Colours are Okabe and Ito's, told apart by colour-blind readers; policies also differ in line style and
-marker, for print.
+The palette is that of Okabe and Ito, which colour-blind readers can distinguish; policies also differ in line style
+and marker, for black and white print.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The figure of a sweep: verdicts, mean latency and throughput against the arrival rate, a line for each policy.
 
-The rows of the upper panel are the key to the lines of the others: a marker is a cell, hollow where its verdict is not
-stable or it overflows, and a bar stands at the policy's largest stable rate. The fluid limit runs through all panels.
-Error bars are 95% intervals over replications. In the lower panels policies stand some points apart, so that none hides
-another: never so far that a cell seems to lie at another rate, or beyond the fluid limit.
+The rows of the upper panel are the legend for the lines of the others: a marker is a cell, hollow where its verdict is
+not stable or it overflows, and a bar marks the policy's largest stable rate. A line at the fluid limit runs through all
+panels. Error bars are 95% intervals over replications. In the lower panels policies are shifted some points apart, so
+that none hides another: never so far that a cell seems to lie at another rate, or beyond the fluid limit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WIDTH, PANEL, ROW, MARGINS = 7.0, 2.5, 0.24, 1.4  # inches
 ACROSS = 380.0  # points, about: the width of a panel
 APART = 4.0  # points, at most, between policies
 ROOMY = 40  # with more rates markers and error bars shrink
-NEAR = 1.5  # a fluid limit up to so many times the largest rate is within the axes
+NEAR = 1.5  # a fluid limit up to so many times the largest rate is drawn, a higher one only named
 
 
 def draw_sweep(found: Sweep, folder: Path) -> None:
@@ -143,7 +143,7 @@ def _plain(value: float, _: int) -> str:
 
 
 def _key() -> list[Line2D]:
-    """What is the same for every policy."""
+    """The legend of the markers and lines that mean the same for every policy."""
     return [Line2D([], [], color=BLACK, ls="", marker="o", ms=5, label="stable"),
             Line2D([], [], color=BLACK, ls="", marker="o", ms=5, mfc="white", label="not stable, or overflows"),
             Line2D([], [], color=BLACK, ls="", marker="|", ms=10, mew=2.5, label="largest stable rate"),

@@ -5,10 +5,7 @@ Every object says its schema, the program's version, the command and where the d
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,16 +13,18 @@ import numpy as np
 from fluid import Equilibrium
 from fluid.equilibrium import scale_without_prefill_cost, time_shares
 from fluidwait import __version__
-from fluidwait.deployment.workload_table import Mix
+from fluidwait.deployment.mix import Mix
 from fluidwait.reports.wording import predicted, window_names
+from fluidwait.study.outcomes import Comparison, Outcome
 from thresholds import Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign, name_of
 from verification import Check, Difference, Interval, Verification
 from verification.experiments.measures import Inside
 from verification.experiments.stability import UNSTABLE
 from verification.statistics.precision import Precision
 
-SCHEMA = 1
+ANSWER_VERSION = 1
 INTERVALS = ("throughput", "latency", "latency_p99", "ttft", "evictions", "iteration_time", "busy_share")
+COMPARED = ("throughput", "latency", "latency_p99", "ttft", "evictions")
 NUMBERS = ("kv_peak", "overflow_runs", "unfinished", "rejected", "warm_up", "latency_p99_at_least")
 
 
@@ -43,7 +42,7 @@ class Input(Protocol):
 
 def provenance(command: str, read: Input) -> dict[str, Any]:
     """The head of every object."""
-    return {"schema": SCHEMA, "fluidwait": __version__, "command": command, "source": read.source,
+    return {"schema": ANSWER_VERSION, "fluidwait": __version__, "command": command, "source": read.source,
             "sha256": read.digest}
 
 
@@ -128,9 +127,31 @@ def _paced_types(design: PacedDesign | UnknownPacedDesign) -> list[dict[str, Any
             for name, entries, iterations in rows]
 
 
-def verify_answer(policy: str, found: Verification) -> dict[str, Any]:
-    """The object of `fluidwait verify --json`."""
-    return {"policy": policy, "replications": found.replications, "horizon": found.horizon, "seed": found.seed,
+def run_answer(found: Comparison) -> dict[str, Any]:
+    """The body of `fluidwait run --json`."""
+    return {"answer": found.yes, "why": found.choice.why, "overtaken_by": found.overtaken_by,
+            "overload": found.overload, "solve": solve_answer(found.equilibrium),
+            "thresholds": thresholds_answer(found.design), "verify": verify_answer(found.chosen),
+            "rivals": [{**verify_answer(outcome), "against_chosen": _against(found, outcome)}
+                       for outcome in found.outcomes[1:]]}
+
+
+def _against(found: Comparison, outcome: Outcome) -> dict[str, Any]:
+    return {measure: _difference(found.against(outcome, measure)) for measure in COMPARED}
+
+
+def verify_answer(outcome: Outcome) -> dict[str, Any]:
+    """The object of `fluidwait verify --json`; nothing is measured where the mathematics alone says unstable."""
+    plan, head = outcome.plan, {"policy": outcome.policy, "replications": outcome.replications}
+    if outcome.found is not None:
+        return {**head, **_measured(outcome.found)}
+    return {**head, "horizon": plan.horizon, "seed": plan.seed, "verdict": UNSTABLE, "reason": outcome.reason,
+            "agrees": False, "checks": [],
+            **dict.fromkeys((*INTERVALS, *NUMBERS, "score", "verdict_horizon", "drift", "precision", "batch_means"))}
+
+
+def _measured(found: Verification) -> dict[str, Any]:
+    return {"horizon": found.horizon, "seed": found.seed,
             "verdict": found.verdict.answer, "reason": found.verdict.reason, "agrees": found.agrees,
             "checks": [_check(check) for check in found.checks],
             **{name: interval(getattr(found, name)) for name in INTERVALS},
@@ -140,28 +161,9 @@ def verify_answer(policy: str, found: Verification) -> dict[str, Any]:
             "batch_means": _inside(found.inside)}
 
 
-def verdict_without_simulation(policy: str, reason: str, replications: int, horizon: float,
-                               seed: int) -> dict[str, Any]:
-    """The object of `verify` where the mathematics alone says unstable: nothing is measured."""
-    return {"policy": policy, "replications": replications, "horizon": horizon, "seed": seed, "verdict": UNSTABLE,
-            "reason": reason, "agrees": False, "checks": [],
-            **dict.fromkeys((*INTERVALS, *NUMBERS, "score", "verdict_horizon", "drift", "precision", "batch_means"))}
-
-
-def difference(found: Difference | None) -> dict[str, Any] | None:
+def _difference(found: Difference | None) -> dict[str, Any] | None:
     """A paired difference to the chosen policy."""
     return None if found is None else {**found._asdict(), "significant": found.significant}
-
-
-def to_text(answer: dict[str, Any]) -> str:
-    """The JSON text of an answer; infinite and undefined numbers become null."""
-    return json.dumps(_finite(answer), indent=2, allow_nan=False)
-
-
-def write(folder: Path, answer: dict[str, Any]) -> None:
-    """Write an answer as report.json into the folder, which is made if it is not there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(to_text(answer) + "\n", encoding="utf-8")
 
 
 def _check(check: Check) -> dict[str, Any]:
@@ -187,13 +189,3 @@ def _inside(means: Inside | None) -> dict[str, Any] | None:
 
 def _list(values: np.ndarray | None, otherwise: list[None]) -> list[Any]:
     return otherwise if values is None else values.tolist()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

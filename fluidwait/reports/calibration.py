@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from fluid.calibration.fit import Calibration, FittedBatch, Interval
+from fluid.calibration.fit import Bounds, Calibration, FittedBatch
 from fluid.replica import Line
 from fluidwait.reports.console import console, new_table, seconds, title
 
@@ -58,7 +58,7 @@ def _show_lines(found: Calibration) -> None:
     console.print(table)
 
 
-def _cells(line: Line, interval: Interval | None, k: int, factor: float) -> list[str]:
+def _cells(line: Line, interval: Bounds | None, k: int, factor: float) -> list[str]:
     if interval is None:
         return [f"{line[k] * factor:.5g}", "cannot be told"]
     return [f"{line[k] * factor:.5g}", f"{interval[0] * factor:.4g} to {interval[1] * factor:.4g}"]
@@ -74,5 +74,5 @@ def _show_batches(heading: str, batches: tuple[FittedBatch, ...]) -> None:
     console.print(table)
 
 
-def _range(interval: Interval) -> str:
+def _range(interval: Bounds) -> str:
     return f"{interval[0]:,.0f} to {interval[1]:,.0f}"

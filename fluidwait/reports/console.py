@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-
-from fluidwait.reports import answers
 
 MOST_ROWS = 20
 
@@ -77,13 +77,34 @@ def seconds(value: float | None) -> str:
     return f"{value * 1e3:.4g} ms" if value < 1 else f"{value:.4g} s"
 
 
-def give(answer: dict[str, Any], json: bool, show: Callable[[], None]) -> None:
-    """Print a report or, with `json`, the answer as one JSON object."""
+def give(answer: dict[str, Any], as_json: bool, show: Callable[[], None]) -> None:
+    """Print a report or, with `as_json`, the answer as one JSON object."""
     try:
-        if json:
-            typer.echo(answers.to_text(answer))
+        if as_json:
+            typer.echo(to_text(answer))
         else:
             show()
         sys.stdout.flush()
     except BrokenPipeError:  # the reader left; the exit status still tells the answer
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def to_text(answer: dict[str, Any]) -> str:
+    """The JSON text of an answer; infinite and undefined numbers become null."""
+    return json.dumps(_finite(answer), indent=2, allow_nan=False)
+
+
+def write(folder: Path, answer: dict[str, Any]) -> None:
+    """Write an answer as report.json into the folder, which is made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(to_text(answer) + "\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

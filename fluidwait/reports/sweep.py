@@ -11,13 +11,13 @@ from rich.markup import escape
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.reports import answers
 from fluidwait.reports.console import console, new_table, title
-from fluidwait.study.cell import MEASURES, Finished
+from fluidwait.study.cell import KEPT_INTERVALS, Finished
 from fluidwait.study.fingerprint import Question
 from fluidwait.study.store import NAME
 from fluidwait.study.sweep import Sweep
 from verification import Interval
 
-COLOURS = {"stable": "green", "unstable": "red"}
+VERDICT_COLOURS = {"stable": "green", "unstable": "red"}
 
 
 def sweep_answer(found: Sweep, question: Question) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def _cell(finished: Finished) -> dict[str, Any]:
     measured = finished.measured
     numbers = ("kv_peak", "overflow_runs", "score", "verdict_horizon")
     return {**finished.cell._asdict(),
-            **{name: measured and answers.interval(getattr(measured, name)) for name in MEASURES},
+            **{name: measured and answers.interval(getattr(measured, name)) for name in KEPT_INTERVALS},
             "verdict": finished.verdict, "reason": finished.reason,
             **{name: measured and getattr(measured, name) for name in numbers}}
 
@@ -46,7 +46,8 @@ def show_sweep(deployment: Deployment, found: Sweep, out: Path | None) -> None:
     console.print(table)
     if any(each.overflows for each in found.finished):
         console.print("overflows: a policy that never evicts held more KV tokens than the replica has; its thresholds "
-                      "do not fit there (fluidwait thresholds), or the chance that unknown lengths leave came true")
+                      "do not fit there (fluidwait thresholds), or an overflow within the permitted probability "
+                      "occurred")
     console.print()
     for policy, limit in found.limits.items():
         console.print(f"{policy}: " + ("stable at none of these rates" if limit is None else f"stable up to {limit:g} "
@@ -71,4 +72,4 @@ def _with_half(interval: Interval) -> str:
 
 def _verdict(finished: Finished) -> str:
     remark = ", overflows" if finished.overflows else ", no thresholds" if finished.measured is None else ""
-    return f"[{COLOURS.get(finished.verdict, 'yellow')}]{finished.verdict}{remark}[/]"
+    return f"[{VERDICT_COLOURS.get(finished.verdict, 'yellow')}]{finished.verdict}{remark}[/]"

@@ -23,7 +23,7 @@ def predicted(design: Design) -> Prediction | None:
     """The predicted delays of a design; None where it has no thresholds, or there is no formula (nested)."""
     if isinstance(design, NestedDesign) or not design.exists:
         return None
-    return predict(design, design.equilibrium.workload, design.equilibrium.replica)
+    return predict(design)
 
 
 def window_names(design: PacedDesign | UnknownPacedDesign) -> tuple[str, ...]:

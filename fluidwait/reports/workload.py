@@ -6,8 +6,8 @@ from rich.markup import escape
 
 from fluid import Equilibrium, solve
 from fluid.equilibrium import scale_without_prefill_cost, time_shares
-from fluidwait.deployment.workload_section import errors
-from fluidwait.deployment.workload_table import Mix
+from fluidwait.deployment.mix import Mix
+from fluidwait.deployment.write_workload import binning_errors
 from fluidwait.reports.console import MOST_ROWS, console, new_table, optional, say, seconds
 from verification import Replay
 
@@ -26,7 +26,7 @@ def show_origin(mix: Mix) -> None:
                   + (f"; {trace.skipped:,} bad rows left out" if trace.skipped else "")
                   + (f"; {trace.failed:,} failed requests left out" if trace.failed else ""))
     if mix.binned is not None:
-        console.print(errors(mix.binned))
+        console.print(binning_errors(mix.binned))
 
 
 def in_few_types(mix: Mix, equilibrium: Equilibrium) -> Equilibrium:

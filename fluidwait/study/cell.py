@@ -22,12 +22,12 @@ from fluidwait.study.outcomes import Outcome, Plan, examine
 from verification import Interval, Verification
 from verification.experiments.stability import STABLE, UNSTABLE
 
-MEASURES = ("latency", "latency_p99", "ttft", "throughput", "evictions")
+KEPT_INTERVALS = ("latency", "latency_p99", "ttft", "throughput", "evictions")
 ENDS = ("", "_low", "_high")
 Value = float | int | str | None
 
 
-class Measured(NamedTuple):
+class Kept(NamedTuple):
     """What a simulated cell measured: 95% intervals (s, s, s, output tokens/s, a run), and the verdict's evidence."""
 
     latency: Interval
@@ -42,11 +42,11 @@ class Measured(NamedTuple):
 
     @property
     def intervals(self) -> tuple[Interval, ...]:
-        """Those of MEASURES, in order."""
+        """Those of KEPT_INTERVALS, in order."""
         return self.latency, self.latency_p99, self.ttft, self.throughput, self.evictions
 
     @classmethod
-    def of(cls, found: Verification) -> Measured:
+    def of(cls, found: Verification) -> Kept:
         """The part of a verification that a cell keeps."""
         return cls(found.latency, found.latency_p99, found.ttft, found.throughput, found.evictions, found.kv_peak,
                    found.overflow_runs, found.verdict.score, found.verdict.horizon)
@@ -59,7 +59,7 @@ class Finished:
     cell: Cell
     verdict: str
     reason: str
-    measured: Measured | None
+    measured: Kept | None
 
     @classmethod
     def of(cls, cell: Cell, outcome: Outcome) -> Finished:
@@ -67,7 +67,7 @@ class Finished:
         found = outcome.found
         if found is None:
             return cls(cell, UNSTABLE, outcome.reason, None)
-        return cls(cell, found.verdict.answer, found.verdict.reason, Measured.of(found))
+        return cls(cell, found.verdict.answer, found.verdict.reason, Kept.of(found))
 
     @property
     def stable(self) -> bool:
@@ -92,7 +92,8 @@ def finish(deployment: Deployment, cell: Cell, plan: Plan, computing: str = "") 
 
 
 COLUMNS = ("question", "rate", "policy", "seed", "replications", "horizon", "verdict", "reason",
-           *(name + end for name in MEASURES for end in ENDS), "kv_peak", "overflow_runs", "score", "verdict_horizon")
+           *(name + end for name in KEPT_INTERVALS for end in ENDS), "kv_peak", "overflow_runs", "score",
+           "verdict_horizon")
 
 
 def row_of(finished: Finished, question: Question) -> tuple[Value, ...]:
@@ -102,7 +103,7 @@ def row_of(finished: Finished, question: Question) -> tuple[Value, ...]:
             finished.reason)
     if finished.measured is None:
         return (*head, *[None] * (len(COLUMNS) - len(head)))
-    rest = finished.measured[len(MEASURES):]
+    rest = finished.measured[len(KEPT_INTERVALS):]
     ends = (value for interval in finished.measured.intervals for value in interval)
     return (*head, *(_kept(value) for value in (*ends, *rest)))
 
@@ -112,8 +113,8 @@ def cell_of(row: Sequence[Any]) -> Finished:
     values = dict(zip(COLUMNS, row, strict=True))
     measured = None
     if values["verdict_horizon"] is not None:
-        intervals = [Interval(*(_read(values[name + end]) for end in ENDS)) for name in MEASURES]
-        measured = Measured._make([*intervals, *(values[name] for name in Measured._fields[len(MEASURES):])])
+        intervals = [Interval(*(_read(values[name + end]) for end in ENDS)) for name in KEPT_INTERVALS]
+        measured = Kept._make([*intervals, *(values[name] for name in Kept._fields[len(KEPT_INTERVALS):])])
     return Finished(Cell(values["rate"], values["policy"]), values["verdict"], values["reason"], measured)
 
 

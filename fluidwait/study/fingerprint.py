@@ -26,11 +26,11 @@ import thresholds
 import verification
 from fluidwait import __version__
 from fluidwait.deployment.deployment import Deployment
-from fluidwait.deployment.workload_table import Arriving
+from fluidwait.deployment.mix import Arriving
 from fluidwait.study.outcomes import Plan
 from verification.traffic.processes import Replay, Scheduled
 
-FORM = 1  # of a cell: to be raised when its columns change
+CELL_VERSION = 1  # of a cell: to be raised when its columns change
 COMPUTING = ("numpy", "scipy", "numba", "llvmlite")
 
 
@@ -83,10 +83,12 @@ def program() -> str:
     """What computes: the sources, and the versions whose change may change a bit."""
     digest = hashlib.sha256()
     for package in (fluid, thresholds, verification):
-        for path in sorted(Path(str(package.__file__)).parent.rglob("*.py")):
-            digest.update(path.name.encode() + path.read_bytes())
+        root = Path(str(package.__file__)).parent
+        for path in sorted(root.rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     versions = [f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in COMPUTING)]
-    return ", ".join([f"fluidwait {__version__}", f"sources {digest.hexdigest()[:12]}", f"cells {FORM}", *versions])
+    sources = digest.hexdigest()[:12]
+    return ", ".join([f"fluidwait {__version__}", f"sources {sources}", f"cells {CELL_VERSION}", *versions])
 
 
 def _meaning(deployment: Deployment) -> str:

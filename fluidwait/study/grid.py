@@ -16,7 +16,7 @@ from fluid.errors import InputError, real
 from fluidwait.deployment.policy_names import BASELINES, DESIGNED, known
 
 RATES, POLICIES = "--rates", "--policies"
-FORM = "rates in requests/s such as 5,10,20 or start:stop:step"
+SYNTAX = "rates in requests/s such as 5,10,20 or start:stop:step"
 MOST_RATES = 10_000
 
 
@@ -60,7 +60,7 @@ def _item(item: str, text: str) -> Iterator[float]:
         yield numbers[0]
         return
     if len(numbers) != 3:
-        raise InputError(RATES, FORM, text)
+        raise InputError(RATES, SYNTAX, text)
     start, stop, step = numbers
     if stop < start:
         raise InputError(RATES, "a range that starts at or below its stop", text)
@@ -75,5 +75,5 @@ def _number(part: str, text: str) -> float:
     try:
         number = float(part)
     except ValueError:
-        raise InputError(RATES, FORM, text) from None
+        raise InputError(RATES, SYNTAX, text) from None
     return real(RATES, number, unit="requests/s")

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 from fluid import Equilibrium, Replica, solve
 from fluid.errors import InputError, real, whole
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.policy_names import BASELINES, GREEDY
 from fluidwait.progress import working
-from fluidwait.reports import answers
 from thresholds import Choice, Design, auto, name_of, nested, paced, wait
 from verification import Difference, Verification, paired, verify
 from verification.policies import Policy
 from verification.rules import rule_named
 
-COMPARED = ("throughput", "latency", "latency_p99", "ttft", "evictions")
 NOTICEABLE = 0.01  # on the same arrivals even a difference of a millionth can be sure
 MOST_REQUESTS = 2e7  # per replication: beyond it an overloaded replica is not simulated, the answer is known
 
@@ -77,13 +74,6 @@ class Outcome:
         """How many were simulated, or would have been."""
         return self.plan.replications if self.found is None else self.found.replications
 
-    def answer(self) -> dict[str, Any]:
-        """The object of `verify --json`."""
-        if self.found is None:
-            return answers.verdict_without_simulation(self.policy, self.reason, self.plan.replications,
-                                                      self.plan.horizon, self.plan.seed)
-        return answers.verify_answer(self.policy, self.found)
-
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -134,17 +124,6 @@ class Comparison:
     def yes(self) -> bool:
         """Stable, feasible and verified."""
         return self.equilibrium.stable and not self.overload and self.design.feasible and self.chosen.yes
-
-    def answer(self) -> dict[str, Any]:
-        """The body of `run --json`."""
-        return {"answer": self.yes, "why": self.choice.why, "overtaken_by": self.overtaken_by,
-                "overload": self.overload, "solve": answers.solve_answer(self.equilibrium),
-                "thresholds": answers.thresholds_answer(self.design), "verify": self.chosen.answer(),
-                "rivals": [{**outcome.answer(), "against_chosen": self._against(outcome)}
-                           for outcome in self.outcomes[1:]]}
-
-    def _against(self, outcome: Outcome) -> dict[str, Any]:
-        return {measure: answers.difference(self.against(outcome, measure)) for measure in COMPARED}
 
 
 def choose(deployment: Deployment, policy: str) -> Choice:

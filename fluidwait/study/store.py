@@ -31,15 +31,15 @@ from fluidwait.study.grid import Cell
 NAME, LOCK, JOURNAL = "sweep.sqlite", ".sweep.lock", "-journal"
 PATIENCE = 60.0  # seconds, while a reader holds the file
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # the last: not the tables of a sweep
-FORM = 1  # of the tables: SQLite's user_version
+STORE_VERSION = 1  # of the tables: SQLite's user_version
 KINDS = {"seed": "", "replications": "INTEGER", "kv_peak": "INTEGER", "overflow_runs": "INTEGER"} | dict.fromkeys(
     ("question", "policy", "verdict", "reason"), "TEXT")
-TABLES = f"""
+CREATE_TABLES = f"""
 CREATE TABLE IF NOT EXISTS questions (digest TEXT PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS cells (
     {", ".join(f"{name} {KINDS.get(name, 'REAL')}" for name in COLUMNS)}, checksum TEXT NOT NULL,
     PRIMARY KEY (rate, policy)) WITHOUT ROWID;
-PRAGMA user_version = {FORM};
+PRAGMA user_version = {STORE_VERSION};
 """
 INSERT = f"INSERT INTO cells ({', '.join(COLUMNS)}, checksum) VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
 SELECT = f"SELECT {', '.join(COLUMNS)}, checksum FROM cells"
@@ -90,7 +90,7 @@ def _prepare(connection: sqlite3.Connection, question: Question, kept: _Kept) ->
     """Leave the tables, the question and the rows that can be trusted, and nothing else."""
     if kept.questions == {question.digest: question.text} and not kept.damage and not kept.spoilt:
         return
-    connection.executescript(TABLES)
+    connection.executescript(CREATE_TABLES)
     with connection:
         connection.execute("DELETE FROM questions")
         connection.execute("INSERT INTO questions VALUES (?, ?)", (question.digest, question.text))
@@ -122,15 +122,16 @@ def _read(path: Path) -> _Kept:
             if error.sqlite_errorcode & 0xFF not in DAMAGE:
                 raise
             found = str(error)
-        version = _version(connection) if found == "ok" else FORM
-    if version not in (0, FORM):
+        version = _version(connection) if found == "ok" else STORE_VERSION
+    if version not in (0, STORE_VERSION):
         raise FileError(str(path), "", "was written by another version of fluidwait; choose another --out")
     return kept if found == "ok" else kept._replace(spoilt=[], damage=found)
 
 
 def _collect(connection: sqlite3.Connection, kept: _Kept) -> None:
     """Read what is there, as far as it can be read; an empty file has no tables."""
-    if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] or _version(connection) > FORM:
+    empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if empty or _version(connection) > STORE_VERSION:
         return
     for digest, text in connection.execute("SELECT digest, text FROM questions"):
         if hashlib.sha256(text.encode()).hexdigest() == digest:

@@ -1,18 +1,11 @@
 """What an iteration is spent on, and what prefills take of the region: by hand, and as invariants."""
 
-import doctest
-
 import pytest
 from hypothesis import given
 from strategies import replicas, sampled, workloads
 
-import fluid.equilibrium
 from fluid import IterationTime, PromptType, Replica, Workload, solve
 from fluid.equilibrium import scale_without_prefill_cost, time_shares
-
-
-def test_the_examples_in_the_docstrings_run():
-    assert doctest.testmod(fluid.equilibrium).failed == 0
 
 
 def test_prefill_takes_most_of_the_region_of_512_and_20_tokens_on_an_a100():

@@ -1,23 +1,16 @@
 """Rates that change over time: the time change and its inverse, equilibria per window, the backlog by hand."""
 
-import doctest
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import sampled
 
-import fluid.varying_rates
 from fluid import InputError, IterationTime, PromptType, Replica, Workload, solve
 from fluid.varying_rates import Schedule, carries, solve_windows
 
 schedules = st.lists(st.tuples(st.floats(0.1, 1e4), st.floats(0.01, 100.0)), min_size=1, max_size=6).map(
     lambda windows: Schedule(*zip(*windows, strict=True)))
-
-
-def test_the_examples_in_the_docstrings_run():
-    assert doctest.testmod(fluid.varying_rates).failed == 0
 
 
 @sampled

@@ -1,6 +1,8 @@
-r"""The pace of continuous batching: the mean iteration, and what a prompt adds to it, where one of several lines binds.
+r"""The pace of continuous batching: the mean iteration and what a prompt adds to it, for one line and for several.
 
-Residents are in every batch, so with n_j = lambda_j Delta prompts in each stage of type j on average
+A line is one piece i of the iteration time, which is the largest of them; KV, P and size are the KV tokens, prompt
+tokens and sequences of a batch. Residents are in every batch, so with n_j = lambda_j Delta prompts in each stage of
+type j on average
 
     Delta = E max_i [ d0_i + d1_i KV + d2_i P + d3_i size ]
 
@@ -15,7 +17,7 @@ Then f(P) = max_i [..] gives, with y_j the tokens of a first chunk and the proba
     c_j = x_j (chunks) + (sum_i pi_i d1_i) kv_j + (sum_i pi_i d3_i) S_j        time a prompt adds over its life
 
 which for one line are d2 y_j and the time work. The root Delta exists where rho < 1, since P/Delta settles at its mean
-as Delta grows. An approximation, derived here; `tests/test_thresholds_lines.py` measures it.
+as Delta grows. An approximation, derived here; `tests/thresholds/test_several_lines.py` measures it.
 """
 
 from __future__ import annotations
@@ -35,9 +37,10 @@ MOST_CHUNKS = 1e5  # in an iteration: beyond, their number stays at its mean
 
 
 class Pace(NamedTuple):
-    """Mean `iteration` (s); per type the time of an `entry` x_j and the `work` c_j (s), shape (J,); the rest is shared.
+    """The mean `iteration` (s) and what prompts add to iterations.
 
-    `per_kv_token` and `per_sequence` (s) are those of the lines that bind.
+    Per type, shape (J,), in seconds: `entry` x_j, what its first prefill stage adds, and `work` c_j, what it adds over
+    its life. `per_kv_token` and `per_sequence` (s) are the coefficients of the lines that bind, on average.
     """
 
     iteration: float
@@ -67,7 +70,10 @@ def pace_of(equilibrium: Equilibrium) -> Pace | None:
 
 @dataclass(frozen=True, eq=False)
 class _Batches:
-    """What batches hold, per second of their time: KV read, chunks and sequences; sizes of chunks and their shares."""
+    """What batches hold, per second of iteration time: KV tokens read, prefill chunks, sequences.
+
+    `sizes` are the sizes of chunks (tokens), `shares` the part of all chunks that has each of them.
+    """
 
     lines: Floats
     read: float

@@ -1,11 +1,14 @@
 r"""Delay of threshold policies: exact for one type under WAIT, approximations for the rest.
 
+Throughout W is the wait of a prompt from its arrival until it enters a batch, S its number of stages, s the stage that
+makes its first token, and TTFT the time to that token.
+
 **WAIT, one type** (exact: while the type waits its residents stand still, so decode advances once per batch). With
 E[Q](n, a) of `thresholds.delay.bulk_queue` and S stages,
 
     W = (n - 1)/(2 lambda) + E[Q](n, lambda Delta(n))/lambda         until the batch is full and starts
     latency = W + (S - 1) n/lambda + Delta(n)
-    TTFT    = W + s n/lambda + Delta(n)                              the first token is made at stage s
+    TTFT    = W + s n/lambda + Delta(n)
 
 **WAIT, several types** (latency good to a few percent, TTFT to 40%):
 
@@ -43,12 +46,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fluid import Equilibrium, Replica, Workload, solve
+from fluid import Equilibrium, Replica, StageProfile, Workload, solve
 from fluid.arrays import Floats, Ints, at_most
 from fluid.errors import InputError
 from thresholds.delay.bulk_queue import MOST_BATCH, bulk_queue_mean, heavy_traffic_mean
-from thresholds.delay.mean_iteration import pace_of
-from thresholds.guarantees import batch_time
+from thresholds.delay.mean_iteration import Pace, pace_of
+from thresholds.guarantees import OnReplica, batch_time
 from thresholds.policies import PacedPolicy, WaitPolicy
 
 
@@ -72,10 +75,13 @@ class Prediction:
     exact: bool
 
 
-def predict(policy: WaitPolicy | PacedPolicy, workload: Workload, replica: Replica) -> Prediction:
+def predict(policy: WaitPolicy | PacedPolicy, workload: Workload | None = None,
+            replica: Replica | None = None) -> Prediction:
     """Return the mean latency and TTFT of WAIT or paced WAIT in steady state; the module has the formulas.
 
-    Raises InputError unless there is one threshold per type (paced: or one window for the mix).
+    A design holds the equilibrium it was made at: `predict(design)` uses that one and solves nothing. `workload` and
+    `replica` are for policies made by hand, and for a design at other rates. Raises InputError unless both are given or
+    the policy is a design, and unless there is one threshold per type (paced: or one window for the mix).
 
     >>> from fluid import IterationTime, PromptType
     >>> replica = Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.013e-7))
@@ -83,45 +89,61 @@ def predict(policy: WaitPolicy | PacedPolicy, workload: Workload, replica: Repli
     >>> round(predict(WaitPolicy((1,)), workload, replica).latency, 2)      # 20 more batches of one, 50 ms apart
     1.02
     """
-    equilibrium = solve(workload, replica)
+    equilibrium = _equilibrium(policy, workload, replica)
+    types = len(equilibrium.workload)
     if isinstance(policy, WaitPolicy):
-        _one_per_type("thresholds", policy.thresholds, len(workload))
+        _one_per_type("thresholds", policy.thresholds, types)
         return _over_mix(equilibrium, _wait_delays(equilibrium, np.array(policy.thresholds, dtype=np.float64)),
-                         exact=len(workload) == 1)
+                         exact=types == 1)
     if isinstance(policy, PacedPolicy):
         if len(policy.entries) > 1:
-            _one_per_type("entries", policy.entries, len(workload))
+            _one_per_type("entries", policy.entries, types)
         return _continuous(equilibrium, policy)
     raise InputError("policy", "a WaitPolicy or PacedPolicy", policy, "predict")
 
 
-def predict_continuous(equilibrium: Equilibrium, waits: Floats | None = None) -> Prediction:
-    """Return the delays of continuous batching whose prompts wait `waits` (s, shape (J,)) beyond the running iteration.
+def _equilibrium(policy: object, workload: Workload | None, replica: Replica | None) -> Equilibrium:
+    if workload is not None and replica is not None:
+        return solve(workload, replica)
+    if workload is None and replica is None and isinstance(policy, OnReplica):
+        return policy.equilibrium
+    raise InputError("workload and replica", "given, both of them or, for a design, neither", (workload, replica),
+                     "predict")
 
-    Without `waits` every prompt enters the next iteration: greedy admission below its boundary.
+
+def predict_continuous(equilibrium: Equilibrium, waits: Floats | None = None) -> Prediction:
+    """Return the delays of continuous batching; prompts wait `waits` (s, shape (J,)) beyond the running iteration.
+
+    Without `waits` every prompt enters the next iteration: greedy admission below its stability boundary.
     """
     return _continuous(equilibrium, waits=waits)
 
 
 def _continuous(equilibrium: Equilibrium, policy: PacedPolicy | None = None, waits: Floats | None = None) -> Prediction:
-    pace, profile, rates = pace_of(equilibrium), equilibrium.profile, equilibrium.workload.rates
+    pace, lam = pace_of(equilibrium), equilibrium.workload.rates
     if pace is None or not at_most(equilibrium.sequences or 0.0, equilibrium.replica.most_sequences):
-        return _over_mix(equilibrium, (TypeDelay(math.inf, math.inf),) * len(rates), exact=False)
+        return _over_mix(equilibrium, (TypeDelay(math.inf, math.inf),) * len(lam), exact=False)
     if policy is not None:
-        waits = _window_waits(policy, rates, pace.iteration)
-    iteration, entry, memory = pace.iteration, pace.entry, float(rates @ pace.entry)
-    excess = float(rates @ entry**2) / (1 - memory**2)  # V Delta*
-    wait = (iteration + excess) / 2 + (0.0 if waits is None else waits)
-    latency = (wait + profile.stages * iteration + excess * memory * _echo(memory, profile.stages)
-               + pace.work / (1 - float(rates @ pace.work)))
-    first = profile.first_token_stage + 1
-    chunks = profile.prefilled / np.maximum(np.minimum(profile.chunk, profile.prefilled), 1)
-    read = np.minimum(profile.prompt, profile.window)
-    own = entry * np.maximum(chunks - 1, 0) + (pace.per_kv_token * read + pace.per_sequence) * first
-    ttft = wait + first * iteration + (excess * memory + entry) * _echo(memory, first) + own
-    ttft = np.where(first > 0, ttft, 0.0)
+        waits = _window_waits(policy, lam, pace.iteration)
+    Delta, x, c = pace.iteration, pace.entry, pace.work
+    r, rho = float(lam @ x), float(lam @ c)
+    S, s = equilibrium.profile.stages, equilibrium.profile.first_token_stage
+    V_Delta = float(lam @ x**2) / (1 - r**2)  # V Delta*
+    W = (Delta + V_Delta) / 2 + (0.0 if waits is None else waits)
+    latency = W + S * Delta + V_Delta * r * _echo(r, S) + c / (1 - rho)
+    ttft = W + (s + 1) * Delta + (V_Delta * r + x) * _echo(r, s + 1) + _rest_of_work(pace, equilibrium.profile)
+    ttft = np.where(s >= 0, ttft, 0.0)
     return _over_mix(equilibrium, tuple(TypeDelay(*row) for row in zip(latency.tolist(), ttft.tolist(), strict=True)),
                      exact=False)
+
+
+def _rest_of_work(pace: Pace, profile: StageProfile) -> Floats:
+    """Seconds that a prompt adds to its stages 0..s beside its first chunk: later chunks, KV read, its sequence."""
+    chunks = profile.prefilled / np.maximum(np.minimum(profile.chunk, profile.prefilled), 1)
+    read = np.minimum(profile.prompt, profile.window)
+    rest: Floats = (pace.entry * np.maximum(chunks - 1, 0)
+                    + (pace.per_kv_token * read + pace.per_sequence) * (profile.first_token_stage + 1))
+    return rest
 
 
 def _over_mix(equilibrium: Equilibrium, by_type: tuple[TypeDelay, ...], exact: bool) -> Prediction:
@@ -137,35 +159,35 @@ def _wait_delays(equilibrium: Equilibrium, counts: Floats) -> tuple[TypeDelay, .
     rates, profile = equilibrium.workload.rates, equilibrium.profile
     if equilibrium.iteration_time is None:
         return (TypeDelay(math.inf, math.inf),) * len(rates)
-    iteration, in_progress = equilibrium.iteration_time, equilibrium.iteration_time / 2
+    Delta, in_progress = equilibrium.iteration_time, equilibrium.iteration_time / 2
     if len(rates) == 1:
-        iteration, in_progress = batch_time(equilibrium, counts), 0.0
+        Delta, in_progress = batch_time(equilibrium, counts), 0.0
     delays = []
-    for n, rate, stages, first in zip(counts, rates, profile.stages, profile.first_token_stage, strict=True):
-        queue = _queue(int(n), rate * iteration)
-        wait = ((n - 1) / 2 + queue) / rate + in_progress
-        ttft = wait + first * n / rate + iteration if first >= 0 else 0.0
-        delays.append(TypeDelay(float(wait + (stages - 1) * n / rate + iteration), float(ttft)))
+    for n, lam, S, s in zip(counts, rates, profile.stages, profile.first_token_stage, strict=True):
+        W = ((n - 1) / 2 + _queue(int(n), lam * Delta)) / lam + in_progress
+        ttft = W + s * n / lam + Delta if s >= 0 else 0.0
+        delays.append(TypeDelay(float(W + (S - 1) * n / lam + Delta), float(ttft)))
     return tuple(delays)
 
 
-def _window_waits(policy: PacedPolicy, rates: Floats, iteration: float) -> Floats:
+def _window_waits(policy: PacedPolicy, rates: Floats, Delta: float) -> Floats:
     """Seconds each type waits for its window; infinite where the window is narrower than the arrivals."""
     lanes = rates if len(policy.entries) > 1 else np.array([rates.sum()])
     waits = []
-    for n, g, rate in zip(policy.entries, policy.iterations, lanes.tolist(), strict=True):
-        gathered = (n - 1) / 2 if policy.gate else 0.0
-        waits.append((gathered + _queue(n, rate * g * iteration)) / rate)
+    for N, g, lam in zip(policy.entries, policy.iterations, lanes.tolist(), strict=True):
+        gathered = (N - 1) / 2 if policy.gate else 0.0
+        waits.append((gathered + _queue(N, lam * g * Delta)) / lam)
     return np.array(waits) if len(waits) > 1 else np.full(len(rates), waits[0])
 
 
 def _queue(batch: int, arrivals: float) -> float:
+    """E[Q](n, a)."""
     return bulk_queue_mean(batch, arrivals) if batch <= MOST_BATCH else heavy_traffic_mean(batch, arrivals)
 
 
-def _echo(memory: float, iterations: Ints) -> Floats:
-    """1 + r + ... + r^{k-1}: what a deviation adds to k iterations."""
-    echo: Floats = (1 - memory ** iterations.astype(np.float64)) / (1 - memory)
+def _echo(r: float, iterations: Ints) -> Floats:
+    """1 + r + ... + r^{k-1} = (1 - r^k)/(1 - r): what a deviation adds to k iterations."""
+    echo: Floats = (1 - r ** iterations.astype(np.float64)) / (1 - r)
     return echo
 
 

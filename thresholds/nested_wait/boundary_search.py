@@ -1,16 +1,20 @@
 r"""Where to cut decode progress for nested WAIT: boundaries and thresholds by shortest paths.
 
+A cut is a stage where one segment may end and the next begin; a design is a path through layers of cuts with
+thresholds (`thresholds.nested_wait.shortest_paths`).
+
 **Real thresholds.** Let nu(r) be the threshold of the last design as a function of the cut: ln nu interpolated in
 ln S. Layers of cuts r, each with the one threshold nu(r), and the multiplier of the last design, m = sum_k n_k (a_k +
 b_k)/d0, give boundaries no worse than the last ones; their ratios are optimised, and so on. A stationary point is
 one of the joint problem: at an optimum the memory does not change to first order with the thresholds.
 
-**Whole thresholds.** Layers of all pairs of a coarse set of cuts and of thresholds 1..G, once for every L; and, from
-there or from the real optimum, layers of the five cuts around each boundary with thresholds n_k - 1..n_k + 1,
-alternating with the exact chain search, on ever finer cuts. Each step keeps the better design.
+**Whole thresholds.** The start is the real optimum with its best whole thresholds, or the best path through a coarse
+grid: layers of all pairs of a few cuts and of thresholds 1..G, made once for every L. From there, in turns: the best
+path through the five cuts around each boundary with thresholds n_k - 1..n_k + 1, and the exact search for the
+thresholds of those boundaries, on ever finer cuts. Each step keeps the better design.
 
-Between two stages at which prompts end, cuts do not matter (`thresholds.nested_wait.segments`); there may still be
-4,096. Searches begin with at most a few dozen, spread evenly over the stages and over the prompts that end. Source:
+**Which cuts.** Only stages at which prompts end matter (`thresholds.nested_wait.segments`), and there may be 4,096 of
+them. Searches begin with at most a few dozen, spread evenly over the stages and over the prompts that end. Source:
 model.md section 5.
 """
 
@@ -20,40 +24,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
 from fluid.arrays import Floats, Ints
-from thresholds.nested_wait.segments import Lengths, Segments, equal_widths, quantiles
+from thresholds.nested_wait.candidates import Candidate, best_chain, cheaper, memory
+from thresholds.nested_wait.real_optimum import multiplier, real_thresholds
+from thresholds.nested_wait.segments import DecodeSegments, UnknownLengths, equal_widths, quantiles
 from thresholds.nested_wait.shortest_paths import Edges, Layer, ShortestPaths
-from thresholds.nested_wait.threshold_search import multiplier, real_thresholds, whole_thresholds
 
-FINE, COARSE, MOST_COUNT, MOST_MOVED = 96, 32, 24, 8
+FINE, COARSE = 96, 32  # sizes of the spread of cuts with which searches for real and for whole thresholds begin
+MOST_COUNT = 24  # G, the largest threshold in the coarse grid
+MOST_MOVED = 8  # segments: in longer designs boundaries are not moved one by one
 _ZERO = np.zeros(1, dtype=np.int64)
 
 
-class Design(NamedTuple):
-    """Segments, whole thresholds for them, and the tokens those need."""
-
-    segments: Segments
-    counts: Ints
-    required: float
-
-    def drifts(self) -> bool:
-        """Whether the thresholds meet the drift conditions."""
-        return self.segments.drifts(self.counts.astype(np.float64))
-
-
 @dataclass(frozen=True, eq=False)
-class Cuts:
-    """The search for boundaries of one problem; `grid` is made once and serves every number of segments."""
+class BoundarySearch:
+    """The search for the boundaries of one workload; `grid` is made once and serves every number of segments."""
 
-    lengths: Lengths
+    lengths: UnknownLengths
 
     @cached_property
     def grid(self) -> tuple[Layer, Layer]:
-        """The nodes of the first layer and of all later ones: coarse cuts, thresholds 1..G."""
+        """The nodes of the first layer (stage 0) and of all later ones (coarse cuts), with thresholds 1..G."""
         counts = np.arange(1.0, MOST_COUNT + 1)
         cuts, inner = np.meshgrid(self.spread(COARSE)[:-1], counts)
         return Layer(np.repeat(_ZERO, counts.size), counts), Layer(cuts.ravel(), inner.ravel())
@@ -71,7 +65,7 @@ class Cuts:
         return tuple(Edges.between(self.lengths, *step) for step in steps)  # type: ignore[return-value]
 
     def spread(self, size: int) -> Ints:
-        """At most 2 size stages at which prompts end, evenly spread over stages and over prompts; the last is o."""
+        """At most 2 `size` of the stages at which prompts end, evenly spread over stages and prompts; the last is o."""
         ends, left = self.lengths.ends, self.lengths.rates[1:] / self.lengths.rates[0]
         even = np.searchsorted(ends, np.linspace(1, ends[-1], size))
         by_prompts = np.searchsorted(-left, -np.linspace(1.0, 0.0, size))
@@ -85,8 +79,11 @@ class Cuts:
         return [np.unique(np.append(ends[row.clip(0, ends.size - 1)], cut))
                 for row, cut in zip(at, boundaries, strict=False)]
 
-    def improved(self, start: Segments) -> tuple[Segments, Floats] | None:
-        """Improve boundaries by shortest paths over cuts with the last design's thresholds; None if none drift."""
+    def improved(self, start: DecodeSegments) -> tuple[DecodeSegments, Floats] | None:
+        """Boundaries moved, with the best real thresholds, until that saves no more memory; None if none drift.
+
+        Every round is a shortest path over cuts with the last thresholds: the module's "Real thresholds".
+        """
         counts = real_thresholds(start)
         if counts is None:
             return None
@@ -103,7 +100,7 @@ class Cuts:
                 step //= 2
             cuts = np.concatenate([*self.near(segments.boundaries, step), segments.boundaries])
 
-    def _next(self, segments: Segments, counts: Floats, cuts: Ints) -> tuple[Segments, Floats] | None:
+    def _next(self, segments: DecodeSegments, counts: Floats, cuts: Ints) -> tuple[DecodeSegments, Floats] | None:
         cuts = np.concatenate([[0], cuts[:-1]])
         layer = Layer(cuts, self._interpolated(segments, counts, cuts))
         steps = [Edges.between(self.lengths, layer, layer)] * (counts.size - 1)
@@ -112,11 +109,11 @@ class Cuts:
         if not np.isfinite(paths.lengths[0]):
             return None
         path = paths.path(0)
-        found = Segments(self.lengths, np.append(cuts[path[1:]], self.lengths.longest))
+        found = DecodeSegments(self.lengths, np.append(cuts[path[1:]], self.lengths.longest))
         thresholds = real_thresholds(found)
         return None if thresholds is None else (found, thresholds)
 
-    def _interpolated(self, segments: Segments, counts: Floats, cuts: Ints) -> Floats:
+    def _interpolated(self, segments: DecodeSegments, counts: Floats, cuts: Ints) -> Floats:
         """nu(r) at the cuts: ln n_k against ln S(r_{k-1}), beyond the last at the mean slope."""
         at, known = np.log(self.lengths.beyond(cuts)), np.log(self.lengths.beyond(segments.starts))
         logs = np.log(counts)
@@ -124,29 +121,29 @@ class Cuts:
         inside = np.interp(-at, -known, logs)
         return np.exp(np.where(at < known[-1], logs[-1] + slope * (at - known[-1]), inside))
 
-    def best(self, count: int, known: float = np.inf, enough: float = 0.0) -> Design | None:
-        """The best design of `count` segments.
+    def best(self, count: int, known: float = np.inf, enough: float = 0.0) -> Candidate | None:
+        """The best design of `count` segments that is found; None if none drifts.
 
-        Not polished where that will hardly bring it below `known` tokens, or where it needs no more than `enough`.
+        It is not refined where that will hardly bring it below `known` tokens, or where it needs no more than `enough`.
         """
         real = self.real(count)
         design = real and best_chain(real[0])
         if real is None or design is None or real[1][0] <= MOST_COUNT:
-            design = _cheaper(self.on_grid(count), design)
+            design = cheaper(self.on_grid(count), design)
         return design if design is None or not enough < design.required < 1.2 * known else self.refined(design)
 
-    def real(self, count: int) -> tuple[Segments, Floats] | None:
+    def real(self, count: int) -> tuple[DecodeSegments, Floats] | None:
         """Boundaries and real thresholds of least memory, from equal widths or quantiles on; None if neither drift."""
         for rule in (equal_widths, quantiles):
             cuts = rule(self.lengths, count)
             unused = np.setdiff1d(self.lengths.ends, cuts)
             more = np.linspace(0, unused.size - 1, max(count - cuts.size, 0)).round().astype(np.int64)
-            found = self.improved(Segments(self.lengths, np.union1d(cuts, unused[more])))
+            found = self.improved(DecodeSegments(self.lengths, np.union1d(cuts, unused[more])))
             if found is not None:
                 return found
         return None
 
-    def on_grid(self, count: int) -> Design | None:
+    def on_grid(self, count: int) -> Candidate | None:
         """The best design of `count` segments over a coarse grid; None if none there drifts."""
         if count + 4 > MOST_COUNT:
             spread = self.spread(max(COARSE, count))[:-1]
@@ -158,20 +155,23 @@ class Cuts:
         start, inner, last = self.grid_edges
         return self._path([first, *[grid] * (count - 1), self.end], [start, *[inner] * (count - 2), last])
 
-    def refined(self, design: Design) -> Design:
+    def refined(self, design: Candidate) -> Candidate:
         """Move boundaries and thresholds together while that needs less memory."""
         step = max(1, self.lengths.ends.size // (2 * COARSE))
         while True:
             better = self._around(design, step)
             gain = 0.0 if better is None else 1.0 - better.required / design.required
-            design = _cheaper(design, better) or design
+            design = cheaper(design, better) or design
             if gain < 1e-4:
                 if step == 1:
                     return design
                 step //= 2
 
-    def moved(self, design: Design) -> Design:
-        """Move single boundaries to cuts nearby, with the best chain each time: a gap that multipliers leave open."""
+    def moved(self, design: Candidate) -> Candidate:
+        """Move single boundaries to cuts nearby, with their best whole thresholds, while that needs less memory.
+
+        That closes part of the duality gap, which shortest paths cannot.
+        """
         best, last = design, None
         while best is not last and best.counts.size <= MOST_MOVED:
             last = best
@@ -179,7 +179,7 @@ class Cuts:
                 for cut in cuts[cuts < self.lengths.longest].tolist():
                     boundaries = np.unique(np.append(np.delete(best.segments.boundaries, k), cut))
                     if boundaries.size == best.counts.size:
-                        best = _cheaper(best, best_chain(Segments(self.lengths, boundaries))) or best
+                        best = cheaper(best, best_chain(DecodeSegments(self.lengths, boundaries))) or best
         return best
 
     def _layered(self, nodes: Sequence[tuple[Ints, Sequence[int]]]) -> tuple[list[Layer], list[Edges]]:
@@ -191,25 +191,25 @@ class Cuts:
         layers.append(self.end)
         return layers, [Edges.between(self.lengths, *pair) for pair in pairwise(layers)]
 
-    def _around(self, design: Design, step: int) -> Design | None:
+    def _around(self, design: Candidate, step: int) -> Candidate | None:
         cuts = [_ZERO, *self.near(design.segments.boundaries, step)]
         counts = [range(max(n - 1, 1), n + 2) for n in design.counts.tolist()]
         return self._path(*self._layered(list(zip(cuts, counts, strict=True))), design)
 
-    def _path(self, layers: list[Layer], edges: list[Edges], known: Design | None = None) -> Design | None:
+    def _path(self, layers: list[Layer], edges: list[Edges], known: Candidate | None = None) -> Candidate | None:
         """The best design on the layers: bisect the multiplier of drift until the shortest path just drifts.
 
         On the way the paths from every first node are looked at. The best one that drifts and the last one that does
         not get their best whole thresholds, which closes most of the duality gap.
         """
         low, high, price = 0.0, np.inf, 0.0
-        best: Design | None = None
-        late: Design | None = None
+        best: Candidate | None = None
+        late: Candidate | None = None
         for _ in range(12):
             designs = self._at(layers, edges, price)
             if not designs:
                 return None
-            best = min([*filter(Design.drifts, designs), *filter(None, [best])], key=_memory, default=None)
+            best = min([*filter(Candidate.drifts, designs), *filter(None, [best])], key=memory, default=None)
             if designs[0].drifts():
                 high = price
             else:
@@ -219,9 +219,9 @@ class Cuts:
             guess = (known or designs[0]).required / float(designs[0].segments.overheads.max())
             price = 0.5 * (low + high) if np.isfinite(high) else max(4.0 * low, 0.5 * guess)
         best = best and best_chain(best.segments, best)
-        return _cheaper(best, late and best_chain(late.segments))
+        return cheaper(best, late and best_chain(late.segments))
 
-    def _at(self, layers: list[Layer], edges: list[Edges], price: float) -> list[Design]:
+    def _at(self, layers: list[Layer], edges: list[Edges], price: float) -> list[Candidate]:
         """Shortest paths from every first node at one multiplier, the same for every piece; the shortest first."""
         pieces = self.lengths.replica.iteration_time.overheads.size
         paths = ShortestPaths.over(edges, np.full(pieces, price / pieces), self.lengths.allowance(len(edges)))
@@ -231,26 +231,6 @@ class Cuts:
             nodes = list(zip(layers, paths.path(first), strict=False))
             cuts = np.array([*(layer.cuts[i] for layer, i in nodes[1:]), self.lengths.longest])
             counts = np.array([layer.counts[i] for layer, i in nodes])
-            segments = Segments(self.lengths, cuts)
-            designs.append(Design(segments, counts.astype(np.int64), segments.required(counts)))
+            segments = DecodeSegments(self.lengths, cuts)
+            designs.append(Candidate(segments, counts.astype(np.int64), segments.required(counts)))
         return designs
-
-
-def best_chain(segments: Segments, known: Design | None = None) -> Design | None:
-    """The best whole thresholds of these segments, at worst those known; None if none drift."""
-    real = real_thresholds(segments)
-    counts = None if real is None else whole_thresholds(segments, real)
-    if counts is None:
-        return known
-    design = Design(segments, counts, segments.required(counts.astype(np.float64)))
-    return known if known is not None and known.required <= design.required else design
-
-
-def _cheaper(one: Design | None, other: Design | None) -> Design | None:
-    if one is None or other is None:
-        return one or other
-    return min(one, other, key=_memory)
-
-
-def _memory(design: Design) -> float:
-    return design.required

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fluid.arrays import Floats
-from fluid.errors import InputError, real
+from fluid.errors import probability, real
 
 NEAR, FAR = 0.01, 30.0
 
@@ -49,9 +49,7 @@ def theta(ratio: float, continuation: float) -> float:
     True
     """
     q = real("ratio", ratio, "theta", zero=True)
-    p = real("continuation", continuation, "theta")
-    if p >= 1:
-        raise InputError("continuation", "a probability between 0 and 1, both excluded", continuation, "theta")
+    p = probability("continuation", continuation, "theta")
     return float(roots(q, p))
 
 

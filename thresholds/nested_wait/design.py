@@ -22,8 +22,8 @@ segment to segment by at least 1, so n_k >= L - k + 1: where fluid inventories a
 most single GPUs, the least memory is many times M*. Paced WAIT (section 4), whose thresholds may be fractions, then
 fits where nested WAIT does not.
 
-**Rates.** What a design needs does not depend on the rates, only drift does: it serves up to n_1/(Lambda Delta(n))
-times them. Source: model.md section 5.
+**Rates.** The memory that thresholds need does not depend on the rates, only drift does: a design serves up to
+n_1/(Lambda Delta(n)) times the rates it was made for. Source: model.md section 5.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ import numpy as np
 
 from fluid import Replica, Workload, solve
 from fluid.arrays import Floats, at_most
-from fluid.errors import InputError, real, whole
+from fluid.errors import InputError, probability, real, whole
+from fluid.progress import Progress
 from thresholds.guarantees import OnReplica
-from thresholds.nested_wait.boundary_search import Design, best_chain
-from thresholds.nested_wait.segment_count import OPTIMISED, RULES, Progress, Scan, places_suffice, rank
-from thresholds.nested_wait.segments import Lengths, Segments, explicit
+from thresholds.nested_wait.candidates import Candidate, best_chain, places_suffice, rank
+from thresholds.nested_wait.segment_count import FIXED_CUTS, OPTIMISED, Scan
+from thresholds.nested_wait.segments import DecodeSegments, UnknownLengths, explicit
 from thresholds.policies import NestedWaitPolicy
 
 MOST_SEGMENTS = 64
@@ -66,8 +67,8 @@ class Segment(NamedTuple):
 class NestedDesign(OnReplica, NestedWaitPolicy):
     """Nested WAIT for a workload on a replica, and the memory it needs; made by `nested`.
 
-    `boundaries` and `thresholds` are empty where none that were found drift. `overflow_probability` is the delta that
-    the design keeps over `horizon` seconds if it is feasible.
+    `boundaries` and `thresholds` are empty where none were found that drift, that is, keep up with the arrivals. If the
+    design is feasible, the KV cache overflows within `horizon` seconds with probability at most `overflow_probability`.
     """
 
     horizon: float
@@ -136,10 +137,8 @@ class NestedDesign(OnReplica, NestedWaitPolicy):
                 f"the fluid model needs {self.equilibrium.kv_required:,.0f}")
 
     @cached_property
-    def _segments(self) -> Segments:
-        lengths = Lengths.of(self.equilibrium.workload, self.equilibrium.replica, self.horizon,
-                             self.overflow_probability)
-        return Segments(lengths, np.array(self.boundaries))
+    def _segments(self) -> DecodeSegments:
+        return DecodeSegments(_lengths(self, self.equilibrium.workload.rates), np.array(self.boundaries))
 
     @property
     def _counts(self) -> Floats:
@@ -155,11 +154,12 @@ def nested(workload: Workload, replica: Replica, *, horizon: float = 3600.0, ove
            progress: Progress | None = None) -> NestedDesign:
     """Return the nested WAIT design that needs least KV: base and buffers, over boundaries and whole thresholds.
 
-    `horizon` T (s) and `overflow_probability` delta say what is guaranteed. `segments` L is at most 64 (None: the best
-    is looked for; fewer are used where prompts end at fewer stages); `boundaries` "optimised" (the default), "equal"
-    widths, "quantile", or whole numbers r_1 < ... < r_L = largest number of decode stages. `progress` is called with
-    (segment numbers tried, all). Infeasible is an answer (`feasible`, `reason`); InputError for unusable arguments,
-    and for chunked prefill where prompts take different numbers of prefill stages. Source: model.md section 5.
+    `horizon` T (s) and `overflow_probability` delta say what is guaranteed: no overflow of the KV cache within T, with
+    probability at least 1 - delta. `segments` L is at most 64 (None: the best is looked for; fewer are used where
+    prompts end at fewer stages); `boundaries` "optimised" (the default), "equal" widths, "quantile", or whole numbers
+    r_1 < ... < r_L = largest number of decode stages. `progress` is called with (segment numbers tried, all).
+    Infeasible is an answer (`feasible`, `reason`); InputError for unusable arguments, and for chunked prefill where
+    prompts take different numbers of prefill stages. Source: model.md section 5.
 
     >>> from fluid import IterationTime, PromptType
     >>> mix = Workload([PromptType(50, 20, 1.0), PromptType(50, 100, 1.0)])
@@ -168,12 +168,11 @@ def nested(workload: Workload, replica: Replica, *, horizon: float = 3600.0, ove
     ((100,), True)
     """
     horizon = real("horizon", horizon, "nested", unit="seconds")
-    chance = real("overflow_probability", overflow_probability, "nested")
-    if chance >= 1:
-        raise InputError("overflow_probability", "below 1", overflow_probability, "nested")
+    chance = probability("overflow_probability", overflow_probability, "nested")
     if segments is not None:
         segments = whole("segments", segments, "nested", unit="segments", most=MOST_SEGMENTS)
-    equilibrium, lengths = solve(workload, replica), Lengths.of(workload, replica, horizon, chance)
+    equilibrium = solve(workload, replica)
+    lengths = UnknownLengths.of_profile(equilibrium.profile, workload.rates, replica, horizon, chance)
     rule = _rule(lengths, segments, boundaries)
     searched = equilibrium.limit not in ("time", "length")
     found = _best(lengths, segments, rule, progress) if searched else None
@@ -182,11 +181,11 @@ def nested(workload: Workload, replica: Replica, *, horizon: float = 3600.0, ove
                         equilibrium=equilibrium)
 
 
-def _rule(lengths: Lengths, segments: int | None, boundaries: Boundaries) -> str | tuple[int, ...]:
+def _rule(lengths: UnknownLengths, segments: int | None, boundaries: Boundaries) -> str | tuple[int, ...]:
     if boundaries is None:
         return OPTIMISED
     if isinstance(boundaries, str):
-        if boundaries not in (*RULES, OPTIMISED):
+        if boundaries not in (*FIXED_CUTS, OPTIMISED):
             raise InputError("boundaries", '"equal", "quantile", "optimised" or whole numbers of stages', boundaries,
                              "nested")
         return boundaries
@@ -196,11 +195,11 @@ def _rule(lengths: Lengths, segments: int | None, boundaries: Boundaries) -> str
     return cuts
 
 
-def _best(lengths: Lengths, segments: int | None, rule: str | tuple[int, ...],
-          progress: Progress | None = None) -> Design | None:
-    """The design of least memory by this rule, with this number of segments or the best."""
+def _best(lengths: UnknownLengths, segments: int | None, rule: str | tuple[int, ...],
+          progress: Progress | None = None) -> Candidate | None:
+    """The design of least memory with boundaries of this rule, of this number of segments or (None) of the best."""
     if not isinstance(rule, str):
-        return best_chain(Segments(lengths, np.array(rule)))
+        return best_chain(DecodeSegments(lengths, np.array(rule)))
     most = min(MOST_SEGMENTS, lengths.ends.size)
     scan = Scan(lengths, rule, most, progress)
     best = scan.over_all() if segments is None else scan.at(min(segments, most))
@@ -214,7 +213,8 @@ def _best(lengths: Lengths, segments: int | None, rule: str | tuple[int, ...],
 def _largest_scale(design: NestedDesign) -> float:
     """Bisect the factor on all rates; a design that fits serves more than the factor it was made for.
 
-    As the rates fall to 0 the least memory is that of one segment with threshold 1 (unless the boundaries are given).
+    The lower end is a factor of almost 0, at which the least memory is that of one segment with threshold 1 (unless the
+    boundaries are given).
     """
     low, high = _served(design, 1e-9), design.equilibrium.max_rate_scale
     while 0.0 < low < 0.99 * high:
@@ -226,8 +226,8 @@ def _largest_scale(design: NestedDesign) -> float:
 
 def _served(design: NestedDesign, factor: float) -> float:
     """The factor up to which a design made for `factor` keeps up; 0 if it does not fit."""
-    workload, replica, capacity = design.equilibrium.workload, design.equilibrium.replica, design.kv_capacity
-    lengths = Lengths.of(workload.scaled(factor), replica, design.horizon, design.overflow_probability)
+    workload, capacity = design.equilibrium.workload, design.kv_capacity
+    lengths = _lengths(design, workload.scaled(factor).rates)
     if isinstance(design.rule, str):
         found = Scan(lengths, design.rule, min(MOST_SEGMENTS, lengths.ends.size)).over_all(capacity)
     else:
@@ -236,3 +236,9 @@ def _served(design: NestedDesign, factor: float) -> float:
         return 0.0
     counts = found.counts.astype(np.float64)
     return float(counts[0] / (workload.rate * found.segments.iteration_time(counts))) * (1 - 2e-9)
+
+
+def _lengths(design: NestedDesign, rates: Floats) -> UnknownLengths:
+    """The lengths of the types that a design was made for, arriving at these rates."""
+    return UnknownLengths.of_profile(design.equilibrium.profile, rates, design.equilibrium.replica, design.horizon,
+                                     design.overflow_probability)

@@ -1,8 +1,8 @@
 """How many segments: the designs of nested WAIT for L = 1, 2, .., until more segments need more memory.
 
-The memory is U-shaped in L (`thresholds.nested`), so the scan ends once it has risen PATIENCE times in a row, and looks
-at the neighbours of the best. Where the engine caps the sequences of a batch, designs that respect the cap come first.
-Source: model.md section 5.
+The memory is U-shaped in L (`thresholds.nested_wait.design`). So L grows, in steps of a quarter, until PATIENCE numbers
+in a row have brought nothing better; then the neighbours of the best L are tried, as long as they are better still.
+Where the engine caps the sequences of a batch, designs that respect the cap come first. Source: model.md section 5.
 """
 
 from __future__ import annotations
@@ -13,77 +13,76 @@ from functools import cached_property
 
 import numpy as np
 
-from fluid.arrays import Ints, at_most
-from thresholds.nested_wait.boundary_search import Cuts, Design, best_chain
-from thresholds.nested_wait.segments import Lengths, Segments, equal_widths, quantiles
+from fluid.arrays import Ints
+from fluid.progress import Progress
+from thresholds.nested_wait.boundary_search import BoundarySearch
+from thresholds.nested_wait.candidates import Candidate, best_chain, rank
+from thresholds.nested_wait.segments import DecodeSegments, UnknownLengths, equal_widths, quantiles
 
 PATIENCE = 3
-RULES: dict[str, Callable[[Lengths, int], Ints]] = {"equal": equal_widths, "quantile": quantiles}
+FIXED_CUTS: dict[str, Callable[[UnknownLengths, int], Ints]] = {"equal": equal_widths, "quantile": quantiles}
 OPTIMISED = "optimised"
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """The designs of one problem by number of segments, up to `most`."""
+    """The designs of one workload by number of segments, up to `most`, with the boundaries of one `rule`."""
 
-    lengths: Lengths
+    lengths: UnknownLengths
     rule: str
     most: int
     progress: Progress | None = None
-    tried: dict[int, Design | None] = field(default_factory=dict)
+    tried: dict[int, Candidate | None] = field(default_factory=dict)
 
     @cached_property
-    def search(self) -> Cuts:
-        """The search for cuts; it keeps its grid."""
-        return Cuts(self.lengths)
+    def search(self) -> BoundarySearch:
+        """The search for boundaries, one for all numbers of segments: it keeps its grid."""
+        return BoundarySearch(self.lengths)
 
     @property
-    def best(self) -> Design | None:
+    def best(self) -> Candidate | None:
         """The best design so far."""
         found = [design for design in self.tried.values() if design is not None]
         return min(found, key=rank, default=None)
 
-    def at(self, number: int, known: float = np.inf, enough: float = 0.0) -> Design | None:
-        """The design with this number of segments."""
+    def at(self, number: int, known: float = np.inf, enough: float = 0.0) -> Candidate | None:
+        """The design with this number of segments; None if none drifts.
+
+        Not refined where that hardly brings it below `known` tokens, or where it needs no more than `enough`.
+        """
         if number not in self.tried and self.rule == OPTIMISED:
             self.tried[number] = self.search.best(number, known, enough)
         elif number not in self.tried:
-            self.tried[number] = best_chain(Segments(self.lengths, RULES[self.rule](self.lengths, number)))
+            cuts = FIXED_CUTS[self.rule](self.lengths, number)
+            self.tried[number] = best_chain(DecodeSegments(self.lengths, cuts))
         if self.progress:
             self.progress(min(len(self.tried), self.most), self.most)
         return self.tried[number]
 
-    def over_all(self, enough: float = 0.0) -> Design | None:
-        """Try more and more segments until the memory has risen PATIENCE times, then those beside the best.
+    def over_all(self, enough: float = 0.0) -> Candidate | None:
+        """The best design over all numbers of segments, or the first that needs no more than `enough` tokens."""
+        self._try_more_and_more(enough)
+        self._try_beside_the_best(enough)
+        return self.best
 
-        Stops at a design that needs no more than `enough`, if that is above 0.
-        """
-        risen, number = 0, 1
-        while number <= self.most and risen < PATIENCE:
-            known = self.best
-            if known is not None and places_suffice(known) and known.required <= enough:
-                return known
-            self.at(number, max(known.required if known else np.inf, enough), enough)
-            risen = 0 if known is None or self.best is not known else risen + 1
+    def _try_more_and_more(self, enough: float) -> None:
+        in_vain, number = 0, 1
+        while number <= self.most and in_vain < PATIENCE:
+            before = self.best
+            if _suffices(before, enough):
+                return
+            self.at(number, max(before.required if before else np.inf, enough), enough)
+            in_vain = in_vain + 1 if before is not None and self.best is before else 0
             number += max(1, number // 4)
-        best = self.best
-        while best is not None and rank(best) > (False, enough):
-            number = next(n for n, design in self.tried.items() if design is best)
-            for other in (max(number - 1, 1), min(number + 1, self.most)):
-                self.at(other, best.required, enough)
-            if self.best is best:
-                break
-            best = self.best
-        return best
+
+    def _try_beside_the_best(self, enough: float) -> None:
+        before = None
+        while (best := self.best) is not None and best is not before and not _suffices(best, enough):
+            number = next(number for number, design in self.tried.items() if design is best)
+            for beside in (max(number - 1, 1), min(number + 1, self.most)):
+                self.at(beside, best.required, enough)
+            before = best
 
 
-def places_suffice(design: Design) -> bool:
-    """Whether a batch takes the sequences of a design; true where there is no cap."""
-    segments = design.segments
-    return at_most(segments.sequences(design.counts.astype(np.float64)), segments.lengths.replica.most_sequences)
-
-
-def rank(design: Design) -> tuple[bool, float]:
-    """Designs that respect the cap on sequences come first, then those that need less memory."""
-    return not places_suffice(design), design.required
+def _suffices(design: Candidate | None, enough: float) -> bool:
+    return design is not None and rank(design) <= (False, enough)

@@ -1,8 +1,9 @@
 r"""Decode progress cut into segments: what nested WAIT asks of thresholds there, and where to cut.
 
-Let S(r) be the rate of prompts with more than r decode stages and l(r) the largest prompt length among them, both of
-the types whose lengths the scheduler never sees. Boundaries 0 = r_0 < r_1 < ... < r_L, the last the largest number of
-decode stages o, make segments of the stages r_{k-1} + 1..r_k, the first also of the K prefill stages. With
+The scheduler does not see how long an output will be; how lengths are distributed is known from the workload. Let S(r)
+be the rate of prompts with more than r decode stages and l(r) the largest prompt length among them. Boundaries
+0 = r_0 < r_1 < ... < r_L, the last the largest number of decode stages o, cut the decode stages into segments: segment
+k has the stages r_{k-1} + 1..r_k, the first also the K prefill stages. With
 
     Lambda = S(0)    p_k = S(r_{k-1})/S(r_{k-2})    l_k = l(r_{k-1})
     a_k = KV held, c_ik = time work (s, one per piece i of the iteration time), of one prompt of l_k tokens in every
@@ -45,12 +46,12 @@ Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Lengths:
-    """The lengths of a workload as seen by segments, and the guarantee asked for.
+class UnknownLengths:
+    """What segments need to know of output lengths that the scheduler does not see, and the guarantee asked for.
 
     `ends` are the numbers of decode stages that occur, increasing, shape (N,); `rates` and `prompts`, shape (N + 1,),
-    the rate (requests/s) and the largest length (tokens) of the prompts with at least ends[i] stages (last: none).
-    `events` is ln((1 + T/d0)/delta).
+    the rate (requests/s) and the largest length (tokens) of the prompts with at least ends[i] decode stages, both 0 at
+    the end (no prompt has more than ends[-1]). `events` is ln((1 + T/d0)/delta).
     """
 
     replica: Replica
@@ -61,20 +62,25 @@ class Lengths:
     events: float
 
     @classmethod
-    def of(cls, workload: Workload, replica: Replica, horizon: float, overflow_probability: float) -> Lengths:
+    def of(cls, workload: Workload, replica: Replica, horizon: float, overflow_probability: float) -> UnknownLengths:
+        """Those of a workload's types on a replica: see `of_profile`."""
+        return cls.of_profile(stage_profile(workload, replica), workload.rates, replica, horizon, overflow_probability)
+
+    @classmethod
+    def of_profile(cls, profile: StageProfile, rates: Floats, replica: Replica, horizon: float,
+                   overflow_probability: float) -> UnknownLengths:
         """Gather the types by decode stages; InputError where their prefills take different numbers of stages."""
-        profile = stage_profile(workload, replica)
         prefill = np.unique(profile.prefill_stages)
         if prefill.size > 1:
             raise InputError("prefill", "a chunk that prefills every prompt in equally many stages (nested WAIT counts "
                              f"stages; here {prefill[0]} to {prefill[-1]})", replica.prefill, "nested")
-        # a prompt without decode stages leaves with the prefill: for segments it is as good as one with a single stage
+        # a prompt without decode stages leaves after its prefill; to segments it looks like one with a single stage
         ends, group = np.unique(np.maximum(profile.decode, 1), return_inverse=True)
         prompts = np.zeros(ends.size + 1, dtype=np.int64)
         np.maximum.at(prompts, group, profile.prompt)
-        rates = np.append(np.bincount(group, weights=workload.rates), 0.0)
+        ending = np.append(np.bincount(group, weights=rates), 0.0)
         events = np.log1p(horizon / replica.iteration_time.overheads.max()) - np.log(overflow_probability)
-        return cls(replica, ends, np.cumsum(rates[::-1])[::-1], np.maximum.accumulate(prompts[::-1])[::-1],
+        return cls(replica, ends, np.cumsum(ending[::-1])[::-1], np.maximum.accumulate(prompts[::-1])[::-1],
                    int(prefill[0]), float(events))
 
     @property
@@ -93,7 +99,7 @@ class Lengths:
 
     def stages(self, start: Ints, end: Ints) -> StageProfile:
         """The stages start + 1..end of one prompt of l(start) tokens, with its prefill where start is 0."""
-        held = self.prompts[np.searchsorted(self.ends, start, side="right")] + start
+        held = self._held(start)
         chunk = held if isinstance(self.replica.prefill, str) else np.full_like(held, self.replica.prefill)
         prefill = np.where(start == 0, self.prefill_stages, 0)
         return StageProfile(held, end - start, end - start, prefill, chunk, prefill, self.replica.block,
@@ -101,20 +107,26 @@ class Lengths:
 
     def waiting(self, start: Ints) -> tuple[Ints, Ints]:
         """b and b', the KV of a prompt of l(start) tokens at stage `start` and at the next, in whole blocks."""
-        held = self.prompts[np.searchsorted(self.ends, start, side="right")] + start
+        held = self._held(start)
         block, window = self.replica.block, self.replica.window
         now, then = np.minimum(held, window), np.minimum(held + 1, window)
         return whole_blocks(now, block), whole_blocks(then, block)
 
+    def _held(self, start: Ints) -> Ints:
+        """l(start) + start: the prompt and the tokens decoded so far."""
+        held: Ints = self.prompts[np.searchsorted(self.ends, start, side="right")] + start
+        return held
+
 
 @dataclass(frozen=True, eq=False)
-class Segments:
-    """L segments and their prices: arrays of shape (L,), `time` (pieces, L); the first has no queue before it.
+class DecodeSegments:
+    """L segments of decode progress and what a prompt in each of them costs: KV tokens, iteration time, its queue.
 
-    `continuation` p, `kv` a, `time` c, `waiting` b and `joining` b' as in the module's docstring.
+    Arrays have shape (L,), `time` (pieces, L). `continuation` p, `kv` a, `time` c, `queue_prices` b and b' are those of
+    the module's docstring.
     """
 
-    lengths: Lengths
+    lengths: UnknownLengths
     boundaries: Ints
 
     @cached_property
@@ -176,7 +188,7 @@ class Segments:
         return np.concatenate([np.zeros_like(counts[:1]), buffer(waiting, joining, counts[1:], tails)])
 
     def tails(self, ratios: Floats, continuation: Floats | float) -> Floats:
-        """B/theta, prompts."""
+        """B/theta, prompts: how far a boundary queue rises above 2 n_k - 1."""
         with np.errstate(divide="ignore"):
             tails: Floats = self.allowance / roots(ratios, continuation)
         return tails
@@ -200,18 +212,18 @@ class Segments:
 
 
 def buffer(waiting: Floats | float, joining: Floats | float, counts: Floats, tails: Floats) -> Floats:
-    """max(b (n + x), b' (n - 1 + x)), tokens."""
+    """max(b (n + x), b' (n - 1 + x)), tokens, with b = `waiting`, b' = `joining`, n = `counts` and x = `tails`."""
     larger: Floats = np.maximum(waiting * (counts + tails), joining * (counts - 1.0 + tails))
     return larger
 
 
 def above(counts: Floats, before: Floats, continuation: Floats | float) -> Flags:
-    """Whether p n_{k-1} < n_k beyond rounding."""
+    """Whether p n_{k-1} < n_k, beyond rounding."""
     strictly: Flags = continuation * before < counts * (1 - 1e-9)
     return strictly
 
 
-def explicit(lengths: Lengths, boundaries: Iterable[int]) -> tuple[int, ...]:
+def explicit(lengths: UnknownLengths, boundaries: Iterable[int]) -> tuple[int, ...]:
     """Check boundaries given by hand: increasing, up to the largest number of decode stages, prompts end in each."""
     given = tuple(boundaries)
     cuts = NestedWaitPolicy(given, (1,) * len(given)).boundaries
@@ -223,19 +235,19 @@ def explicit(lengths: Lengths, boundaries: Iterable[int]) -> tuple[int, ...]:
     return cuts
 
 
-def equal_widths(lengths: Lengths, count: int) -> Ints:
+def equal_widths(lengths: UnknownLengths, count: int) -> Ints:
     """Boundaries at the multiples of o/L, fewer where no prompt would end in a segment."""
     return _used(lengths, -(-np.arange(1, count + 1) * lengths.longest // count))
 
 
-def quantiles(lengths: Lengths, count: int) -> Ints:
+def quantiles(lengths: UnknownLengths, count: int) -> Ints:
     """Boundaries at the k/L quantiles of the decode stages, fewer where several fall together."""
     left = lengths.rates[1:] / lengths.rates[0]
     index = [int(np.argmax(left <= 1 - k / count + 1e-12)) for k in range(1, count)]
     return _used(lengths, lengths.ends[[*index, -1]])
 
 
-def _used(lengths: Lengths, boundaries: Ints) -> Ints:
+def _used(lengths: UnknownLengths, boundaries: Ints) -> Ints:
     cuts = np.unique(np.minimum(boundaries, lengths.longest))
     ended = np.searchsorted(lengths.ends, cuts, side="right")
     kept = np.diff(ended, prepend=0) > 0

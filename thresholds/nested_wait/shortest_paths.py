@@ -21,7 +21,7 @@ import numpy as np
 
 from fluid.arrays import Floats, Ints
 from thresholds.nested_wait.decay_rate import roots
-from thresholds.nested_wait.segments import Lengths, above, buffer
+from thresholds.nested_wait.segments import UnknownLengths, above, buffer
 
 
 class Layer(NamedTuple):
@@ -50,7 +50,7 @@ class Edges:
     inverse: Floats
 
     @classmethod
-    def between(cls, lengths: Lengths, before: Layer, after: Layer) -> Edges:
+    def between(cls, lengths: UnknownLengths, before: Layer, after: Layer) -> Edges:
         """Price every pair of nodes that drift allows."""
         left = [lengths.beyond(layer.cuts) for layer in (before, after)]
         final = after.cuts == lengths.longest

@@ -1,4 +1,4 @@
-r"""Entry windows: at most N prompts in any g consecutive iterations, and the KV cache that can follow.
+r"""Entry windows: at most N prompts enter in any g consecutive iterations, and the most KV they can then hold.
 
 Residents never pause, so a prompt that entered a iterations ago holds kv_a, its KV at stage a. Cut the ages 0..S-1 into
 consecutive blocks of g iterations, the oldest ending at age S - 1: at most N residents have an age in each block.
@@ -37,10 +37,10 @@ MOST_TRIED = 24  # numerators and denominators tried for the rational N/g
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
-    """What a window protects: `held` is the KV of a prompt by age, shape (S,), tokens; `work` their sum.
+class EntryWindow:
+    """One type, or a whole mix, behind a window: `held` is a prompt's KV by age, shape (S,), tokens; `work` its sum.
 
-    For a mix `held` is the envelope m_a, and `work` the mean KV work of a prompt.
+    For a mix `held` is the envelope m_a, and `work` the mean KV work of a prompt. `monotone`: KV never falls with age.
     """
 
     held: Ints
@@ -48,12 +48,12 @@ class Window:
     monotone: bool
 
     @classmethod
-    def of_type(cls, profile: StageProfile, j: int) -> Window:
+    def of_type(cls, profile: StageProfile, j: int) -> EntryWindow:
         """The window of one prompt type."""
         return cls(profile.stage_kv(j), float(profile.kv_work[j]), True)
 
     @classmethod
-    def of_mix(cls, profile: StageProfile, rates: Floats) -> Window:
+    def of_mix(cls, profile: StageProfile, rates: Floats) -> EntryWindow:
         """One window for the whole mix, types in proportion to their rates."""
         return cls(_envelope(profile), float(profile.kv_work @ (rates / rates.sum())), False)
 
@@ -64,7 +64,7 @@ class Window:
         return entries * min(self._blocks(iterations, offset) for offset in self._offsets(iterations))
 
     def least(self, rate: float, replica: Replica) -> tuple[int, int]:
-        """The pair (N, g) that admits `rate` prompts per iteration and takes least of C or of B, the scarcer of them.
+        """The pair (N, g) that admits `rate` prompts per iteration and takes the least share of C or B, the scarcer.
 
         Without a cap B that is the pair of least KV bound.
         """

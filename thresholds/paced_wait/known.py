@@ -8,7 +8,8 @@ With x_j = N_j/g_j entries per iteration at most, Delta(x) = max_i [ a_i + sum_j
 
 For one type balance is x >= n*; the window then serves more than arrives. For several the real solutions of balance
 have n* as their least point. Where the iteration time is the largest of several lines Delta(x) is the largest of their
-means, a little below the mean of the largest: balance is then the fluid's word, memory and sequences stay certain.
+means, a little below the mean of the largest: balance then holds in the fluid model only; memory and sequences stay
+certain.
 
 **Design.** Given a target t for the rates take, type by type, the rational at least t_j of least KV bound (with a cap:
 of the least share of C or of B, whichever is larger; the best for one type, a rule of thumb for several); if balance
@@ -33,7 +34,7 @@ import numpy as np
 from fluid import Equilibrium, Replica, Workload, solve
 from fluid.arrays import Floats, at_most, finite_sum
 from thresholds.guarantees import OnEveryPath, batch_time
-from thresholds.paced_wait.entry_windows import Window, residents
+from thresholds.paced_wait.entry_windows import EntryWindow, residents
 from thresholds.policies import NestedWaitPolicy, PacedPolicy, WaitPolicy
 
 MOST_WINDOWS = 24
@@ -42,7 +43,7 @@ ROUNDS = 60
 
 @dataclass(frozen=True)
 class PacedDesign(OnEveryPath, PacedPolicy):
-    """Windows of known lengths and what they guarantee; made by `paced`.
+    """Entry windows for known output lengths, and what they guarantee; made by `paced`.
 
     `entries` and `iterations` (empty where rho >= 1) hold one pair per type, or one for the whole mix. If feasible,
     resident KV never exceeds `kv_required`, no batch has more than `sequences`, so that a cap on them never makes a
@@ -58,7 +59,7 @@ class PacedDesign(OnEveryPath, PacedPolicy):
 
     @cached_property
     def kv_base(self) -> float | None:
-        """sum_j (N_j/g_j) w_j, the KV tokens of windows that are always full, on average."""
+        """sum_j (N_j/g_j) w_j, the KV tokens that residents hold on average while the windows are always full."""
         return finite_sum(self.rates * self.equilibrium.profile.kv_work) if self.entries else None
 
     @cached_property
@@ -73,7 +74,7 @@ class PacedDesign(OnEveryPath, PacedPolicy):
 
     @cached_property
     def iteration_time(self) -> float | None:
-        """Delta(N/g), seconds: an iteration of always full windows."""
+        """Delta(N/g), seconds: the fluid iteration time while the windows are always full."""
         return batch_time(self.equilibrium, self.rates) if self.entries else None
 
     @property
@@ -102,7 +103,7 @@ class PacedDesign(OnEveryPath, PacedPolicy):
 
     @property
     def fluid_share(self) -> float:
-        """The part of the stability region's edge that windows can carry."""
+        """The share of the fluid limit that windows can carry: max_rate_scale over that of the equilibrium."""
         edge = self.equilibrium.max_rate_scale
         return self.max_rate_scale / edge if edge else 0.0
 
@@ -163,7 +164,7 @@ def _window_bound(policy: PacedPolicy, equilibrium: Equilibrium) -> int:
 
 
 def design_known(workload: Workload, replica: Replica, gate: bool = False) -> PacedDesign:
-    """Return the widest windows that fit C (and the cap) and carry the load of types whose output lengths are known.
+    """Return the widest windows that carry the load and fit the KV cache C (and the cap), output lengths being known.
 
     Infeasible is an answer (`feasible`, `reason`), not an error. Source: model.md section 4.
 
@@ -173,7 +174,11 @@ def design_known(workload: Workload, replica: Replica, gate: bool = False) -> Pa
     >>> design.feasible, design.kv_required <= 137_000
     (True, True)
     """
-    equilibrium = solve(workload, replica)
+    return known_at(solve(workload, replica), gate)
+
+
+def known_at(equilibrium: Equilibrium, gate: bool) -> PacedDesign:
+    """Return the design of `design_known` for an equilibrium that is solved already."""
     least = _designed(equilibrium, 1.0, gate)
     return _widest(least) if least.feasible else least
 
@@ -210,10 +215,10 @@ def _designed(equilibrium: Equilibrium, widening: float, gate: bool) -> PacedDes
     return design if design is not None else PacedDesign((), (), gate, equilibrium=equilibrium)
 
 
-def _windows(equilibrium: Equilibrium, lanes: int) -> Sequence[Window]:
+def _windows(equilibrium: Equilibrium, lanes: int) -> Sequence[EntryWindow]:
     if lanes == 1 and len(equilibrium.workload) > 1:
-        return [Window.of_mix(equilibrium.profile, equilibrium.workload.rates)]
-    return [Window.of_type(equilibrium.profile, j) for j in range(lanes)]
+        return [EntryWindow.of_mix(equilibrium.profile, equilibrium.workload.rates)]
+    return [EntryWindow.of_type(equilibrium.profile, j) for j in range(lanes)]
 
 
 def _carries(equilibrium: Equilibrium, entries: Floats) -> bool:

@@ -15,12 +15,15 @@ with k doubled as long as the tokens needed fall. The design installs the larges
 enters may depend on all others. A full window has (N/g) E[S] in a batch on average, which is kept at B or less: behind
 a wider one the cap would be the limit. It is a mean: chance fills the batch now and then, and prompts wait then.
 
-**The largest window.** For every N the least g whose bound holds, by bisection: at most N in any g + 1 iterations is at
-most N in any g, so the true probability falls with g. N = 1, g = A is always possible: one prompt at a time. Only pairs
-with a larger N/g than the best so far are tried. The search ends where bunching, which costs more as g grows, has taken
-5%, or where the cap on sequences is met within 0.1%, and convolutions are tried where Chernoff's bound misses by less
-than exp(4): these could only miss a slightly larger window; the guarantee stands, because the pair returned has passed
-the bound itself.
+**The largest window.** At most N in any g + 1 iterations is at most N in any g, so the true probability falls with g,
+and it rises with N. The search goes through g = 1, 2, ... and looks only at pairs with a larger N/g than the best so
+far. The least such N stays the same over a stretch of g, which is settled by a look at its last g and, where the bound
+holds there, by bisection for the first. It starts from N = 1, g = A, one prompt at a time, which is always possible;
+the one for the tight bound starts from the theorem's pair.
+
+It ends where bunching, which costs more as g grows, has taken 5%, or where the cap on sequences is met within 0.1%, and
+convolutions are tried where Chernoff's bound misses by less than exp(4): these could only miss a slightly larger
+window; the guarantee stands, because the pair returned has passed the bound itself.
 
 Source: model.md section 4; the proofs are in `thresholds.paced_wait.tail_bounds`.
 """
@@ -32,14 +35,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 
-from fluid import Replica, Workload, stage_profile
-from fluid.errors import InputError, real
+from fluid import Equilibrium
+from fluid.errors import probability, real
 from thresholds.paced_wait.random_prompt import LengthMix
 from thresholds.paced_wait.tail_bounds import WIDEST, BlockChernoff, Convolution
 
-BUNCHING, ENOUGH = 0.95, 0.999
-CONVOLUTION_GAIN = 4.0
-ROUNDING = 1e-12  # N that should be whole may come out below
+BUNCHING, ENOUGH = 0.95, 0.999  # shares of N/g, and of the cap's, at which the search ends
+CONVOLUTION_GAIN = 4.0  # ln of the factor by which a convolution may improve on Chernoff's bound
+WHOLE_ROUNDING = 1e-12  # an N that should be whole may come out below
 
 Fits = Callable[[int, int], bool]
 
@@ -93,7 +96,7 @@ class OverflowProblem:
         def most(g: int) -> float:
             return min(self._near.most_entries(g, self.capacity, self._log_share(g * self.iterations)), g * self.rate)
 
-        alone = (max(1, int(most(self.mix.ages) * (1 + ROUNDING))), self.mix.ages)
+        alone = (max(1, int(most(self.mix.ages) * (1 + WHOLE_ROUNDING))), self.mix.ages)
         return _largest_window(alone, self.mix.ages, cache(most), lambda entries, g: True, self.rate)
 
     @cached_property
@@ -166,39 +169,41 @@ class OverflowProblem:
         return Convolution.of(self._windows, g, theta, start, self.capacity)
 
 
-def overflow_problem(workload: Workload, replica: Replica, *, horizon: float,
-                     overflow_probability: float) -> OverflowProblem:
+def overflow_problem(equilibrium: Equilibrium, *, horizon: float, overflow_probability: float) -> OverflowProblem:
     """Return the problem behind `paced_unknown`: the mix of lengths, C, n = 1 + T/d0 and delta."""
-    probability = real("overflow_probability", overflow_probability, "paced_unknown")
-    if probability >= 1:
-        raise InputError("overflow_probability", "a number above 0 and below 1", overflow_probability, "paced_unknown")
+    replica = equilibrium.replica
+    chance = probability("overflow_probability", overflow_probability, "paced_unknown")
     seconds = real("horizon", horizon, "paced_unknown", unit="seconds")
     iterations = 1 + seconds / float(replica.iteration_time.overheads.max())
-    mix = LengthMix.of(stage_profile(workload, replica), workload.rates)
-    return OverflowProblem(mix, replica.kv_capacity, iterations, probability,
+    mix = LengthMix.of(equilibrium.profile, equilibrium.workload.rates)
+    return OverflowProblem(mix, replica.kv_capacity, iterations, chance,
                            replica.most_sequences / float(mix.stages @ mix.probability))
 
 
 def _largest_window(best: tuple[int, int], ages: int, most: Callable[[int], float], fits: Fits,
                     rate: float) -> tuple[int, int]:
-    """Climb from a pair to the largest N/g with N <= most(g) and fits(N, g), g <= ages; nearly `rate` is enough."""
+    """Climb from a pair to the largest N/g with N <= most(g) and fits(N, g), g <= ages; nearly `rate` is enough.
+
+    Invariant: no good pair with g <= `done` has a larger N/g than `best`, which is good, or the pair given.
+    """
 
     def good(entries: int, g: int) -> bool:
-        return entries <= most(g) * (1 + ROUNDING) and fits(entries, g)
+        return entries <= most(g) * (1 + WHOLE_ROUNDING) and fits(entries, g)
 
     def fails(g: int, entries: int) -> bool:
         return not good(entries, g)
 
-    g = 0
-    while g < ages and best[0] < ENOUGH * rate * best[1]:
-        entries = best[0] * (g + 1) // best[1] + 1  # the least that improves at g + 1, and the last g where it does
-        g = min((entries * best[1] - 1) // best[0], ages)
+    done = 0
+    while done < ages and best[0] < ENOUGH * rate * best[1]:
+        entries = best[0] * (done + 1) // best[1] + 1  # the least N that improves on `best` at the next g
+        g = min((entries * best[1] - 1) // best[0], ages)  # and the last g at which that N improves
         if most(g) * (1 / g + 1 / ages) < BUNCHING * best[0] / best[1]:
             break
         if good(entries, g):
             g = _first(0, g, partial(good, entries))
-            above = int(most(g) * (1 + ROUNDING)) + 1
+            above = int(most(g) * (1 + WHOLE_ROUNDING)) + 1
             best = _first(entries, above, partial(fails, g)) - 1, g
+        done = g
     return best
 
 

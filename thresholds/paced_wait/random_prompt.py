@@ -1,8 +1,13 @@
 """A prompt drawn at random from a mix: the KV tokens it holds at each age, with what probability.
 
-Types are put together by length pairs; a prompt's age is the iterations since it entered, its stage where residents are
-never paused. Moment generating functions, worst cases and survival functions by age are what the bounds of
-`thresholds.paced_wait.tail_bounds` are made of. Source: model.md section 4.
+A prompt's age is the number of iterations since it entered; residents never pause, so age and stage are the same. Of
+the workload's types only the length pairs count (prompt tokens, stages). Moment generating functions, worst cases and
+survival functions by age are what the bounds of `thresholds.paced_wait.tail_bounds` are made of.
+
+**In step.** After their prefills prompts grow by a token an iteration, in a cache of blocks by a block every b of them.
+Length pairs that end their prefills at the same age, and fill their blocks at the same ages, grow in step: they differ
+by a constant, so that one suffix sum over S of exp(theta constant) gives the mean of exp(theta KV) over all of them at
+every age. For whole prefill without blocks all pairs are in step. Source: model.md section 4.
 """
 
 from __future__ import annotations
@@ -10,12 +15,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from fluid import StageProfile
 from fluid.arrays import Floats, Ints
 from fluid.stages import whole_blocks
+
+
+class _InStep(NamedTuple):
+    """Length pairs that grow in step: at ages a >= `prefilled` each holds `lift` + b ceil((a - phase)/b) tokens.
+
+    `prefilled` is the age of the last prefill stage; `lift` (tokens), `stages` S and `probability` are per pair.
+    """
+
+    prefilled: int
+    phase: int
+    lift: Ints
+    stages: Ints
+    probability: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,26 +81,34 @@ class LengthMix:
         return self._rounded(np.where(age < self.prefill_stages - 1, early, self.base + age))
 
     def log_mgf(self, theta: float, window: int = 1) -> Floats:
-        """ln E exp(theta y(a)) for a = -(k - 1)..A - 1, k = `window`; O(pairs + strands x ages) time.
+        """ln E exp(theta y(a)) for a = -(k - 1)..A - 1, k = `window`; O(length pairs + groups in step x ages) time.
 
-        Suffix sums over S of exp(theta lift) serve every age at once: one strand for whole prefill without blocks. With
-        an attention window they run over the ages until it is full; from then on the prompt holds z until it ends.
+        A prompt is over (y = 0), in its prefill, growing, or at its attention window z, which it then holds to its end.
         """
-        end = np.arange(self.ages + window - 1)
-        age, full = np.maximum(end - window + 1, 0), int(self._rounded(np.array(self.attention_window)))
-        total: Floats = np.cumsum(np.bincount(self.stages, self.probability), dtype=np.float64)[age]
-        for cut, rest, lift, stages, probability in self._strands:
-            over = stages + window - 1
-            fills = np.clip(self.attention_window - (lift - rest), cut, over)
-            weight = probability * np.exp(theta * np.minimum(lift, full))
-            growing = suffix_sums(np.bincount(fills, weight, end.size + 1))[1:]
-            grown = np.minimum(whole_blocks(end[cut:] - rest, self.block), full)
-            total[cut:] += growing[cut:] * np.exp(theta * grown)
-            if np.any(fills < over):
-                steady = _shares(fills, probability, end.size) - _shares(over, probability, end.size)
-                total[cut:] += steady[cut:] * np.exp(theta * full)
-            total[:cut] += probability.sum() * np.exp(theta * self._rounded(self.chunk * (end[:cut] + 1)))
+        end = np.arange(self.ages + window - 1)  # a + k - 1: the age whose KV counts
+        total: Floats = np.cumsum(np.bincount(self.stages, self.probability), dtype=np.float64)[
+            np.maximum(end - window + 1, 0)]
+        for group in self._groups:
+            for ages, term in self._terms(group, theta, end, window):
+                total[ages] += term
         return np.log(np.maximum(total, 1.0))
+
+    def _terms(self, group: _InStep, theta: float, end: Ints, window: int) -> Iterator[tuple[slice, Floats]]:
+        """What the pairs of a group, not over yet, add to E exp(theta y): growing, full, and in their prefills."""
+        prefilled, phase, lift, stages, probability = group
+        before, after = slice(None, prefilled), slice(prefilled, None)
+        full = int(self._rounded(np.array(self.attention_window)))
+        over = stages + window - 1
+        fills = np.clip(self.attention_window - (lift - phase), prefilled, over)
+        # whoever grows has lift <= full and grown <= full: the minima only keep the exponentials of the others finite
+        weight = probability * np.exp(theta * np.minimum(lift, full))
+        growing = suffix_sums(np.bincount(fills, weight, end.size + 1))[1:]
+        grown = np.minimum(whole_blocks(end[after] - phase, self.block), full)
+        yield after, growing[after] * np.exp(theta * grown)
+        if np.any(fills < over):
+            steady = _shares(fills, probability, end.size) - _shares(over, probability, end.size)
+            yield after, steady[after] * np.exp(theta * full)
+        yield before, probability.sum() * np.exp(theta * self._rounded(self.chunk * (end[before] + 1)))
 
     def worst(self, window: int = 1) -> Floats:
         """ess sup y(a), tokens, for a = -(k - 1)..A - 1: the limit of log_mgf / theta as theta grows."""
@@ -110,12 +137,13 @@ class LengthMix:
         return whole_blocks(np.minimum(tokens, self.attention_window), self.block)
 
     @cached_property
-    def _strands(self) -> list[tuple[int, int, Ints, Ints, Floats]]:
-        """(cut, rest, lift, S, probability) of pairs that hold lift + b ceil((a - rest)/b) tokens at ages a >= cut."""
-        cut, rest = np.maximum(self.prefill_stages - 1, 0), -self.base % self.block
-        _, first, strand = np.unique(cut * self.block + rest, return_index=True, return_inverse=True)
-        pairs = [np.flatnonzero(strand[self.kind] == i) for i in range(first.size)]
-        return [(int(cut[j]), int(rest[j]), (self.base + rest)[self.kind[p]], self.stages[p], self.probability[p])
+    def _groups(self) -> list[_InStep]:
+        """The length pairs, put together where they grow in step."""
+        prefilled, phase = np.maximum(self.prefill_stages - 1, 0), -self.base % self.block
+        _, first, group = np.unique(prefilled * self.block + phase, return_index=True, return_inverse=True)
+        pairs = [np.flatnonzero(group[self.kind] == i) for i in range(first.size)]
+        return [_InStep(int(prefilled[j]), int(phase[j]), (self.base + phase)[self.kind[p]], self.stages[p],
+                        self.probability[p])
                 for j, p in zip(first, pairs, strict=True)]
 
 

@@ -52,8 +52,8 @@ from thresholds.paced_wait.random_prompt import LengthMix
 LARGEST_EXPONENT = 600.0  # exp(600) = 1e260: sums of exponentials stay finite without scaling
 THETAS_PER_OCTAVE = 10
 WIDEST = 64  # iterations in a window
-MOST_CELLS = 2**16
-ROUNDING = 1e-14
+MOST_CELLS = 2**16  # of the span of a convolution, before it is rounded up to a power of two
+TRANSFORM_ROUNDING = 1e-14  # of each factor of the transform, relative to Chernoff's bound
 
 
 def block_sums(values: Floats, g: int) -> Floats:
@@ -152,7 +152,7 @@ class Convolution:
 
         def log_tail(level: float) -> float:
             first = int(level // self.cell) + 1
-            share = float(np.roll(law, -(first % self.cells)) @ weights) + ROUNDING * entries * self.blocks
+            share = float(np.roll(law, -(first % self.cells)) @ weights) + TRANSFORM_ROUNDING * entries * self.blocks
             return min(0.0, entries * self.log_mgf - self.theta * self.cell * first + float(np.log(share)))
 
         return log_tail

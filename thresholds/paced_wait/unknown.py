@@ -11,8 +11,9 @@ bounds do not depend on the rates, so this is also the largest rate over all des
     max_rate_scale = (N/g) / (Lambda Delta(N/g))
 
 **A cap of B sequences** makes prompts wait where a batch is full, so it costs no guarantee: what is proved of the KV
-cache is proved of any rule of entry that does not look at the length of who enters. That the batch then carries the
-load is the fluid's word: (N/g) E[S] <= B, the sequences of full windows on average, and the region.
+cache is proved of any rule of entry that does not look at the length of who enters. That batches of B carry the load
+is not proved but follows from the fluid model: (N/g) E[S] <= B, the sequences of full windows on average, and the
+rates lie in the stability region.
 
 Source: model.md section 4; the proofs are in `thresholds.paced_wait.tail_bounds`.
 """
@@ -24,7 +25,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fluid import Replica, Workload, solve
+from fluid import Equilibrium, Replica, Workload, solve
 from fluid.arrays import Floats, Ints, at_most
 from thresholds.guarantees import OnReplica
 from thresholds.paced_wait.overflow import OverflowBound, overflow_problem
@@ -113,7 +114,7 @@ class UnknownPacedDesign(OnReplica, PacedPolicy):
 
 def paced_unknown(workload: Workload, replica: Replica, *, horizon: float = 3600.0,
                   overflow_probability: float = 1e-3) -> UnknownPacedDesign:
-    """Return the window of the largest N/g that keeps P(KV > C within `horizon` seconds) at most the given one.
+    """Return the window of the largest N/g with P(KV > C within `horizon` seconds) <= `overflow_probability`.
 
     Lengths are drawn from the workload's types, each as likely as its rate; the rates themselves decide only whether
     the window carries them. Infeasible is an answer (`feasible`, `reason`); InputError for a horizon that is not
@@ -125,8 +126,12 @@ def paced_unknown(workload: Workload, replica: Replica, *, horizon: float = 3600
     >>> design.entries, design.iterations, design.kv_required    # one length: the worst case, with certainty
     ((2,), (15,), 136278.0)
     """
-    equilibrium = solve(workload, replica)
-    problem = overflow_problem(workload, replica, horizon=horizon, overflow_probability=overflow_probability)
+    return unknown_at(solve(workload, replica), horizon, overflow_probability)
+
+
+def unknown_at(equilibrium: Equilibrium, horizon: float, overflow_probability: float) -> UnknownPacedDesign:
+    """Return the design of `paced_unknown` for an equilibrium that is solved already."""
+    problem = overflow_problem(equilibrium, horizon=horizon, overflow_probability=overflow_probability)
     if equilibrium.limit == "length":
         return UnknownPacedDesign((), (), equilibrium=equilibrium)
     entries, g = problem.tight_pair

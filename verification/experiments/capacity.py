@@ -36,13 +36,13 @@ from verification.run import Run
 from verification.statistics.intervals import Interval, least_probability, t_interval, warm_up
 from verification.traffic.processes import POISSON, Traffic
 
-MEASURES = ("latency", "latency_p99", "ttft")
+BOUNDED = ("latency", "latency_p99", "ttft")
 SUSTAINED, NOT_SUSTAINED = "sustained", "not sustained"
 SHARES = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
-LEVEL = 1 - 0.05 / 10
+PROBE_LEVEL = 1 - 0.05 / 10
 LARGEST_PRECISION = 0.5
 
-Design = Callable[[Workload], Policy | None]
+DesignedAnew = Callable[[Workload], Policy | None]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Bound:
     seconds: float
 
     def __post_init__(self) -> None:
-        one_of("measure", self.measure, MEASURES, "Bound")
+        one_of("measure", self.measure, BOUNDED, "Bound")
         object.__setattr__(self, "seconds", real(self.measure, self.seconds, "Bound", unit="seconds"))
 
 
@@ -107,7 +107,7 @@ class Capacity:
         return f"sustains {self.low:.4g} requests/s{what}, and not {self.high:.4g}{between}"
 
 
-def capacity(policy: Policy | Design, workload: Workload, replica: Replica, *, bound: Bound | None = None,
+def capacity(policy: Policy | DesignedAnew, workload: Workload, replica: Replica, *, bound: Bound | None = None,
              precision: float = 0.02, effort: Effort | None = None, traffic: Traffic = POISSON,
              progress: Progress | None = None) -> Capacity:
     """Return the largest total rate (requests/s) of a mix that a policy sustains, as an interval.
@@ -158,14 +158,14 @@ def _answer(rate: float, experiment: Experiment, replications: int, bound: Bound
     backlogs, delays = _simulated(experiment, replications, bound)
     over = sum(each.overflows > 0 for each in backlogs)
     promised = getattr(experiment.policy, "overflow_probability", None) or 0.0
-    if over and least_probability(over, replications, LEVEL) > promised:
+    if over and least_probability(over, replications, PROBE_LEVEL) > promised:
         reason = f"in {over} of {replications} runs an iteration holds more than the replica has"
         return Probe(rate, NOT_SUSTAINED, reason, horizon=experiment.horizon)
     verdict = weigh(backlogs, experiment.variance_rate, experiment.horizon)
     if bound is None or verdict.answer == UNSTABLE:
         answer = {STABLE: SUSTAINED, UNSTABLE: NOT_SUSTAINED, UNDECIDED: UNDECIDED}[verdict.answer]
         return Probe(rate, answer, verdict.reason, verdict.score, None, verdict.horizon)
-    measured = t_interval(delays, LEVEL)
+    measured = t_interval(delays, PROBE_LEVEL)
     settled = verdict.horizon >= SETTLED * measured.mean
     if measured.low > bound.seconds:
         answer = NOT_SUSTAINED

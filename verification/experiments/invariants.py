@@ -44,15 +44,15 @@ def invariants(run: Run, replica: Replica, *, always: bool = False, in_parts: bo
     return broken(checks)
 
 
-Check = tuple[str, bool]
+Finding = tuple[str, bool]
 
 
-def broken(checks: list[Check]) -> tuple[str, ...]:
+def broken(findings: list[Finding]) -> tuple[str, ...]:
     """The sentences that are not true."""
-    return tuple(sentence for sentence, true in checks if not true)
+    return tuple(sentence for sentence, true in findings if not true)
 
 
-def _requests(run: Run) -> Iterator[Check]:
+def _requests(run: Run) -> Iterator[Finding]:
     admitted, done = np.isfinite(run.admitted), np.isfinite(run.finished)
     never = ~run.fits
     waiting, resident = np.count_nonzero(run.fits & ~admitted), np.count_nonzero(admitted & ~done)
@@ -61,7 +61,7 @@ def _requests(run: Run) -> Iterator[Check]:
     yield "only what fits is served", not bool(np.any(never & admitted))
 
 
-def _order(run: Run) -> Iterator[Check]:
+def _order(run: Run) -> Iterator[Finding]:
     after = run.profile.first_token_stage[run.arrivals.types] >= 0  # else the first token comes with the request
     made = np.isfinite(run.first_token)
     yield "nobody is admitted before arrival", not bool(np.any(run.admitted < run.arrivals.times))
@@ -72,7 +72,7 @@ def _order(run: Run) -> Iterator[Check]:
     yield "nothing counts after the end", not bool(np.any(run.finished > run.end_time))
 
 
-def _times(run: Run, timeline: Timeline, replica: Replica) -> Iterator[Check]:
+def _times(run: Run, timeline: Timeline, replica: Replica) -> Iterator[Finding]:
     start, end = timeline.start, timeline.end
     least = replica.iteration_time.overheads.max()
     yield "every iteration is on record", len(start) == run.iterations
@@ -85,14 +85,14 @@ def _times(run: Run, timeline: Timeline, replica: Replica) -> Iterator[Check]:
            bool(counted - slack <= run.busy_time <= timeline.duration.sum() + slack))
 
 
-def _memory(run: Run, timeline: Timeline, replica: Replica) -> Iterator[Check]:
+def _memory(run: Run, timeline: Timeline, replica: Replica) -> Iterator[Finding]:
     over = (timeline.kv > run.kv_capacity) | (timeline.batch > replica.most_sequences)
     yield "the peak is the largest KV", int(timeline.kv.max(initial=0)) == run.kv_peak
     yield "overflows are the iterations above a limit", int(np.count_nonzero(over)) == run.overflows
     yield "every iteration serves somebody", bool(np.all(timeline.batch > 0))
 
 
-def _service(run: Run, timeline: Timeline, replica: Replica) -> Iterator[Check]:
+def _service(run: Run, timeline: Timeline, replica: Replica) -> Iterator[Finding]:
     admitted, done = np.isfinite(run.admitted), np.isfinite(run.finished)
     first = np.isfinite(run.first_token) & admitted & (run.profile.first_token_stage[run.arrivals.types] >= 0)
     yield "prompts enter at the start of an iteration", bool(np.isin(run.admitted[admitted], timeline.start).all())
@@ -111,7 +111,7 @@ def _service(run: Run, timeline: Timeline, replica: Replica) -> Iterator[Check]:
            bool(np.all(run.finished[done] - run.admitted[done] >= least - ROUNDING * run.end_time)))
 
 
-def _residents(run: Run, timeline: Timeline, always: bool, in_parts: bool) -> Iterator[Check]:
+def _residents(run: Run, timeline: Timeline, always: bool, in_parts: bool) -> Iterator[Finding]:
     kinds, count = range(len(run.profile.stages)), run.iterations
     entered = [_per_iteration(_start_of(run.admitted[_of(run, j)], timeline), count) for j in kinds]
     left = [_per_iteration(_end_of(run.finished[_of(run, j)], timeline) + 1, count) for j in kinds]

@@ -14,8 +14,8 @@ Beside it stands the drift, the slope of the requests in the system over the sec
 interval over replications (Student): what a stable policy has lost by then and an unstable one, which falls behind by
 a constant share of the arrivals, keeps. It is evidence, not the judge: at the boundary the backlog drifts too, like
 T^-1/2, and a horizon in which residents are still gathering shows a drift that will pass.
-Source: model.md section 9. In tests/test_verification_verdict.py, M/M/1, M/D/1 and E_4/D/1 at loads 0.8 to 1.2, 10
-replications of some 10,000 requests, none of 300 trials at each load is wrong: an error rate below 1%.
+Source: model.md section 9. In tests/verification/experiments/test_stability.py, M/M/1, M/D/1 and E_4/D/1 at loads 0.8
+to 1.2, 10 replications of some 10,000 requests, none of 300 trials at each load is wrong: an error rate below 1%.
 """
 
 from __future__ import annotations

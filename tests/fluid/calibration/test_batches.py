@@ -1,13 +1,11 @@
 """Measured batches from CSV files and engines' logs: what is read, what is refused, in how many words."""
 
-import doctest
 import gzip
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import fluid.calibration.batches
 from fluid import Batches, FileError, InputError, IterationTime, Replica, read_batches
 
 HEADER = "num_decode,kv_tokens_decode,num_prefill,prefill_tokens,batch_time_s"
@@ -31,10 +29,6 @@ def refusal(path: Path, **options: bool) -> str:
     assert error.value.source == str(path)
     assert "\n" not in str(error.value)
     return str(error.value)
-
-
-def test_the_examples_in_the_docstrings_run():
-    assert doctest.testmod(fluid.calibration.batches).failed == 0
 
 
 def test_a_batch_reads_its_prompt_tokens_too_and_holds_all_its_sequences(file):

@@ -1,13 +1,11 @@
 """Reading config.json: the families, the values of keys left out, and what is refused."""
 
-import doctest
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-import fluid.hardware.huggingface
 from fluid import InputError
 from fluid.hardware.catalogue import MODELS
 from fluid.hardware.huggingface import model_from_config
@@ -102,10 +100,6 @@ def test_a_config_json_that_cannot_be_opened_is_refused_with_the_reason(tmp_path
         model_from_config(tmp_path)
     with pytest.raises(InputError, match="No such file"):
         model_from_config(tmp_path / "none.json")
-
-
-def test_the_examples_in_the_docstrings_run():
-    assert doctest.testmod(fluid.hardware.huggingface).failed == 0
 
 
 def test_keys_left_out_mean_what_the_library_of_the_models_says(config):

@@ -1,10 +1,7 @@
 """Capacity and the roofline against data sheets, arithmetic by hand and two calibrations."""
 
-import doctest
-
 import pytest
 
-import fluid.hardware.placement
 from fluid import InputError, IterationTime
 from fluid.hardware.catalogue import GIB, Gpu, find_gpu, find_model
 from fluid.hardware.model import Model
@@ -13,10 +10,6 @@ from fluid.hardware.placement import Placement, replica_from_catalogue
 
 def placement(model: str = "llama-2-7b", gpu: str = "a100-80gb", **options: object) -> Placement:
     return Placement(find_model(model), find_gpu(gpu), **options)
-
-
-def test_the_examples_in_the_docstrings_run():
-    assert doctest.testmod(fluid.hardware.placement).failed == 0
 
 
 @pytest.mark.parametrize(("model", "size"), [

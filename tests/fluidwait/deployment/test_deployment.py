@@ -1,6 +1,5 @@
 """What a deployment file means, and the embedded one: its numbers by hand."""
 
-import doctest
 import hashlib
 import math
 import re
@@ -8,8 +7,6 @@ import tomllib
 
 import pytest
 
-import fluidwait.deployment.deployment
-import fluidwait.deployment.toml
 from fluid import IterationTime, solve
 from fluid.hardware.placement import replica_from_catalogue
 from fluidwait.deployment.deployment import Deployment, embedded, embedded_text, load, parse
@@ -25,11 +22,6 @@ A100 = '[replica]\nmodel = "llama-2-7b"\ngpu = "a100-80gb"\n'
 
 def read(text: str) -> Deployment:
     return parse(text.encode(), "mix.toml")
-
-
-@pytest.mark.parametrize("module", [fluidwait.deployment.toml, fluidwait.deployment.deployment])
-def test_the_examples_in_the_docstrings_run(module):
-    assert doctest.testmod(module).failed == 0
 
 
 def test_numbers_in_the_file_become_the_workload_the_replica_and_the_target():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fluid import FluidwaitError
 from fluid.errors import FileError
 from fluidwait.deployment.deployment import load, parse
-from fluidwait.deployment.toml import LARGEST_FILE, LONGEST_LINE
+from fluidwait.deployment.toml import LARGEST_FILE, LONGEST_TOML_LINE
 
 REPLICA = """
 [replica]
@@ -175,8 +175,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(text, key, hint):
     (b"a = '\x00'", "line 1"),
     (b"a = " + b"[" * 3900, "nested too deeply"),
     (b"a = " + b"[\n" * 3000, "nested too deeply"),
-    (b"a." * LONGEST_LINE + b"a = 1", "(line 1 has 8,005)"),
-    (b"a." * (LONGEST_LINE // 2 - 3) + b"a = 1", "a is not a known key"),
+    (b"a." * LONGEST_TOML_LINE + b"a = 1", "(line 1 has 8,005)"),
+    (b"a." * (LONGEST_TOML_LINE // 2 - 3) + b"a = 1", "a is not a known key"),
 ])
 def test_a_file_that_is_not_toml_is_refused_with_the_place(data, problem):
     line = str(refusal(data))

@@ -10,7 +10,7 @@ import pytest
 
 from fluidwait.__main__ import status
 from fluidwait.commands.options import share
-from fluidwait.study.outcomes import COMPARED
+from fluidwait.reports.answers import COMPARED
 
 SHORT = ["--horizon", "60", "--replications", "5"]
 

@@ -26,7 +26,7 @@ from fluidwait.deployment.policy_names import BASELINES, DESIGNED
 from fluidwait.figures.style import style
 from fluidwait.figures.sweep import sweep_figure
 from fluidwait.study import sweep
-from fluidwait.study.cell import MEASURES, Finished, Measured, cell_of, row_of
+from fluidwait.study.cell import KEPT_INTERVALS, Finished, Kept, cell_of, row_of
 from fluidwait.study.fingerprint import Question
 from fluidwait.study.grid import Cell, Grid
 from fluidwait.study.outcomes import Plan
@@ -209,7 +209,7 @@ def test_thresholds_that_do_not_fit_are_simulated_and_none_at_all_are_unstable(
     assert overflows["kv_peak"] > 20_000
     assert none["verdict"] == "unstable"
     assert "overloaded" in none["reason"]
-    assert all(none[name] is None for name in (*MEASURES, "kv_peak"))
+    assert all(none[name] is None for name in (*KEPT_INTERVALS, "kv_peak"))
     assert swept(file, "--horizon", 100, rates="40,100,300", policies="wait") == 0
     shown = " ".join(capsys.readouterr().out.split())
     for part in ("stable, overflows", "unstable, no thresholds", "wait: stable up to 100 requests/s"):
@@ -380,7 +380,7 @@ def test_cells_of_another_program_are_not_used(file: Path, tmp_path: Path, monke
 def finished(rate: float, policy: str = "greedy", simulated: bool = True) -> Finished:
     """A cell that nothing computed."""
     interval = Interval(rate / 3, rate / 7, float("nan"))
-    measured = Measured(interval, interval, interval, interval, Interval(-0.0, 0.0, 1e300), 17, 0, 0.1, 30.0)
+    measured = Kept(interval, interval, interval, interval, Interval(-0.0, 0.0, 1e300), 17, 0, 0.1, 30.0)
     return Finished(Cell(rate, policy), "stable", "says \"why\": 1 × 2", measured if simulated else None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import mpmath
@@ -16,7 +17,8 @@ from strategies import sampled
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve
 from fluid.errors import InputError
-from thresholds import Prediction, WaitPolicy, bulk_queue_mean, predict, wait
+from thresholds import Prediction, WaitDesign, WaitPolicy, bulk_queue_mean, paced, predict, wait
+from thresholds.paced_wait.design import AnyPacedDesign
 from verification import Run, replicate
 
 BATCHES = [1, 2, 3, 4, 16, 50, 300, 1000]
@@ -235,6 +237,31 @@ def test_cohorts_of_millions_are_predicted_by_heavy_traffic() -> None:
 def test_a_type_that_never_fits_has_no_finite_latency() -> None:
     """10 + 6 tokens end at 16 > 15 = C: no request is ever served, the latency of none is the mean of nothing."""
     assert not math.isfinite(delays((1,), (10, 6, 0.1), replica=Replica(15, IterationTime(1.0, 0.0))).latency)
+
+
+@pytest.mark.parametrize("make", [wait, partial(paced, gate=True), partial(paced, lengths="unknown")])
+def test_a_design_is_predicted_at_its_own_equilibrium_which_is_not_solved_again(
+        make: Callable[..., WaitDesign | AnyPacedDesign], monkeypatch: pytest.MonkeyPatch) -> None:
+    mix, replica = Workload([PromptType(*each) for each in MIX]), Replica(137_000, IterationTime(0.0106, 4.013e-7))
+    design = make(mix, replica)
+    expected = predict(design, mix, replica)
+    monkeypatch.setattr("thresholds.delay.prediction.solve", None)
+    monkeypatch.setattr("fluid.equilibrium.stage_profile", None)
+    assert predict(design) == expected
+
+
+def test_a_design_at_other_rates_is_predicted_at_those() -> None:
+    mix = Workload([PromptType(*MIX[0])])
+    replica = Replica(137_000, IterationTime(0.0106, 4.013e-7))
+    design, slower = wait(mix, replica), mix.scaled(0.5)
+    assert predict(design, slower, replica) == predict(WaitPolicy(design.thresholds), slower, replica)
+    assert predict(design, slower, replica) != predict(design)
+
+
+@pytest.mark.parametrize("given", [{}, {"replica": UNIT_REPLICA}, {"workload": Workload([PromptType(5, 5, 0.5)])}])
+def test_a_policy_made_by_hand_is_predicted_only_for_a_workload_on_a_replica(given: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"^workload and replica must be given, .* in predict$"):
+        predict(WaitPolicy((1,)), **given)
 
 
 def means(runs: list[Run], chosen: Callable[[Run], np.ndarray]) -> tuple[float, float]:

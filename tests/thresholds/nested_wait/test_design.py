@@ -10,10 +10,11 @@ import pytest
 from scipy.optimize import brentq, minimize
 
 from fluid import InputError, IterationTime, PromptType, Replica, Workload, solve
-from thresholds.nested_wait.boundary_search import Cuts
+from thresholds.nested_wait.boundary_search import BoundarySearch
 from thresholds.nested_wait.design import NestedDesign, nested
-from thresholds.nested_wait.segments import Lengths, Segments, equal_widths, quantiles
-from thresholds.nested_wait.threshold_search import real_thresholds, whole_thresholds
+from thresholds.nested_wait.real_optimum import real_thresholds
+from thresholds.nested_wait.segments import DecodeSegments, UnknownLengths, equal_widths, quantiles
+from thresholds.nested_wait.threshold_search import whole_thresholds
 from thresholds.policies import NestedWaitPolicy, from_json, to_json
 
 PUBLISHED = IterationTime(0.0106, 4.013e-7)
@@ -44,9 +45,9 @@ def small(seed: int) -> tuple[Workload, Replica]:
     return mix.scaled(rng.uniform(0.1, 0.5) * edge), Replica(100_000, tau)
 
 
-def lengths(workload: Workload, replica: Replica) -> Lengths:
+def lengths(workload: Workload, replica: Replica) -> UnknownLengths:
     """Over 100 s with probability 1%."""
-    return Lengths.of(workload, replica, 100.0, 0.01)
+    return UnknownLengths.of(workload, replica, 100.0, 0.01)
 
 
 def by_the_page(workload: Workload, replica: Replica, boundaries: tuple[int, ...], counts: tuple[int, ...],
@@ -129,7 +130,7 @@ def test_a_waiting_prompt_is_counted_at_the_stage_it_executes_next() -> None:
     x) tokens are needed, which is more since 6 + x > 3.
     """
     mix = Workload([PromptType(1, 1, 1.0), PromptType(1, 2, 1.0)])
-    segments = Segments(lengths(mix, Replica(1000, IterationTime(0.01, 1e-6))), np.array([1, 2]))
+    segments = DecodeSegments(lengths(mix, Replica(1000, IterationTime(0.01, 1e-6))), np.array([1, 2]))
     counts = np.array([10.0, 6.0])
     x = float(segments.tails(np.array([0.6]), np.array([0.5]))[0])
     assert segments.buffers(counts).tolist() == [0.0, 3 * (5 + x)]
@@ -170,7 +171,7 @@ def test_whole_thresholds_are_those_of_a_search_through_all_chains(seed: int) ->
     law = lengths(workload, replica)
     for count in range(1, min(4, law.ends.size) + 1):
         for cuts in itertools.combinations(law.ends[:-1].tolist(), count - 1):
-            segments = Segments(law, np.array([*cuts, law.longest]))
+            segments = DecodeSegments(law, np.array([*cuts, law.longest]))
             real = real_thresholds(segments)
             found = None if real is None else whole_thresholds(segments, real)
             if found is None or found[0] > 8:
@@ -188,7 +189,7 @@ def test_boundaries_are_within_a_percent_of_all_boundaries(seed: int) -> None:
     best = math.inf
     for count in range(1, min(5, law.ends.size) + 1):
         for cuts in itertools.combinations(law.ends[:-1].tolist(), count - 1):
-            segments = Segments(law, np.array([*cuts, law.longest]))
+            segments = DecodeSegments(law, np.array([*cuts, law.longest]))
             real = real_thresholds(segments)
             found = None if real is None else whole_thresholds(segments, real)
             if found is not None:
@@ -201,7 +202,7 @@ def test_boundaries_are_within_a_percent_of_all_boundaries(seed: int) -> None:
 def test_real_thresholds_are_a_minimum(count: int) -> None:
     """Nelder and Mead's search from the optimum and from elsewhere finds nothing below (1e-6)."""
     workload, replica = large()
-    segments = Segments(Lengths.of(chat(200.0) if count == 2 else workload, replica, 3600.0, 1e-3),
+    segments = DecodeSegments(UnknownLengths.of(chat(200.0) if count == 2 else workload, replica, 3600.0, 1e-3),
                         equal_widths(lengths(workload, replica), count))
     real = real_thresholds(segments)
     value = segments.required(real)
@@ -220,24 +221,24 @@ def test_real_thresholds_are_a_minimum(count: int) -> None:
 
 def test_the_real_optimum_lies_on_the_edge_of_drift() -> None:
     """n_1 = d0 Lambda/(1 - d1 Lambda A), the least that drifts: Lambda Delta(n) = n_1."""
-    segments = Segments(Lengths.of(*large(), 3600.0, 1e-3), equal_widths(lengths(*large()), 6))
+    segments = DecodeSegments(UnknownLengths.of(*large(), 3600.0, 1e-3), equal_widths(lengths(*large()), 6))
     real = real_thresholds(segments)
     assert segments.rate * segments.iteration_time(real) == pytest.approx(real[0], rel=1e-12)
 
 
 def test_whole_thresholds_never_need_less_than_real_ones() -> None:
     """Whole thresholds that drift are real ones that drift."""
-    law = Lengths.of(*large(), 3600.0, 1e-3)
+    law = UnknownLengths.of(*large(), 3600.0, 1e-3)
     for count in (5, 7, 9):
-        segments = Segments(law, equal_widths(law, count))
+        segments = DecodeSegments(law, equal_widths(law, count))
         real = real_thresholds(segments)
         assert segments.required(whole_thresholds(segments, real).astype(float)) >= segments.required(real)
 
 
 def test_optimised_ratios_beat_midpoints() -> None:
     """q = (1 + p)/2 with its least n_1 needs more, far more than twice for eight segments."""
-    law = Lengths.of(*large(), 3600.0, 1e-3)
-    segments = Segments(law, equal_widths(law, 8))
+    law = UnknownLengths.of(*large(), 3600.0, 1e-3)
+    segments = DecodeSegments(law, equal_widths(law, 8))
     products = np.cumprod([1.0, *(1 + segments.continuation[1:]) / 2])
     load = segments.rate * float(segments.time[0] @ products)
     midpoint = segments.required(0.0106 * segments.rate / (1 - load) * products) if load < 1 else math.inf
@@ -263,10 +264,10 @@ def test_boundaries_given_by_hand_are_kept() -> None:
 
 def test_the_memory_is_u_shaped_in_the_number_of_segments() -> None:
     """Real thresholds, equal widths: falls to the best L, rises after it; few segments cannot drift at all."""
-    law = Lengths.of(*large(), 3600.0, 1e-3)
+    law = UnknownLengths.of(*large(), 3600.0, 1e-3)
     needs = []
     for count in range(1, 41):
-        segments = Segments(law, equal_widths(law, count))
+        segments = DecodeSegments(law, equal_widths(law, count))
         real = real_thresholds(segments)
         needs.append(math.inf if real is None else segments.required(real))
     best = int(np.argmin(needs))
@@ -280,11 +281,11 @@ def test_the_memory_is_u_shaped_in_the_number_of_segments() -> None:
 
 def test_near_the_best_number_of_segments_equal_widths_are_good_and_quantiles_are_not() -> None:
     """Section 5: equal widths about 1% above the optimum, quantile cuts 13 to 29%."""
-    law = Lengths.of(*large(2500.0 / 4), 3600.0, 1e-3)
-    search, needs = Cuts(law), {}
+    law = UnknownLengths.of(*large(2500.0 / 4), 3600.0, 1e-3)
+    search, needs = BoundarySearch(law), {}
     for count in range(9, 19):
         needs[count] = [segments.required(counts) for segments, counts in (
-            search.real(count), *((s, real_thresholds(s)) for s in (Segments(law, rule(law, count))
+            search.real(count), *((s, real_thresholds(s)) for s in (DecodeSegments(law, rule(law, count))
                                                                    for rule in (equal_widths, quantiles))))]
     best = min(needs, key=lambda count: needs[count][0])
     optimised, equal, quantile = needs[best]

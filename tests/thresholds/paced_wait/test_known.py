@@ -13,7 +13,7 @@ from strategies import Instance, instances, sampled
 
 from fluid import InputError, IterationTime, PromptType, Replica, Workload, solve, stage_profile
 from thresholds import PacedPolicy, bulk_queue_mean, heavy_traffic_mean, kingman_bound, predict, predict_continuous
-from thresholds.paced_wait.entry_windows import Window
+from thresholds.paced_wait.entry_windows import EntryWindow
 from thresholds.paced_wait.known import MOST_WINDOWS, PacedDesign, design_known
 from verification import Greedy, replicate
 
@@ -44,13 +44,13 @@ def test_the_bound_of_a_type_is_the_worst_of_all_schedules(prefill: str | int, e
     """Brute force over every schedule of entries of a prompt of 5 + 4 tokens, in blocks of 2."""
     profile = stage_profile(of_one(5, 4), Replica(100, IterationTime(1.0, 0.0), prefill, block=2))
     held = profile.stage_kv(0).tolist()
-    assert Window.of_type(profile, 0).kv_bound(entries, iterations) == worst_case(held, entries, iterations)
+    assert EntryWindow.of_type(profile, 0).kv_bound(entries, iterations) == worst_case(held, entries, iterations)
 
 
 def test_the_bound_of_a_mix_holds_the_largest_type_of_every_age() -> None:
     """Types 5 + 2 and 1 + 4: the envelope is (5, 6, 7, 4, 5); g = 1 holds its sum, 27."""
     workload = Workload([PromptType(5, 2, 1.0), PromptType(1, 4, 1.0)])
-    window = Window.of_mix(stage_profile(workload, PUBLISHED), workload.rates)
+    window = EntryWindow.of_mix(stage_profile(workload, PUBLISHED), workload.rates)
     assert window.held.tolist() == [5, 6, 7, 4, 5]
     assert window.kv_bound(1, 1) == 27
     assert window.kv_bound(1, 5) == 7  # one resident at a time: any one age
@@ -70,7 +70,7 @@ def test_windows_carry_the_load_and_fit_where_they_are_called_feasible(instance:
     iteration = np.max(time.overheads + design.equilibrium.profile.time_work(time) @ share)
     assert design.iteration_time == pytest.approx(iteration)
     balanced = np.all(instance.workload.rates * iteration <= share * (1 + 1e-9))
-    required = sum(Window.of_type(design.equilibrium.profile, j).kv_bound(n, g)
+    required = sum(EntryWindow.of_type(design.equilibrium.profile, j).kv_bound(n, g)
                    for j, (n, g) in enumerate(zip(design.entries, design.iterations, strict=True)))
     assert design.kv_required == required
     assert design.feasible == (balanced and required <= instance.replica.kv_capacity * (1 + 1e-9))

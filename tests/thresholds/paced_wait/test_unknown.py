@@ -44,7 +44,7 @@ def small(seed: int, capacity: int = 400, delta: float = 1e-3, horizon: float = 
     """A handful of short pairs on a cache of a few dozen prompts; one second an iteration."""
     rng = np.random.default_rng(seed)
     workload = mixed(rng.integers(1, 12, 6), rng.integers(1, 10, 6))
-    return overflow_problem(workload, Replica(capacity, IterationTime(1.0, 0.001)), horizon=horizon,
+    return overflow_problem(solve(workload, Replica(capacity, IterationTime(1.0, 0.001))), horizon=horizon,
                             overflow_probability=delta)
 
 

@@ -17,7 +17,7 @@ from fluid.errors import InputError
 from fluidwait.__main__ import status
 from thresholds import PacedPolicy, WaitPolicy, wait
 from verification import Bound, Effort, Greedy, Run, Scheduled, capacity, simulate, t_interval, verify
-from verification.experiments.capacity import LEVEL, NOT_SUSTAINED, SUSTAINED, Capacity, Probe, probe, search
+from verification.experiments.capacity import NOT_SUSTAINED, PROBE_LEVEL, SUSTAINED, Capacity, Probe, probe, search
 from verification.experiments.stability import UNDECIDED
 from verification.experiments.summary import PILOT
 
@@ -130,7 +130,7 @@ def test_a_probe_measures_what_verify_does() -> None:
     mix = SHORT.scaled(4.0)
     found = probe(80.0, Greedy(), mix, QUEUE, Bound("latency_p99", 1.0), Effort(60.0, 12, seed=3))
     known = verify(Greedy(), mix, QUEUE, horizon=60.0, replications=12, seed=3)
-    assert found.measured == t_interval(known.values("latency_p99"), LEVEL)
+    assert found.measured == t_interval(known.values("latency_p99"), PROBE_LEVEL)
     assert (found.score, found.horizon) == (known.verdict.score, known.verdict.horizon)
 
 

@@ -1,4 +1,4 @@
-"""The [workload] section of a deployment file for a trace: ready to paste, and `read_mix` reads it back."""
+"""Writing the [workload] section of a deployment file for a trace: ready to paste, and `read_mix` reads it back."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ UNKNOWN_RATE = 1.0
 
 def workload_section(trace: Trace, keys: dict[str, Any], *, rate: float | None = None, bins: int | None = None,
                      window: float | None = None) -> str:
-    """The section: the trace by name with the `keys` it was read with, or `bins` types; `window` s follow its rate.
+    """The section: the trace by name with the `keys` it was read with, or with `bins` the types it is binned into.
 
-    `rate` in requests/s; None is the trace's own, or, where it has none, a number to be replaced.
+    With `window` (s) also [[workload.window]] tables that follow its rate over time. `rate` is in requests/s; None is
+    the trace's own, or, where it has none, a number to be replaced.
     """
     known = rate or trace.rate
     if bins is None:
@@ -30,26 +31,26 @@ def workload_section(trace: Trace, keys: dict[str, Any], *, rate: float | None =
                  + ("" if known else ": the trace has no rate of its own, put yours here"),
                  'lengths = "known"           # what a policy may see on arrival: "known" or "unknown" output lengths']
     else:
-        lines = list(_types(one_line(trace.source), trace.binned(bins, known or UNKNOWN_RATE)))
-    return "\n".join([*lines, *(_windows(trace, window) if window else ())]).rstrip("\n") + "\n"
+        lines = list(_type_tables(one_line(trace.source), trace.binned(bins, known or UNKNOWN_RATE)))
+    return "\n".join([*lines, *(_window_tables(trace, window) if window else ())]).rstrip("\n") + "\n"
 
 
-def _types(name: str, binned: Binned) -> Iterator[str]:
+def _type_tables(name: str, binned: Binned) -> Iterator[str]:
     workload = binned.workload
-    yield f"# {name} {errors(binned)}\n"
-    for j, name in enumerate(_different(workload.names)):
+    yield f"# {name} {binning_errors(binned)}\n"
+    for j, name in enumerate(_distinct(workload.names)):
         yield (f"[[workload.type]]\nname = {_toml(name)}\nprompt_tokens = {workload.prompt_tokens[j]}\n"
                f"output_tokens = {workload.output_tokens[j]}\nrate = {workload.rates[j]:.6g}\n")
 
 
-def errors(binned: Binned) -> str:
-    """What was lost where length pairs were put together, in words."""
+def binning_errors(binned: Binned) -> str:
+    """The errors made by binning the length pairs of a trace, in words."""
     return (f"in {len(binned.workload)} types: KV work {binned.kv_work_error:+.2%}, prompt tokens "
             f"{binned.prompt_tokens_error:+.2%}, output tokens {binned.output_tokens_error:+.2%} against the trace")
 
 
-def _different(names: tuple[str, ...]) -> list[str]:
-    """The names, all but the first of several alike with a number."""
+def _distinct(names: tuple[str, ...]) -> list[str]:
+    """The names, a number added to all but the first of several equal ones."""
     seen = Counter[str]()
     numbered = []
     for name in names:
@@ -58,8 +59,8 @@ def _different(names: tuple[str, ...]) -> list[str]:
     return numbered
 
 
-def _windows(trace: Trace, window: float) -> Iterator[str]:
-    """The trace's rate over time as factors on its mean."""
+def _window_tables(trace: Trace, window: float) -> Iterator[str]:
+    """The trace's rate over time, as factors on its mean rate."""
     edges, rates = trace.rates_over_time(window)
     durations, scales = np.diff(edges), rates / float(trace.rate or 1.0)
     for duration, scale in _merged(durations.tolist(), scales.tolist()):
@@ -67,13 +68,13 @@ def _windows(trace: Trace, window: float) -> Iterator[str]:
 
 
 def _merged(durations: list[float], scales: list[float]) -> list[tuple[float, float]]:
-    """The windows, each that is empty, or a last one that is short, put to the one before."""
+    """The windows; one that is empty, or shorter than half the first, is merged into the one before it."""
     merged: list[tuple[float, float]] = []
     for duration, scale in zip(durations, scales, strict=True):
         if merged and (scale == 0 or 2 * duration < durations[0]):
             before, factor = merged.pop()
-            factor = (factor * before + scale * duration) / (before + duration)
-            duration, scale = before + duration, factor
+            scale = (factor * before + scale * duration) / (before + duration)
+            duration = before + duration
         merged.append((duration, scale))
     return merged
 

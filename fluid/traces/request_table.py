@@ -1,8 +1,8 @@
-"""A trace file as a table of requests: chunks in, three arrays out, every row that cannot be used counted.
+"""A trace file as a table of requests: chunks of rows in, three arrays out, every row that cannot be used counted.
 
-A row is kept, failed (an output of 0 tokens, where the format writes that for a failure) or bad; the first three bad
-rows are quoted. Bad rows are refused, together, once the file is read, or skipped if the caller says so. The arrays
-grow by 8 to 16 bytes a row, so memory is what the result takes and one chunk.
+A row is kept, failed (an output of 0 tokens, where the format writes that for a failed request) or bad; the first three
+bad rows are quoted. Bad rows are refused, together, once the file is read, or skipped if the caller says so. The arrays
+grow by 8 to 16 bytes a row, so the memory needed is that of the result and one chunk.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from typing import Any
 
 import numpy as np
 
-from fluid.arrays import Floats, Ints
+from fluid.arrays import Bools, Floats, Ints
 from fluid.errors import FileError, shown
-from fluid.textfile import Progress, opened
+from fluid.progress import Progress
+from fluid.traces.csv_rows import csv_rows
 from fluid.traces.fields import (
     DATE_AND_TIME,
     MILLISECONDS,
     SECONDS,
     TOKENS,
-    Bools,
     Column,
     countable,
     dates,
     numbers,
     seconds,
 )
-from fluid.traces.formats import Chunk, Columns, Rows, find_rows
-
-QUOTED = 3
+from fluid.traces.formats import MOONCAKE, Chunk, Columns, Rows
+from fluid.traces.json_rows import mooncake_rows, vllm_rows
+from fluid.traces.textfile import QUOTED_ROWS, TextFile, opened, refuse_bad_rows
 
 
 @dataclass(frozen=True)
-class Table:
+class RequestTable:
     """The requests of a file in the order of their arrival: `times` are seconds from the first, None if it has none."""
 
     prompt: Ints
@@ -49,21 +49,34 @@ class Table:
 
 
 def read_table(path: str | os.PathLike[str], name: str | None, columns: Columns | None, skip_bad_rows: bool,
-               progress: Progress | None) -> Table:
-    """Read the requests of a file; raises FileError where it is no trace, or has bad rows not to be skipped."""
+               progress: Progress | None) -> RequestTable:
+    """Read the requests of a file; raises FileError where it is no trace, or has bad rows that may not be skipped."""
     with opened(path, progress) as text:
-        rows = find_rows(text, name, columns)
+        rows = _rows(text, name, columns)
         tally = _Tally(rows)
         for chunk in rows.chunks:
             tally.add(chunk)
         tally.refuse(text.source, skip_bad_rows)
     prompt, output, times = tally.arrays()
-    return Table(prompt, output, times, rows.duration, rows.format.name, text.digest, tally.failed, tally.bad,
-                 tuple(tally.quoted))
+    return RequestTable(prompt, output, times, rows.duration, rows.format.name, text.digest, tally.failed, tally.bad,
+                        tuple(tally.quoted))
+
+
+def _rows(text: TextFile, name: str | None, columns: Columns | None) -> Rows:
+    """The rows of a trace, in the named format or the one recognised from its first row."""
+    begins_json = text.head.lstrip().startswith("{")
+    if name is None and columns is None and begins_json:
+        first = text.head.lstrip().partition("\n")[0]
+        name = "mooncake" if f'"{MOONCAKE.columns.prompt}"' in first else "vllm"
+    if name == "mooncake":
+        return mooncake_rows(text)
+    if name == "vllm":
+        return vllm_rows(text)
+    return csv_rows(text, name, columns)
 
 
 class _Tally:
-    """What the chunks so far hold: kept lengths and moments as arrays, failed and bad rows as counts."""
+    """The rows read so far: lengths and arrival times of those kept as arrays, numbers of the failed and the bad."""
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
@@ -71,8 +84,8 @@ class _Tally:
         self.quoted: list[str] = []
         self._prompt: list[Any] = []
         self._output: list[Any] = []
-        self._moments: list[Any] = []
-        self._dated: bool | None = None
+        self._times: list[Any] = []
+        self._dated: bool | None = None  # whether times are dates: unknown until one can be read
 
     def add(self, chunk: Chunk) -> None:
         """Count the rows of a chunk and keep those that can be used."""
@@ -80,9 +93,9 @@ class _Tally:
         failed: Bools = (output == 0) & self.rows.format.fails
         good = countable(prompt) & countable(output)
         if chunk.time is not None:
-            moments = self._read_moments(chunk.time)
-            good &= ~np.isnan(moments)
-            self._moments.append(moments[good])
+            times = self._read_times(chunk.time)
+            good &= ~np.isnan(times)
+            self._times.append(times[good])
         self._prompt.append(prompt[good].astype(np.int32))
         self._output.append(output[good].astype(np.int32))
         self.kept += int(np.count_nonzero(good))
@@ -90,19 +103,17 @@ class _Tally:
         self._note(chunk, np.flatnonzero(~(good | failed)))
 
     def refuse(self, source: str, skip_bad_rows: bool) -> None:
-        """Raise FileError where bad rows are not to be skipped, or nothing is left."""
+        """Raise FileError where there are bad rows that may not be skipped, or no row is kept."""
         if self.bad and not (skip_bad_rows and self.kept):
             total = self.kept + self.failed + self.bad
-            hint = ["skip them with --skip-bad-rows"] if self.kept else []
-            problem = f"{self.bad:,} of {total:,} rows cannot be used: {'; '.join(self.quoted + hint)}"
-            raise FileError(source, "", problem)
+            refuse_bad_rows(source, self.quoted, self.bad, total, may_skip=self.kept > 0)
         if not self.kept:
             raise FileError(source, "", f"holds no request that succeeded ({self.failed:,} failed)" if self.failed
                             else "holds no requests")
 
     def arrays(self) -> tuple[Ints, Ints, Floats | None]:
-        """Prompt tokens, output tokens and seconds from the first request, sorted by them; the parts are let go."""
-        times = _from_first(_joined(self._moments)) if self._moments else None
+        """Prompt tokens, output tokens and seconds since the first request, sorted by time; the chunks are released."""
+        times = _since_first(_joined(self._times)) if self._times else None
         prompt, output = _joined(self._prompt, np.int64), _joined(self._output, np.int64)
         if times is not None and np.any(times[1:] < times[:-1]):
             order = np.argsort(times, kind="stable")
@@ -112,8 +123,8 @@ class _Tally:
                 array.flags.writeable = False
         return prompt, output, times
 
-    def _read_moments(self, column: Column) -> Any:
-        """The moments as dates or as seconds, whichever the first that can be read is in this file."""
+    def _read_times(self, column: Column) -> Any:
+        """The times as dates or as seconds, whichever the first time of this file that can be read is."""
         if self._dated is None:
             dated, numeric = ~np.isnat(dates(column)), ~np.isnan(self._seconds(column))
             first = np.flatnonzero(dated | numeric)[:1]
@@ -125,39 +136,39 @@ class _Tally:
 
     def _note(self, chunk: Chunk, bad: Ints) -> None:
         self.bad += len(bad) + len(chunk.broken)
-        wanted = QUOTED - len(self.quoted)
+        wanted = QUOTED_ROWS - len(self.quoted)
         problems = chunk.broken[:wanted] + [(chunk.places[i], self._problem(chunk, i)) for i in bad[:wanted]]
         self.quoted += [f"{self.rows.place} {place}, {problem}" for place, problem in sorted(problems)[:wanted]]
 
     def _problem(self, chunk: Chunk, i: int) -> str:
-        """What is wrong with the i-th row of the chunk: its first field that cannot be used."""
+        """What is wrong with the i-th row of the chunk: the first of its fields that cannot be used."""
         names = self.rows.format.columns
         for name, column in ((names.prompt, chunk.prompt), (names.output, chunk.output)):
             if not countable(numbers(column[i : i + 1])).all():
                 return f"{name} must be {TOKENS} (got {shown(column[i])})"
         assert chunk.time is not None  # the row is bad, and its lengths are not
-        return f"{names.time} must be {self._moment} (got {shown(chunk.time[i])})"
+        return f"{names.time} must be {self._time_requirement} (got {shown(chunk.time[i])})"
 
     @property
-    def _moment(self) -> str:
-        """What a moment must be in this file."""
+    def _time_requirement(self) -> str:
+        """What a time must be in this file."""
         number = SECONDS if self.rows.format.per_second == 1 else MILLISECONDS
         return {None: f"{number}, or {DATE_AND_TIME}", True: DATE_AND_TIME, False: number}[self._dated]
 
 
 def _joined(parts: list[Any], dtype: Any = None) -> Any:
-    """The parts as one array; they are let go at once, as both together may fill the memory."""
+    """The parts as one array; the list of them is emptied, as both together may fill the memory."""
     whole = np.concatenate(parts, dtype=dtype)
     parts.clear()
     return whole
 
 
-def _from_first(moments: Any) -> Floats:
-    """Dates in ns, or seconds, as seconds from the first."""
-    if moments.dtype.kind == "M":
-        ticks = moments.view(np.int64)
+def _since_first(times: Any) -> Floats:
+    """Times, as dates in ns or in seconds, as seconds since the earliest."""
+    if times.dtype.kind == "M":
+        ticks = times.view(np.int64)
         ticks -= ticks.min()
         since: Floats = ticks / 1e9
         return since
-    moments -= moments.min()
-    return np.asarray(moments)
+    times -= times.min()
+    return np.asarray(times)

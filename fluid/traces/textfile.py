@@ -1,9 +1,11 @@
 """From the bytes of a file to its lines, in bounded memory.
 
-    file -> SHA-256 of its bytes -> gunzip, if they begin 1f 8b -> UTF-8, less its mark -> lines ended by LF, CR or CRLF
+    file -> SHA-256 of its bytes -> gunzip, if they begin 1f 8b -> UTF-8, without its byte order mark -> lines
 
-A block of 2^20 characters is held at a time, and the line that it ends in. Whatever is wrong with the bytes is a
-FileError of one line: no such file, a gzip stream that ends early, bytes that are not UTF-8, NULs, a line without end.
+Lines end in LF, CR or CRLF. Held in memory at a time: a block of 2^20 characters, and the line in which it ends.
+Whatever is wrong with the bytes is a FileError of one line: no such file, a gzip stream that ends early, bytes that are
+not UTF-8, NULs, a line that is too long. Where such a file is a table, its rows that cannot be used are refused
+together, the first of them quoted.
 """
 
 from __future__ import annotations
@@ -13,23 +15,23 @@ import hashlib
 import io
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fluid.errors import FileError
+from fluid.progress import Progress
 
-BLOCK = 2**20
+BLOCK = 2**20  # characters, as are the next two
 LONGEST_LINE = 2**24
 LARGEST_DOCUMENT = 2**29
-
-Progress = Callable[[int, int], None]
+QUOTED_ROWS = 3  # of those that cannot be used
 
 
 class _Watched(io.RawIOBase):
-    """A file that hashes what is read of it and tells `progress` how far it is."""
+    """A file that hashes the bytes read from it and reports to `progress` the bytes read and those there are."""
 
     def __init__(self, file: io.FileIO, progress: Progress | None) -> None:
         self.sha256 = hashlib.sha256()
@@ -49,7 +51,7 @@ class _Watched(io.RawIOBase):
 
 
 class TextFile:
-    """The text of a file called `source`, read once: either as `lines` or as one `document`."""
+    """The text of the file named `source`, read once: either as `lines` or as one `document`."""
 
     def __init__(self, file: io.FileIO, source: str, progress: Progress | None) -> None:
         self.source = source
@@ -64,15 +66,15 @@ class TextFile:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the bytes read so far, of the whole file once the text is read to its end."""
+        """SHA-256 of the bytes read so far: of the whole file once the text has been read to its end."""
         return self._watched.sha256.hexdigest()
 
     def lines(self) -> Iterator[str]:
-        """The lines, each with its end."""
+        """The lines, each with its line ending."""
         return chain.from_iterable(self._whole_lines())
 
     def document(self) -> str:
-        """The whole text, of at most 512 MiB."""
+        """The whole text; raises FileError above 2^29 characters."""
         parts, size = [], 0
         for block in chain([self.head], self._blocks()):
             parts.append(block)
@@ -99,7 +101,7 @@ class TextFile:
 
 @contextmanager
 def opened(path: str | os.PathLike[str], progress: Progress | None = None) -> Iterator[TextFile]:
-    """The text of a file; what goes wrong on the way is a FileError."""
+    """Open a text file; whatever goes wrong while it is open and read is raised as a FileError."""
     source = os.fspath(path)
     try:
         with _file(source) as file:
@@ -111,6 +113,12 @@ def opened(path: str | os.PathLike[str], progress: Progress | None = None) -> It
         raise FileError(source, "", "must be a whole gzip file (it is cut off or damaged)") from None
     except OSError as error:
         raise FileError(source, "", f"cannot be read: {error.strerror}") from None
+
+
+def refuse_bad_rows(source: str, quoted: Sequence[str], bad: int, total: int, *, may_skip: bool) -> NoReturn:
+    """Raise the FileError of a table with `bad` rows that cannot be used among `total`, the first of them `quoted`."""
+    hint = ["skip them with --skip-bad-rows"] if may_skip else []
+    raise FileError(source, "", f"{bad:,} of {total:,} rows cannot be used: {'; '.join([*quoted, *hint])}")
 
 
 def _file(source: str) -> io.FileIO:

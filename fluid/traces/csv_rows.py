@@ -1,0 +1,87 @@
+"""The rows of a trace in CSV: the columns found by their names, the rows below them in chunks."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from itertools import islice
+from operator import itemgetter
+from typing import Any
+
+from fluid.errors import FileError
+from fluid.traces.formats import CHUNK, CSV_FORMATS, FORMATS, Chunk, Columns, Format, Rows
+from fluid.traces.textfile import TextFile
+
+
+def csv_rows(text: TextFile, name: str | None, columns: Columns | None) -> Rows:
+    """The rows of a CSV: in the named format, with the columns given, or in the format its first row shows."""
+    reader = csv.reader(text.lines(), skipinitialspace=True, strict=True)
+    header = _header(reader, text.source)
+    if columns is not None:
+        found = Format("columns", columns)
+    elif name is not None:
+        found = CSV_FORMATS[name]
+    else:
+        found = _recognised(header, text.source)
+    wanted = found.columns
+    names = [each for each in (wanted.prompt, wanted.output, wanted.time) if each is not None]
+    return Rows(found, _chunks(reader, len(header), [_position(each, header, text.source) for each in names]))
+
+
+def _header(reader: Any, source: str) -> list[str]:
+    """The first row that is not blank: the names of the columns."""
+    try:
+        return next((row for row in reader if "".join(row).strip()), [])
+    except csv.Error as error:
+        raise FileError(source, "", f"must begin with the names of its columns ({error})") from None
+
+
+def _recognised(header: list[str], source: str) -> Format:
+    given = {_normal(each) for each in header}
+    for each in CSV_FORMATS.values():
+        if {_normal(str(name)) for name in (each.columns.prompt, each.columns.output, each.columns.time)} <= given:
+            return each
+    known = ", ".join(FORMATS[:-1])
+    raise FileError(source, "", f"must be a trace in one of the formats {known}, or a CSV with its columns named "
+                                f"(its first row is {_listed(header)})")
+
+
+def _position(name: str, header: list[str], source: str) -> int:
+    """The index of the name in the header: an exact match, or else one up to case and surrounding blanks."""
+    exact = [i for i, each in enumerate(header) if each == name]
+    found = exact or [i for i, each in enumerate(header) if _normal(each) == _normal(name)]
+    if len(found) != 1:
+        wrong = "more than one column" if found else "no column"
+        raise FileError(source, "", f'has {wrong} "{name}" (its columns are {_listed(header)})')
+    return found[0]
+
+
+def _normal(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _listed(header: list[str]) -> str:
+    text = ", ".join(each.strip() for each in header)
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _chunks(reader: Any, width: int, columns: list[int]) -> Iterator[Chunk]:
+    """The rows below the header in chunks; a row begins on the line after the one where the row before it ends."""
+    fields_of, end = itemgetter(*columns), reader.line_num
+    while True:
+        places, fields, broken, before = [], list[str](), [], end
+        try:
+            for row in islice(reader, CHUNK):
+                if len(row) == width:
+                    places.append(end + 1)
+                    fields += fields_of(row)  # flat: rows kept as objects burden the garbage collector
+                elif "".join(row).strip():
+                    broken.append((end + 1, f"the row must have {width} fields like the header (got {len(row)})"))
+                end = reader.line_num
+        except csv.Error as error:
+            broken.append((end + 1, f"the row must be a CSV row ({error})"))
+            end = reader.line_num
+        if end == before:
+            return
+        prompt, output, *time = (fields[i :: len(columns)] for i in range(len(columns)))
+        yield Chunk(places, prompt, output, time[0] if time else None, broken)

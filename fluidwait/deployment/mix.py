@@ -1,0 +1,88 @@
+"""The mix of a deployment: which prompt types arrive at which rates, and the traffic that draws their arrivals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from fluid.replica import Replica
+from fluid.stages import stage_profile
+from fluid.traces.trace import Binned, Trace
+from fluid.varying_rates import Schedule, WindowEquilibrium, carries, solve_windows
+from fluid.workload import Workload
+from verification.traffic.processes import POISSON, Poisson, Replay, Scheduled
+
+Arriving = Poisson | Scheduled | Replay
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What arrives: the `workload`, the `traffic` that draws its arrivals, and the `trace` behind it, if any.
+
+    Where rates change over time the workload has those of the busiest window that fits, as thresholds are designed for
+    it; `windows` holds the equilibrium of each window, and `mean_fits` says whether the mean rates are inside the
+    stability region. `binned` has the errors of the binning where the trace's length pairs were binned.
+    """
+
+    workload: Workload
+    traffic: Arriving = field(default=POISSON, compare=False)
+    trace: Trace | None = field(default=None, compare=False)
+    binned: Binned | None = field(default=None, compare=False)
+    windows: tuple[WindowEquilibrium, ...] = field(default=(), compare=False)
+    mean_fits: bool = field(default=True, compare=False)
+
+    @property
+    def rate(self) -> float:
+        """Requests/s of all types; the mean over a long time, where rates change."""
+        return self.workload.rate * self.traffic.factor()
+
+    def at(self, rate: float, replica: Replica) -> Mix:
+        """The mix at another total rate, every proportion kept; at its own rate, the mix itself to the last bit.
+
+        The types of a trace have exactly the rates that `Trace.workload` gives them at that total rate.
+        """
+        if rate == self.rate:
+            return self
+        mix = replace(self, workload=self._workload_at(rate / self.traffic.factor()))
+        return scheduled(mix, self.traffic.schedule, replica) if isinstance(self.traffic, Scheduled) else mix
+
+    def _workload_at(self, rate: float) -> Workload:
+        mine = self.workload
+        shares = mine.rates / mine.rate
+        if self.trace is None:
+            requests, counts, names = 1, shares, mine.names
+        else:
+            requests, names = len(self.trace), ()
+            counts = np.rint(shares * requests)
+        with np.errstate(over="ignore"):
+            return Workload.from_arrays(mine.prompt_tokens, mine.output_tokens, counts * (rate / requests), names)
+
+    @property
+    def overload(self) -> str:
+        """The windows that do not fit, in a sentence; empty where all do."""
+        over = [each for each in self.windows if not each.equilibrium.stable]
+        if not over:
+            return ""
+        rate = f"{self.workload.rate * self.traffic.factor():.4g} requests/s"
+        waiting = max(each.backlog for each in over)
+        end = (f"does: what piles up, {waiting:,.4g} s of work at most, is served in the others" if self.mean_fits
+               else "does not fit either")
+        return f"{len(over)} of {len(self.windows)} windows do not fit; the mean rate, {rate}, {end}"
+
+
+def trace_mix(trace: Trace, replica: Replica) -> Mix:
+    """The mix of a trace at its own rate, every length pair kept."""
+    workload = trace.workload()
+    stage_profile(workload, replica)  # refuses a type that the replica cannot serve
+    return Mix(workload, POISSON, trace)
+
+
+def scheduled(mix: Mix, schedule: Schedule, replica: Replica) -> Mix:
+    """The mix with its rates multiplied by the factors of a schedule over time."""
+    windows = solve_windows(mix.workload, schedule, replica)
+    fits = [each.equilibrium.stable for each in windows]
+    busiest = float(schedule.factors[fits].max() if any(fits) else schedule.factors.min())
+    relative = Schedule(schedule.durations, schedule.factors / busiest)
+    return replace(mix, workload=mix.workload.scaled(busiest), traffic=Scheduled(relative), windows=windows,
+                   mean_fits=carries(mix.workload, schedule, replica))

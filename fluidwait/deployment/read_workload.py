@@ -1,0 +1,131 @@
+"""Reading the [workload] table of a deployment file: prompt types or a trace, and how requests arrive over time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fluid.errors import FileError, InputError, real
+from fluid.replica import Replica
+from fluid.stages import stage_profile
+from fluid.traces.trace import Columns, Trace, read_trace
+from fluid.varying_rates import Schedule
+from fluid.workload import PromptType, Workload
+from fluidwait.deployment.mix import Mix, scheduled
+from fluidwait.deployment.schema import PredictionTable, TypeTable, WindowTable, WorkloadTable
+from fluidwait.deployment.toml import found, keys_of
+from fluidwait.progress import reading
+from verification.traffic.predicted_lengths import LogNormalError, Misclassified, Overestimate, Predictor
+from verification.traffic.processes import POISSON, Replay
+
+PREDICTION = "workload.prediction"  # the table, as messages name it
+
+
+def read_mix(table: WorkloadTable, replica: Replica, source: str, folder: Path) -> Mix:
+    """The mix of a [workload] table; raises FileError, one line, for anything that cannot be used."""
+    if table.trace is None:
+        mix = Mix(_workload_of_types(table, replica, source))
+    elif table.type is not None:
+        raise FileError(source, "workload.trace", f"must stand without [[workload.type]] (got {found(table.trace)})")
+    else:
+        mix = _mix_of_trace(table, table.trace, replica, source, folder)
+    if table.window is None:
+        return mix
+    if isinstance(mix.traffic, Replay):
+        raise FileError(source, "workload.window", 'must stand without workload.arrivals = "trace"')
+    return scheduled(mix, _schedule(table.window, source), replica)
+
+
+def read_predictor(table: WorkloadTable, source: str) -> Predictor | None:
+    """The model of the error of predicted output lengths; None where they are not predicted.
+
+    Raises FileError where [workload.prediction] and `lengths = "predicted"` do not come together, and where the table
+    does not hold exactly one model of the error.
+    """
+    if table.lengths == "predicted":
+        return _predictor(table.prediction, source)
+    if table.prediction is not None:
+        raise FileError(source, PREDICTION,
+                        f'must go with workload.lengths = "predicted" (got {found(table.lengths)})')
+    return None
+
+
+def _predictor(table: PredictionTable | None, source: str) -> Predictor:
+    given = {} if table is None else table.model_dump(exclude_none=True)
+    with keys_of(source, PREDICTION):
+        match sorted(given):
+            case ["sigma"] | ["bias", "sigma"]:
+                return LogNormalError(**given)
+            case ["ratio"]:
+                return Overestimate(**given)
+            case ["misclassified"]:
+                return Misclassified(_share_of_requests("misclassified", given["misclassified"]))
+    got = "none" if table is None else ", ".join(given) or "an empty table"
+    raise FileError(source, PREDICTION,
+                    f"must hold one of sigma (with or without bias), ratio, misclassified (got {got})")
+
+
+def _share_of_requests(field: str, value: float) -> float:
+    share = real(field, value, zero=True)
+    if share > 1:
+        raise InputError(field, "a share of the requests, at most 1", share)
+    return share
+
+
+def _mix_of_trace(table: WorkloadTable, name: str, replica: Replica, source: str, folder: Path) -> Mix:
+    trace = _read_trace(table, folder / name, source)
+    replayed = table.arrivals == "trace"
+    if replayed and table.bins is not None:
+        raise FileError(source, "workload.bins", f'must stand without workload.arrivals = "trace" (got {table.bins})')
+    with keys_of(source, "workload"):
+        binned = trace.binned(table.bins, table.rate) if table.bins is not None else None
+        workload = binned.workload if binned else trace.workload(table.rate)
+        stage_profile(workload, replica)  # refuses a type that the replica cannot serve
+        return Mix(workload, Replay(trace) if replayed else POISSON, trace, binned)
+
+
+def _read_trace(table: WorkloadTable, path: Path, source: str) -> Trace:
+    try:
+        with keys_of(source, "workload"), reading(path.name) as progress:
+            columns = Columns.of(table.format, table.prompt_column, table.output_column, table.time_column)
+            return read_trace(path, format=table.format, columns=columns, skip_bad_rows=bool(table.skip_bad_rows),
+                              progress=progress)
+    except FileError as error:
+        if error.source == source:
+            raise
+        problem = error.problem.replace("--skip-bad-rows", "workload.skip_bad_rows = true")
+        raise FileError(source, "workload.trace", f"must be a trace (got {found(table.trace)}): {problem}") from None
+
+
+def _workload_of_types(table: WorkloadTable, replica: Replica, source: str) -> Workload:
+    if table.type is None:
+        raise FileError(source, "workload.type", "is missing: it must be at least one [[workload.type]] table")
+    for key, value in table.trace_keys.items():
+        remark = "; each workload.type has a rate of its own" if key == "rate" else ""
+        raise FileError(source, f"workload.{key}", f"must go with workload.trace{remark} (got {found(value)})")
+    types = [_type(each, i, replica, source) for i, each in enumerate(table.type)]
+    workload = Workload(types)
+    _refuse_duplicates(workload.names, source)
+    return workload
+
+
+def _schedule(windows: list[WindowTable], source: str) -> Schedule:
+    for i, each in enumerate(windows):
+        with keys_of(source, f"workload.window[{i}]"):
+            real("duration", each.duration, unit="seconds")
+            real("scale", each.scale)
+    return Schedule([each.duration for each in windows], [each.scale for each in windows])
+
+
+def _type(table: TypeTable, i: int, replica: Replica, source: str) -> PromptType:
+    with keys_of(source, f"workload.type[{i}]"):
+        made = PromptType(table.prompt_tokens, table.output_tokens, table.rate, table.name)
+        stage_profile(Workload([made]), replica)  # refuses a type that the replica cannot serve
+    return made
+
+
+def _refuse_duplicates(names: tuple[str, ...], source: str) -> None:
+    first: dict[str, int] = {}
+    for i, name in enumerate(names):
+        if first.setdefault(name, i) < i:
+            raise FileError(source, f"workload.type[{i}].name",
+                            f"must differ from that of workload.type[{first[name]}] (got {found(name)})")
