@@ -54,11 +54,12 @@ class Evicting:
 
 @runtime_checkable
 class OwnRule(Protocol):
-    """A decision rule in Python: `simulate` runs whatever has a `batch`, here.
+    """A decision rule in Python: `simulate` and `verify` take any object with `batch` and `by_type`.
 
-    `batch(system)` is called whenever the server is free and returns the residents that the next iteration serves. On
-    the way it lets requests of `system.waiting` `enter` and residents `leave` (evicted, all progress lost). A resident
-    holds `system.kv[r.type][r.stage]` tokens, its stage the one it executes next; `r.seen` is the type it is taken for;
+    `batch(system)` is called whenever the server is free and returns the residents that the next iteration serves.
+    Before, it may admit requests of `system.waiting` (`system.enter`) and evict residents (`system.leave`: all progress
+    lost, and to wait again the request must be put back into `system.waiting`). A resident holds
+    `system.kv[r.type][r.stage]` tokens, its stage the one it executes next; `r.seen` is the type it is taken for;
     `system.replica.kv_capacity` is C. Without a batch the server sleeps until the next arrival. `by_type` says whether
     the rule looks at types.
 

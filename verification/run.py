@@ -39,10 +39,10 @@ class Timeline:
 class Run:
     """One simulated path. Arrays have shape (N,), one entry per request in order of arrival, NaN until it happens.
 
-    `admitted` (start of the prefill), `first_token` and `finished` are seconds from the start of the run, of the last
-    pass where a request was evicted. `kv_peak` is the largest KV over iterations, `overflows` the iterations above C
-    or with more sequences in the batch than the cap, `end_time` the horizon or, with explicit arrivals, the last
-    completion.
+    `admitted` (start of the prefill), `first_token` and `finished` are seconds from the start of the run; of a request
+    that was evicted, since its last admission. `kv_peak` is the most KV tokens held in an iteration, `overflows` counts
+    the iterations that held more than C or had more sequences in the batch than the cap, `end_time` is the horizon or,
+    with explicit arrivals, the last completion.
     """
 
     arrivals: Arrivals

@@ -6,9 +6,9 @@ last iteration may start before T, and nothing that happens after T counts.
 
 A decision rule is one file under `verification/rules/`: a frozen policy and `kernel(policy, problem)`, which makes the
 rule's own state and returns a compiled loop of (state, budget): until `paused`, take the arrivals, decide, run one
-iteration or as many as nothing can change (or `sleep`), note who has a first token or completes. It is entered in
-`RULES` here, and its literal twin in those of `verification.reference.rules`. A rule of a user's own is Python, and
-slow: `verification.reference.simulator.OwnRule`.
+iteration or as many as pass without a new decision (or `sleep`), note who has a first token or completes. It is entered
+in `verification.rules.RULES`, its literal twin in `verification.reference.rules.TWINS`. A rule of a user's own
+(`verification.policies.OwnRule`) is Python, and slow: the literal simulator runs it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fluid import Replica, Workload, stage_profile
+from fluid import Replica, StageProfile, Workload, stage_profile
 from fluid.errors import InputError, real, whole
 from thresholds import OnReplica
 from verification.engine.state import (
@@ -64,30 +64,39 @@ def simulate(policy: Policy, workload: Workload, replica: Replica, *, horizon: f
     >>> run.evictions, run.kv_peak <= 2 * 10_962
     (0, True)
     """
+    requests, until = _who_arrives(workload, horizon, arrivals, traffic, seed, replication)
+    requests.check(workload)
+    if isinstance(policy, OwnRule):
+        run = simulate_literally(policy, workload, replica, requests, until)
+        return run if record else replace(run, timeline=None)
+    return _run_kernel(policy, workload, replica, requests, until, record)
+
+
+def _who_arrives(workload: Workload, horizon: float | None, arrivals: Arrivals | None, traffic: Traffic, seed: int,
+                 replication: int) -> tuple[Arrivals, float]:
+    """The requests and the end of the run: explicit arrivals without an end, or what `traffic` brings by `horizon`."""
     if (horizon is None) == (arrivals is None):
         raise InputError("horizon", "given where arrivals are not, and only there", horizon, "simulate")
-    if arrivals is None:
-        horizon = real("horizon", horizon, "simulate", unit="seconds")
-        arrivals = traffic.draw(workload, horizon,
-                                whole("seed", seed, "simulate", unit="seeds", least=0, most=2**128),
-                                whole("replication", replication, "simulate", unit="replications", least=0))
-    arrivals.check(workload)
+    if arrivals is not None:
+        return arrivals, math.inf
+    until = real("horizon", horizon, "simulate", unit="seconds")
+    stream = whole("seed", seed, "simulate", unit="seeds", least=0, most=2**128)
+    return traffic.draw(workload, until, stream,
+                        whole("replication", replication, "simulate", unit="replications", least=0)), until
+
+
+def _run_kernel(policy: Policy, workload: Workload, replica: Replica, arrivals: Arrivals, until: float,
+                record: bool) -> Run:
+    """The run of a rule that is compiled."""
     profile = stage_profile(workload, on_replica(policy, replica))
-    if isinstance(policy, OwnRule):
-        run = simulate_literally(policy, workload, replica, arrivals, math.inf if horizon is None else horizon)
-        return run if record else replace(run, timeline=None)
-    problem = make_problem(arrivals, profile, replica, math.inf if horizon is None else horizon)
+    problem = make_problem(arrivals, profile, replica, until)
     state = make_state(problem, ROWS if record else 0)
     pieces = list(_play(_kernel(policy, problem), state))
-    counts, clock = state.counts, state.clock
-    return Run(arrivals, profile, replica.kv_capacity, state.admitted, state.first_token, state.finished,
-               iterations=int(counts[ITERATION]), evictions=int(counts[EVICTIONS]), overflows=int(counts[OVERFLOWS]),
-               kv_peak=int(counts[KV_PEAK]), busy_time=float(clock[BUSY]),
-               end_time=float(clock[LAST_COMPLETION]) if horizon is None else horizon,
-               timeline=_timeline(pieces) if record else None)
+    return _run_of(state, problem, arrivals, profile, _timeline(pieces) if record else None)
 
 
 def _kernel(policy: Policy, problem: Problem) -> Kernel:
+    """The compiled loop of the rule that runs a policy; raises InputError where there is none."""
     if isinstance(policy, OnReplica) and not policy.exists:
         raise InputError("policy", "one with thresholds", policy.equilibrium.reason, "simulate")
     rule = rule_of(policy)
@@ -104,6 +113,17 @@ def _play(kernel: Kernel, state: State) -> Iterator[np.ndarray]:
         kernel(state, int(counts[ITERATION]) + SLICE)
         yield state.timeline[: counts[RECORDED]].copy()
         counts[RECORDED] = 0
+
+
+def _run_of(state: State, problem: Problem, arrivals: Arrivals, profile: StageProfile,
+            timeline: Timeline | None) -> Run:
+    """What the state of a run that is over says; without a horizon it ended with the last completion."""
+    counts, clock = state.counts, state.clock
+    return Run(arrivals, profile, problem.capacity, state.admitted, state.first_token, state.finished,
+               iterations=int(counts[ITERATION]), evictions=int(counts[EVICTIONS]), overflows=int(counts[OVERFLOWS]),
+               kv_peak=int(counts[KV_PEAK]), busy_time=float(clock[BUSY]),
+               end_time=float(clock[LAST_COMPLETION]) if math.isinf(problem.horizon) else problem.horizon,
+               timeline=timeline)
 
 
 def _timeline(pieces: list[np.ndarray]) -> Timeline:

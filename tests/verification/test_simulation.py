@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -152,6 +154,23 @@ def test_bad_arrivals_are_refused(times: list[float], types: list[int]) -> None:
     """Times must be sorted, finite and nonnegative, types indices, one for each."""
     with pytest.raises(InputError, match=r"times|types"):
         Arrivals(times, types)
+
+
+@pytest.mark.parametrize("bad", [[-1], [0.5], [[0]], ["a"], np.array([2**63], dtype=np.uint64),
+                                 np.array([2**64 - 1], dtype=np.uint64), [2**64]])
+def test_what_is_no_index_of_a_type_is_refused_as_type_and_as_what_is_seen(bad: Any) -> None:
+    """In one wording; 2^64 - 1 is -1 to whoever casts before checking."""
+    for field, types, seen in (("types", bad, None), ("seen", [0], bad)):
+        with pytest.raises(InputError, match=rf"^{field} must be indices of prompt types, from 0 on \(got "):
+            Arrivals([0.0], types, seen)
+
+
+def test_every_request_has_a_time_a_type_and_a_type_it_is_seen_as() -> None:
+    """One for each, or none of any."""
+    assert len(Arrivals([], [], [])) == 0
+    for times, types, seen in (([0.0], [0, 0], None), ([0.0], [0], [0, 0]), ([[0.0]], [0], None)):
+        with pytest.raises(InputError, match=r"^times, types and seen must be .* of one length \(got "):
+            Arrivals(times, types, seen)
 
 
 def test_a_policy_must_fit_the_workload() -> None:

@@ -1,8 +1,9 @@
 """A calendar of iterations: what is due in each, and which is the next with anything due.
 
-A wheel, as long as the longest life, holds the first cohort that finishes in each coming iteration. A bit for each of
-its places says whether anything is due there, so that the next is found a word of them at a time; the lowest bit of a
-word by de Bruijn's sequence: its 32 multiples by powers of two differ in their top five bits.
+A wheel with a place for each coming iteration, as many as a request has stages at most, holds the first of the cohorts
+that finish then (the others are linked to it). A bit for each place says whether anything is due there: the next is
+found a word of 32 bits at a time, and the lowest bit of a word by de Bruijn's sequence, whose 32 multiples by powers of
+two differ in their top five bits.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Calendar(NamedTuple):
 
 
 def make_calendar(longest: int) -> Calendar:
-    """Return an empty calendar for lives of at most `longest` iterations."""
+    """Return an empty calendar for requests of at most `longest` iterations."""
     wheel = 1 << max(longest, BITS - 1).bit_length()
     return Calendar(np.full(wheel, NOBODY), np.zeros(wheel >> BITS_LOG, dtype=np.int64), np.array([wheel]), _LOWEST)
 

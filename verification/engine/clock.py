@@ -151,7 +151,7 @@ def paused(problem: Problem, state: State, budget: int) -> bool:
 
 @compiled
 def next_moment(problem: Problem, state: State, listening: bool) -> float:
-    """The moment from which a decision may differ: the end of the run or, to who listens, the next arrival."""
+    """The moment from which a decision may differ: the end of the run or, if arrivals matter, the next of them."""
     coming = state.counts[ARRIVED]
     if listening and coming < len(problem.times):
         return min(problem.times[coming], problem.horizon)

@@ -40,10 +40,13 @@ SIZE, READ, KV, GROWING, QUEUED_KV = range(5)
 
 
 class Segments(NamedTuple):
-    """Per segment: first stage and end, threshold, batches served, its queue, its calendar and what is inside.
+    """Per segment: first stage and end, threshold, whether it is `served` in the coming iteration, batches served, its
+    entry queue (`head`, `tail`, `waiting`), and by batches the `calendar` of those due out and the number of those
+    `stopping` to grow, their attention window full; the sums `inside` (rows above) and, by block phase, who opens a new
+    cache block next. `link` is by request.
 
     `order` holds, from `offset` on, the last `kept` cohorts that entered a segment from outside (`offset` is NOBODY
-    where they come from another): those that have no first token yet. `served` are those of the coming iteration.
+    where they come from another): those that have no first token yet.
     """
 
     first: Ints
@@ -65,7 +68,7 @@ class Segments(NamedTuple):
 
 
 def make_segments(problem: Problem, first: Ints, end: Ints, thresholds: tuple[int, ...], rule: str) -> Segments:
-    """Return segments with nobody in them; whoever enters one that begins with stage 0 comes from outside.
+    """Return segments with nobody in them; requests enter one that begins with stage 0 from outside the GPU.
 
     Raises InputError, on behalf of a rule, for prefill in chunks.
     """
@@ -136,6 +139,7 @@ def _serve(problem: Problem, state: State, segments: Segments) -> None:
     for k in range(len(segments.threshold)):
         if segments.served[k]:
             _leave(problem, state, segments, k, end)
+            _go_on(problem, segments, k)
             _first_tokens(problem, state, segments, k, end)
 
 
@@ -165,27 +169,42 @@ def _enter(problem: Problem, state: State, segments: Segments, k: int, start: fl
 
 @woven
 def _leave(problem: Problem, state: State, segments: Segments, k: int, end: float) -> None:
-    """Prompts due out complete or join the next queue, in the order they entered; the others go on one stage."""
-    batch = segments.batches[k] - 1
-    slot = batch % segments.calendar.shape[1]
-    r, survivors, last = segments.calendar[k, slot], NOBODY, NOBODY
-    segments.calendar[k, slot] = NOBODY
+    """Prompts due out with the batch just served complete, or join the next queue in the order they entered."""
+    batch, survivors = segments.batches[k] - 1, NOBODY
+    r = _take_due(segments, k, batch)
     while r != NOBODY:
         j, following = problem.types[r], segments.link[r]
         _count(problem, segments, k, j, min(problem.stages[j], segments.end[k]) - 1, batch, -1)
         if problem.stages[j] <= segments.end[k]:
             complete(problem, state, r, end)
         else:
-            segments.inside[QUEUED_KV, k + 1] += in_blocks(problem, stage_read(problem, j, segments.end[k]))
             segments.link[r] = survivors  # the calendar is last in, first out: this turns it round
             survivors = r
         r = following
     while survivors != NOBODY:
-        last, survivors = survivors, segments.link[survivors]
-        _queue(segments, k + 1, last)
-    segments.inside[GROWING, k] -= segments.stopping[k, slot]
-    segments.phase[k, (problem.window - batch) % problem.block] -= segments.stopping[k, slot]
+        r, survivors = survivors, segments.link[survivors]
+        _queue(segments, k + 1, r)
+        segments.inside[QUEUED_KV, k + 1] += in_blocks(problem, stage_read(problem, problem.types[r], segments.end[k]))
+
+
+@compiled
+def _take_due(segments: Segments, k: int, batch: int) -> int:
+    """Take those due out with a batch off the calendar; return the last to have entered, which links to the others."""
+    slot = batch % segments.calendar.shape[1]
+    r = segments.calendar[k, slot]
+    segments.calendar[k, slot] = NOBODY
+    return r
+
+
+@compiled
+def _go_on(problem: Problem, segments: Segments, k: int) -> None:
+    """Those still inside go on one stage: they hold and read a token more, unless their attention window is full."""
+    batch = segments.batches[k] - 1
+    slot = batch % segments.stopping.shape[1]
+    full = segments.stopping[k, slot]
     segments.stopping[k, slot] = 0
+    segments.inside[GROWING, k] -= full
+    segments.phase[k, (problem.window - batch) % problem.block] -= full
     segments.inside[READ, k] += segments.inside[GROWING, k]
     segments.inside[KV, k] += problem.block * segments.phase[k, -batch % problem.block]
 

@@ -1,12 +1,12 @@
 """Prompts in prefill beside residents that decode: the compiled steps of rules that serve the two at different paces.
 
-`verification.engine.continuous` moves every resident by one stage in every iteration. Here the residents in prefill are
-few and looked at one by one: a rule `plan`s the tokens each prefills in the coming iteration. All that decode advance
-together, in some iterations: `CLOCK` counts those, and everything that `verification.engine.residents` keeps by
-iterations (calendar, block phases, full windows) goes by it, for the decoding residents alone. A prompt whose prefill
-ends with K prefill stages behind it joins them as if it had been admitted K such iterations ago; the clock starts at
-the largest K, so that this is never before 0. While nobody is in prefill, many iterations are run at once
-(`verification.engine.fast_forward`).
+`verification.engine.continuous_batching` moves every resident by one stage in every iteration. Here the residents in
+prefill are few and looked at one by one: a rule `plan`s the tokens each prefills in the coming iteration. All that
+decode advance together, in some of the iterations: `CLOCK` counts those, and everything that
+`verification.engine.residents` keeps by iterations (calendar, block phases, full windows) goes by it, for the decoding
+residents alone. A prompt whose prefill ends with K prefill stages behind it joins them as if it had been admitted K
+such iterations ago; the clock starts at the largest K, so that this is never before 0. While nobody is in prefill, many
+iterations are run at once (`verification.engine.fast_forward`).
 
 The KV tokens held are those of the decoding residents, at the stage they execute next, and of the prompts in prefill,
 up to the last token planned.
@@ -21,8 +21,8 @@ import numpy as np
 from fluid.arrays import Ints
 from verification.engine.clock import execute
 from verification.engine.compile import compiled, woven
-from verification.engine.continuous import advance, first_tokens, lose_progress, settle
-from verification.engine.queues import Queue, put_back, request_at
+from verification.engine.continuous_batching import advance, first_tokens, settle
+from verification.engine.queues import Queue, request_at
 from verification.engine.residents import KV, READ, SERIAL, SIZE, Residents, join, newest, take_newest
 from verification.engine.state import NOW, Problem, State, complete, in_blocks, make_first_token
 
@@ -78,22 +78,9 @@ def reach(problem: Problem, prefills: Prefills, one: int) -> int:
     return min(prefills.done[one] + prefills.planned[one], problem.window)
 
 
-@woven
-def evict_overflow(problem: Problem, state: State, queue: Queue, residents: Residents, prefills: Prefills,
-                   to_front: bool) -> bool:
-    """While the residents hold more than C, send the newest back to the queue; return whether there was one."""
-    evicted = False
-    while residents.tally[KV] > problem.capacity:
-        place = _take_newest(problem, residents, prefills)
-        lose_progress(problem, state, request_at(queue, place))
-        put_back(queue, place, to_front)
-        evicted = True
-    return evicted
-
-
 @compiled
-def _take_newest(problem: Problem, residents: Residents, prefills: Prefills) -> int:
-    """Remove the newest resident, in prefill or not, and return its place."""
+def take_newest_of_both(problem: Problem, residents: Residents, prefills: Prefills) -> int:
+    """Remove the newest resident, be it in prefill or decoding, and return its place."""
     tally, last = residents.tally, prefills.tally[COUNT] - 1
     if last >= 0 and (tally[SIZE] == last + 1 or prefills.serial[last] > residents.serial[newest(residents)]):
         prefills.tally[COUNT] = last
@@ -108,7 +95,7 @@ def serve(problem: Problem, state: State, queue: Queue, residents: Residents, pr
           until: float, most: int) -> None:
     """Run an iteration of what is planned and, if `decoding`, of all residents that are not in prefill.
 
-    If none is in prefill run more of them, as `continuous.advance` says.
+    If none is in prefill run more of them, as `continuous_batching.advance` says.
     """
     if prefills.tally[COUNT] > 0:
         _serve_prefills(problem, state, queue, residents, prefills, decoding)

@@ -1,6 +1,6 @@
 """The requests that wait outside the GPU.
 
-Whoever waits in the order of arrival needs no list: the queue is what lies between the next to be admitted and the
+Requests that wait in the order of arrival need no list: the queue is what lies between the next to be admitted and the
 last to have arrived. Requests are known by their place in a queue. In one queue of all requests, each of which can be
 served, that is their number; else they stand lane by lane in `order`, a lane for each type (as which a request is seen
 on arrival), and those that can never be served stand nowhere.
@@ -24,8 +24,8 @@ AGAIN_HEAD, AGAIN = range(2)
 
 
 class Queue(NamedTuple):
-    """By lane the place of the `next` to be admitted and the place `upto` which requests have arrived; `order` holds
-    the requests by place, `again` is the ring of evicted ones, `after` as above.
+    """By lane the place of the `next` to be admitted and that `upto` (below) which requests have arrived; `order` holds
+    the requests by place, `again` the evicted ones (a ring), `after` what each of these waits behind.
     """
 
     next: Ints

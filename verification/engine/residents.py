@@ -2,7 +2,7 @@
 
 A cohort is a run of requests of one type that stand next to each other in the queue and in the batch and go through
 their stages together: they make their first token in one iteration and complete in one. Cohorts live in slots: what is
-kept grows with the residents, not with the requests of a run. `Residents` keeps
+kept grows with the residents, not with the requests of a run. Beside the cohorts `Residents` keeps
 
     a calendar       for each coming iteration the cohorts that finish in it, and the next in which somebody does, or
                      fills its attention window (`verification.engine.calendar`),

@@ -1,8 +1,8 @@
-"""The compiled simulator: the problem, the record of a run, and the steps every decision rule is made of.
+"""What the compiled simulator reads and changes, and the steps that every decision rule takes.
 
 Requests are numbered in order of arrival. A kernel (one per decision rule) reads a `Problem` and changes a `State`; it
-runs until its iteration budget is spent and can be called again with the same state: that is how long runs show
-progress, obey an interrupt and hand over their timeline piece by piece. Time is kept by `verification.engine.clock`.
+runs until its iteration budget is spent and can be called again with the same state: so long runs obey an interrupt
+and hand over their timeline piece by piece. Time is kept by `verification.engine.clock`.
 
 KV tokens are sums of integers: they do not drift, and the literal reference gets the same bits.
 """
@@ -30,10 +30,11 @@ NOW, ORIGIN, BUSY, LAST_COMPLETION, CLOCKS = range(5)
 
 
 class Problem(NamedTuple):
-    """What a kernel reads: the arrivals, the stages of each type, the iteration time, C, B and the horizon.
+    """What a kernel reads: the arrivals, the stages of each type, the iteration time (its lines, the `pieces`), the KV
+    capacity C, the cap B on sequences in a batch and the horizon.
 
     `seen` is the type each request is taken for, its true one where lengths are known: rules queue by it, all else goes
-    by `types`. `all_fit`: no type is larger than the whole cache; `longest` is the longest life of a request that is
+    by `types`. `all_fit`: no type is larger than the whole cache; `longest` is the most stages of a request that is
     served.
     """
 

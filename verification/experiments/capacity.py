@@ -26,9 +26,10 @@ from dataclasses import dataclass, replace
 
 from fluid import Replica, Workload, solve
 from fluid.errors import InputError, one_of, real, whole
+from fluid.progress import Progress
 from verification.experiments import measures
 from verification.experiments.checks import SETTLED
-from verification.experiments.replications import MOST_KEPT, Experiment, Progress, checked, most_kept, within_memory
+from verification.experiments.replications import MOST_KEPT, Experiment, checked, most_kept, within_memory
 from verification.experiments.stability import DOUBLINGS, STABLE, UNDECIDED, UNSTABLE, Backlog, backlog_of, weigh
 from verification.experiments.summary import PILOT
 from verification.policies import Policy

@@ -34,6 +34,7 @@ import numpy as np
 
 from fluid import Equilibrium, solve
 from thresholds import (
+    OnReplica,
     PacedPolicy,
     Prediction,
     WaitPolicy,
@@ -136,20 +137,24 @@ class Study:
         if self._fluid() and Claim.INVENTORY in claims:
             yield from self._inventories(self.equilibrium.inventory, FLUID_ACCURACY)
         if Claim.LATENCY in claims and isinstance(self.policy, PacedPolicy):
-            predicted = predict(self.policy, self.equilibrium.workload, self.equilibrium.replica)
-            yield from self._delays(predicted, {"latency": LATENCY_ACCURACY})
+            yield from self._delays(self._predicted(self.policy), {"latency": LATENCY_ACCURACY})
+
+    def _predicted(self, policy: WaitPolicy | PacedPolicy) -> Prediction:
+        """The delays of a policy; a design that was made at this equilibrium has all that they take."""
+        if isinstance(policy, OnReplica) and policy.equilibrium is self.equilibrium:
+            return predict(policy)
+        return predict(policy, self.equilibrium.workload, self.equilibrium.replica)
 
     def _of_wait(self, policy: WaitPolicy, shortest: float) -> Iterator[Test]:
-        workload, replica = self.equilibrium.workload, self.equilibrium.replica
         counts = np.array(policy.thresholds, dtype=np.float64)
         longest = batch_time(self.equilibrium, counts)
-        if len(workload) == 1 and self._filled(0, counts[0]):
+        if len(self.equilibrium.workload) == 1 and self._filled(0, counts[0]):
             yield partial(self._equal, "iteration_time", longest, busy_iteration, 0.0)
         else:
             yield partial(self._at_least, "iteration_time at least", shortest, busy_iteration)
             yield partial(self._at_most, "iteration_time at most", longest, busy_iteration)
         yield from self._inventories(counts, 0.0)
-        yield from self._delays(predict(policy, workload, replica),
+        yield from self._delays(self._predicted(policy),
                                 {"latency": LATENCY_ACCURACY, "ttft": TTFT_ACCURACY})
 
     def _delays(self, predicted: Prediction, accuracies: dict[str, float]) -> Iterator[Test]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 from joblib import Parallel, delayed
 
-from fluid import Replica, Workload, stage_profile
+from fluid import Equilibrium, Replica, Workload, solve
 from fluid.errors import InputError, real, whole
+from fluid.progress import Progress
+from thresholds import OnReplica
 from verification.experiments.stability import variance_rate
 from verification.policies import Policy
 from verification.run import Run
@@ -21,7 +24,6 @@ from verification.simulation import simulate
 from verification.traffic.processes import POISSON, Traffic
 
 MOST_KEPT = 250_000_000  # some 10 GB
-Progress = Callable[[int, int], None]
 Kept = TypeVar("Kept")
 
 
@@ -59,10 +61,17 @@ class Experiment:
         """Mean total arrival rate, requests/s."""
         return self.workload.rate * self.traffic.factor()
 
+    @cached_property
+    def equilibrium(self) -> Equilibrium:
+        """That of the workload on the replica: a design made for the two of them brings it along."""
+        known = self.policy.equilibrium if isinstance(self.policy, OnReplica) else None
+        mine = known is not None and known.workload == self.workload and known.replica == self.replica
+        return known if known is not None and mine else solve(self.workload, self.replica)
+
     @property
     def variance_rate(self) -> float:
         """V of the verdict, requests/s."""
-        return variance_rate(stage_profile(self.workload, self.replica), self.workload.rates * self.traffic.factor())
+        return variance_rate(self.equilibrium.profile, self.workload.rates * self.traffic.factor())
 
     def each(self, replications: range, keep: Callable[[Run], Kept], record: bool) -> Iterator[Kept]:
         """Simulate replications, in order, and hand over what `keep` keeps of each; the run itself is let go.

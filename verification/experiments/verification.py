@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fluid import Replica, Workload, solve
+from fluid import Replica, Workload
 from fluid.arrays import Floats
 from fluid.errors import InputError
+from fluid.progress import Progress
 from verification.experiments import measures
 from verification.experiments.checks import Check, Study, inventory_of
 from verification.experiments.measures import Inside, inside
 from verification.experiments.replications import (
     MOST_KEPT,
     Experiment,
-    Progress,
     checked,
     most_kept,
     told,
@@ -163,7 +163,7 @@ def _verdict(found: _Replications, replications: int, progress: Progress | None)
 
 def _verification(found: _Replications, precision: float | None, verdict: Verdict) -> Verification:
     experiment, summaries = found.experiment, tuple(found.summaries)
-    study = Study(solve(experiment.workload, experiment.replica), experiment.policy, summaries, found.parts(),
+    study = Study(experiment.equilibrium, experiment.policy, summaries, found.parts(),
                   certain=not (experiment.policy.by_type and may_be_short(experiment.traffic)))
     return Verification(
         experiment.policy, experiment.horizon, len(summaries), experiment.seed, found.warm_up, verdict,

@@ -1,7 +1,8 @@
 """The literal twin of every decision rule: a function from what there is at one moment to the batch it serves.
 
-Residents are in order of admission and carry the stage they execute next. `RULES` pairs each policy with its twin, as
-`verification.simulate.RULES` pairs it with its kernel.
+Residents are in order of admission and carry the stage they execute next. `TWINS` pairs each policy with its twin, as
+`verification.rules.RULES` pairs it with its compiled rule. The words of each rule are in its file under
+`verification/rules/`; nothing of its code is used here.
 """
 
 from __future__ import annotations
@@ -55,27 +56,38 @@ def _vllm_v0_batch(policy: VllmV0, system: System) -> list[Request]:
 
 
 def _sarathi_batch(policy: Sarathi, system: System) -> list[Request]:
-    decoding = [r for r in system.residents if not system.in_prefill(r)]
-    batch = decoding[: policy.chunk]
-    left = policy.chunk - len(batch)
-    for r in system.residents:
-        if system.in_prefill(r):
-            r.part = min(left, system.prefill[r.type][0] - r.done)
-            left -= r.part
-            batch.append(r)
-    evicted = _evict_overflow(policy, system)
+    batch, left = _take_tokens(policy, system)
+    if not _evict_overflow(policy, system):
+        batch += _admit_to_tokens(policy, system, left)
+    return [r for r in batch if r in system.residents and r.part != 0]  # not evicted, and with a token at least
+
+
+def _take_tokens(policy: Sarathi, system: System) -> tuple[list[Request], int]:
+    """(0) A token for every decode, then chunks for prompts in prefill, oldest first; and the tokens that are left."""
+    decoding = [r for r in system.residents if not system.in_prefill(r)][: policy.chunk]
+    prefilling = [r for r in system.residents if system.in_prefill(r)]
+    left = policy.chunk - len(decoding)
+    for r in prefilling:
+        r.part = min(left, system.prefill[r.type][0] - r.done)
+        left -= r.part
+    return decoding + prefilling, left
+
+
+def _admit_to_tokens(policy: Sarathi, system: System, left: int) -> list[Request]:
+    """(2) Requests from the head of the queue, while a token is left, a place, and KV for their whole prompts."""
+    admitted: list[Request] = []
     limit = policy.admission_limit(system.replica.kv_capacity)
-    while system.waiting and system.places() and left and not evicted:
+    while system.waiting and system.places() and left:
         head = system.waiting[0]
-        reserved = sum(system.kv[r.type][r.stage] for r in (*system.residents, head))
+        reserved = sum(system.kv[r.type][r.stage] for r in (*system.residents, head))  # stage 0 is the whole prompt
         if system.residents and reserved > limit:
             break
         system.enter(head)
+        admitted.append(head)
         if system.in_prefill(head):
             head.part = min(left, system.prefill[head.type][0])
         left -= 1 if head.part is None else head.part
-        batch.append(head)
-    return [r for r in batch if r in system.residents and r.part != 0]
+    return admitted
 
 
 def _wait_batch(policy: WaitPolicy, system: System) -> list[Request]:

@@ -1,9 +1,9 @@
 """The literal simulator: the rules of model.md sections 3 to 6 word for word, request by request, slow, no numba.
 
 It shares with the fast simulator only the policies with their numbers, the stage profile of each type and the lines of
-the iteration time. Everything else is said again in the plainest way: a list of waiting requests, residents with their
-stage, KV summed anew at each iteration. The rules are in `verification.reference.rules`. The two must agree path by
-path.
+the iteration time. Everything else is said again in the plainest way: what there is at one moment in
+`verification.reference.system`, the rules in `verification.reference.rules`. The two must agree path by path, to the
+last bit.
 
 It also runs rules that a user writes in Python (`OwnRule`), some ten thousand stages of requests a second.
 """

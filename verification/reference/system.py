@@ -1,7 +1,7 @@
 """What the literal simulator simulates: requests one by one, and everything there is at one moment.
 
-Said again in the plainest way, with nothing shared but the stage profile of each type and the lines of the iteration
-time: a list of waiting requests, residents with their stage, KV summed anew at each iteration.
+Nothing is shared with the engine but the stage profile of each type and the lines of the iteration time: a list of
+waiting requests, residents with their stage, KV summed anew at each iteration.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class System:
             self.finish_stage(r)
 
     def spend(self, read: int, prefill: int, size: int) -> None:
-        """The time goes on by one iteration, as `verification.engine.clock` says."""
+        """The time goes on by one iteration, in whole numbers as in `verification.engine.clock`: bits agree."""
         lines = self.replica.iteration_time.pieces
         longest = max(range(len(lines)), key=lambda i: _time([lines[i]], [[1, read, prefill, size]]))
         for column, amount in enumerate((1, read, prefill, size)):

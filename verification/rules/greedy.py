@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from verification.engine.clock import next_moment, paused, sleep
-from verification.engine.compile import compiled, entry, woven
-from verification.engine.continuous import admit, advance, evict
-from verification.engine.queues import Queue, head, put_back, queue_of_evicting, request_at, take, take_arrivals
-from verification.engine.residents import KV, SIZE, Residents, make_residents, most_resident
+from verification.engine.compile import entry, woven
+from verification.engine.continuous_batching import admit, advance
+from verification.engine.eviction import evict_overflow
+from verification.engine.queues import Queue, head, queue_of_evicting, request_at, take, take_arrivals
+from verification.engine.residents import KV, SIZE, Residents, make_residents, most_resident, take_newest
 from verification.engine.state import ITERATION, NO_CAP, NOBODY, Kernel, Problem, State, in_blocks, stage_read
 from verification.policies import Evicting
 from verification.rules.rule import Claim, Look, Rule
@@ -52,22 +53,13 @@ def run(problem: Problem, state: State, queue: Queue, residents: Residents, limi
     """Run the rule until the budget of iterations is spent."""
     while not paused(problem, state, budget):
         take_arrivals(problem, state, queue)
-        evicted = _evict_overflow(problem, state, queue, residents, to_front)
+        evicted = evict_overflow(problem, state, queue, residents, to_front, take_newest, state.counts[ITERATION])
         blocked = evicted or _admit_what_fits(problem, state, queue, residents, limit)
         if residents.tally[SIZE] > 0:
             until, most = next_moment(problem, state, not blocked), 1 if evicted else NO_CAP
             advance(problem, state, queue, residents, state.counts[ITERATION], until, most)
         else:
             sleep(problem, state)
-
-
-@compiled
-def _evict_overflow(problem: Problem, state: State, queue: Queue, residents: Residents, to_front: bool) -> bool:
-    evicted = False
-    while residents.tally[KV] > problem.capacity:
-        put_back(queue, evict(problem, state, queue, residents), to_front)
-        evicted = True
-    return evicted
 
 
 @woven

@@ -18,7 +18,7 @@ from fluid.errors import InputError
 from thresholds import PacedPolicy
 from verification.engine.clock import next_moment, paused, sleep
 from verification.engine.compile import entry, woven
-from verification.engine.continuous import admit, advance
+from verification.engine.continuous_batching import admit, advance
 from verification.engine.queues import Queue, head, make_queue, request_at, take, take_arrivals, waiting
 from verification.engine.residents import SIZE, Residents, make_residents
 from verification.engine.state import ITERATION, NO_CAP, NOBODY, Kernel, Problem, State

@@ -34,7 +34,17 @@ from fluid.errors import whole
 from fluid.replica import DECODE_ONLY, WHOLE, Replica
 from verification.engine.clock import next_moment, paused, sleep
 from verification.engine.compile import compiled, entry, woven
-from verification.engine.prefills import COUNT, Prefills, enter, evict_overflow, make_prefills, plan, reach, serve
+from verification.engine.eviction import evict_overflow
+from verification.engine.prefills import (
+    COUNT,
+    Prefills,
+    enter,
+    make_prefills,
+    plan,
+    reach,
+    serve,
+    take_newest_of_both,
+)
 from verification.engine.queues import Queue, head, queue_of_evicting, request_at, take, take_arrivals
 from verification.engine.residents import KV, SIZE, Residents, make_residents, most_resident
 from verification.engine.state import NO_CAP, NOBODY, Kernel, Problem, State, in_blocks, stage_read
@@ -83,7 +93,7 @@ def run(problem: Problem, state: State, queue: Queue, residents: Residents, pref
     while not paused(problem, state, budget):
         take_arrivals(problem, state, queue)
         left = _plan_chunks(problem, queue, residents, prefills, chunk)
-        evicted = evict_overflow(problem, state, queue, residents, prefills, to_front)
+        evicted = evict_overflow(problem, state, queue, residents, to_front, take_newest_of_both, prefills)
         blocked = evicted or _admit_what_fits(problem, state, queue, residents, prefills, limit, left)
         if residents.tally[SIZE] > 0:
             serve(problem, state, queue, residents, prefills, True, next_moment(problem, state, not blocked),

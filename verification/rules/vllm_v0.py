@@ -24,7 +24,8 @@ from typing import ClassVar
 from fluid.errors import whole
 from verification.engine.clock import next_moment, paused, sleep
 from verification.engine.compile import compiled, entry, woven
-from verification.engine.prefills import COUNT, Prefills, enter, evict_overflow, make_prefills, plan, serve
+from verification.engine.eviction import evict_overflow
+from verification.engine.prefills import COUNT, Prefills, enter, make_prefills, plan, serve, take_newest_of_both
 from verification.engine.queues import Queue, head, queue_of_evicting, request_at, take, take_arrivals
 from verification.engine.residents import KV, SIZE, Residents, make_residents, most_resident
 from verification.engine.state import NO_CAP, NOBODY, Kernel, Problem, State, in_blocks, stage_prefill, stage_read
@@ -73,7 +74,7 @@ def run(problem: Problem, state: State, queue: Queue, residents: Residents, pref
     while not paused(problem, state, budget):
         take_arrivals(problem, state, queue)
         tokens = _plan_chunks(problem, queue, residents, prefills)
-        evicted = evict_overflow(problem, state, queue, residents, prefills, to_front)
+        evicted = evict_overflow(problem, state, queue, residents, to_front, take_newest_of_both, prefills)
         blocked = evicted or _admit_what_fits(problem, state, queue, residents, prefills, limit, most - tokens)
         if residents.tally[SIZE] > 0:
             serve(problem, state, queue, residents, prefills, False, next_moment(problem, state, not blocked),

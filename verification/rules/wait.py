@@ -49,7 +49,9 @@ ELIGIBLE, HELD = range(2)
 
 
 class Cohorts(NamedTuple):
-    """Per type: threshold n, prompts waiting, batches served B, and `members`, its requests from `offset` on."""
+    """Per type: threshold n, its requests in order (`members`, from `offset` on), prompts waiting, batches served B,
+    and the sums `per_prompt` (rows above); the `eligible` types, and the `tally` of all (places above).
+    """
 
     threshold: Ints
     members: Ints
@@ -73,11 +75,11 @@ def kernel(policy: WaitPolicy, problem: Problem) -> Kernel:
 
 
 def _kernel_where_types_are_mistaken(policy: WaitPolicy, problem: Problem) -> Kernel:
-    """The rule by the types that requests are taken for: a lane for each, as long as the longest life."""
-    lanes = len(problem.stages)
-    first, end = np.zeros(lanes, dtype=np.int64), np.full(lanes, problem.longest)
-    lanes_of_cohorts = make_segments(problem, first, end, policy.thresholds, "WAIT with predicted lengths")
-    return lambda state, budget: run_segments(problem, state, lanes_of_cohorts, True, budget)
+    """The rule by the types that requests are taken for: a lane for each, a segment of all stages there can be."""
+    types = len(problem.stages)
+    first, end = np.zeros(types, dtype=np.int64), np.full(types, problem.longest)
+    lanes = make_segments(problem, first, end, policy.thresholds, "WAIT with predicted lengths")
+    return lambda state, budget: run_segments(problem, state, lanes, True, budget)
 
 
 def make_cohorts(problem: Problem, policy: WaitPolicy) -> Cohorts:
@@ -138,32 +140,44 @@ def _move(problem: Problem, state: State, cohorts: Cohorts, start: float, end: f
     kept = 0
     for place in range(cohorts.tally[ELIGIBLE]):
         j = cohorts.eligible[place]
-        n, batch = cohorts.threshold[j], cohorts.batches[j]
-        for i in range(_first(cohorts, j, batch), _first(cohorts, j, batch + 1)):
-            state.admitted[cohorts.members[i]] = start
-        first = batch - problem.first_stage[j]
-        if problem.first_stage[j] >= 0 and first >= 0:
-            for i in range(_first(cohorts, j, first), _first(cohorts, j, first + 1)):
-                make_first_token(problem, state, cohorts.members[i], end)
-        last = batch - problem.stages[j] + 1
-        if last >= 0:
-            for i in range(_first(cohorts, j, last), _first(cohorts, j, last + 1)):
-                complete(problem, state, cohorts.members[i], end)
-        else:
-            _open_stage(problem, cohorts, j, batch + 1)
-            cohorts.tally[HELD] += n * in_blocks(problem, stage_read(problem, j, batch + 1))
-        cohorts.batches[j] += 1
-        cohorts.waiting[j] -= n
-        if cohorts.waiting[j] >= n:
+        _note_times(problem, state, cohorts, j, start, end)
+        _end_batch(problem, cohorts, j)
+        if cohorts.waiting[j] >= cohorts.threshold[j]:
             cohorts.eligible[kept] = j
             kept += 1
     cohorts.tally[ELIGIBLE] = kept
 
 
+@woven
+def _note_times(problem: Problem, state: State, cohorts: Cohorts, j: int, start: float, end: float) -> None:
+    """In batch B of type j cohort B is admitted, B - (stage of the first token) makes it, B - (S - 1) completes."""
+    batch = cohorts.batches[j]
+    for place in _places(cohorts, j, batch):
+        state.admitted[cohorts.members[place]] = start
+    if problem.first_stage[j] >= 0:
+        for place in _places(cohorts, j, batch - problem.first_stage[j]):
+            make_first_token(problem, state, cohorts.members[place], end)
+    for place in _places(cohorts, j, batch - (problem.stages[j] - 1)):
+        complete(problem, state, cohorts.members[place], end)
+
+
 @compiled
-def _first(cohorts: Cohorts, j: int, batch: int) -> int:
-    """Place in `members` of the first prompt of a cohort."""
-    return cohorts.offset[j] + batch * cohorts.threshold[j]
+def _places(cohorts: Cohorts, j: int, cohort: int) -> range:
+    """The places in `members` of a cohort; none where its number is below 0, before the first."""
+    size = cohorts.threshold[j] if cohort >= 0 else 0
+    begin = cohorts.offset[j] + cohort * size
+    return range(begin, begin + size)
+
+
+@compiled
+def _end_batch(problem: Problem, cohorts: Cohorts, j: int) -> None:
+    """A batch of type j is over: a cohort waits no more, and until the first completes one more stage is held."""
+    stage = cohorts.batches[j] + 1
+    if stage < problem.stages[j]:
+        _open_stage(problem, cohorts, j, stage)
+        cohorts.tally[HELD] += cohorts.threshold[j] * in_blocks(problem, stage_read(problem, j, stage))
+    cohorts.batches[j] += 1
+    cohorts.waiting[j] -= cohorts.threshold[j]
 
 
 @entry

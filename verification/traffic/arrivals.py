@@ -20,6 +20,7 @@ from fluid.compiled import jit
 from fluid.errors import InputError
 
 MOST_REQUESTS = 2**31
+MOST_INDEX = 2**63 - 1  # of a prompt type, as it is kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class Arrivals:
 
     `seen` is the type that each request is taken for on arrival: `types` itself unless lengths are only predicted
     (`verification.traffic.predicted_lengths`). Raises InputError unless the times are finite, sorted and nonnegative
-    and there is one type index for each.
+    and each has one index of a type, and of one it is seen as.
 
     >>> len(Arrivals([0.0, 0.5, 0.5], [0, 1, 0]))
     3
@@ -40,26 +41,25 @@ class Arrivals:
 
     def __init__(self, times: ArrayLike, types: ArrayLike, seen: ArrayLike | None = None) -> None:
         moments = np.array(times, dtype=np.float64)
-        kinds = np.array(types)
-        if moments.ndim != 1 or kinds.shape != moments.shape:
-            raise InputError("times and types", "one-dimensional and of one length", (moments.shape, kinds.shape),
-                             "arrivals")
+        kinds = type_indices("types", types, "arrivals")
+        looks = kinds if seen is None else type_indices("seen", seen, "arrivals")
+        shapes = (moments.shape, kinds.shape, looks.shape)
+        if moments.ndim != 1 or len(set(shapes)) > 1:
+            raise InputError("times, types and seen", "one-dimensional and of one length", shapes, "arrivals")
         if moments.size and not (np.all(np.isfinite(moments)) and moments[0] >= 0 and np.all(np.diff(moments) >= 0)):
             raise InputError("times", "finite seconds, sorted, from 0 on", _first_bad(moments), "arrivals")
-        if kinds.size and (kinds.dtype.kind not in "iu" or kinds.min() < 0):
-            raise InputError("types", "indices of prompt types, from 0 on", kinds[:5].tolist(), "arrivals")
-        self._keep(moments, kinds.astype(np.int64), None if seen is None else _looks(seen, kinds.shape))
+        self._keep(moments, kinds, looks)
 
-    def _keep(self, times: Floats, types: Ints, seen: Ints | None) -> None:
-        for field, array in (("times", times), ("types", types), ("seen", types if seen is None else seen)):
+    def _keep(self, times: Floats, types: Ints, seen: Ints) -> None:
+        for field, array in (("times", times), ("types", types), ("seen", seen)):
             array.flags.writeable = False
             object.__setattr__(self, field, array)
 
     @classmethod
     def made(cls, times: Floats, types: Ints, seen: Ints | None = None) -> Arrivals:
-        """Arrivals that are in order as they were made, and belong to nobody else: neither checked nor copied."""
+        """Arrivals of arrays known to be right, which nobody else will change: neither checked nor copied."""
         arrivals = cls.__new__(cls)
-        arrivals._keep(times, types, seen)
+        arrivals._keep(times, types, types if seen is None else seen)
         return arrivals
 
     def __len__(self) -> int:
@@ -73,11 +73,19 @@ class Arrivals:
                                  "arrivals")
 
 
-def _looks(seen: ArrayLike, shape: tuple[int, ...]) -> Ints:
-    looks = np.array(seen)
-    if looks.shape != shape or looks.dtype.kind not in "iu" or looks.astype(np.int64).min(initial=0) < 0:
-        raise InputError("seen", "an index of a prompt type, from 0 on, for each request", seen, "arrivals")
-    return looks.astype(np.int64)
+def type_indices(field: str, types: ArrayLike, where: str, count: int | None = None) -> Ints:
+    """Return a copy of indices of prompt types, shape (N,); raises InputError unless they are, below `count` if given.
+
+    >>> type_indices("types", [0, 2, 2], "a test").tolist()
+    [0, 2, 2]
+    """
+    indices = np.array(types)
+    if indices.ndim == 1 and not indices.size:
+        return indices.astype(np.int64)
+    most, end = (MOST_INDEX, "on") if count is None else (count - 1, f"to {count - 1}")
+    if indices.ndim != 1 or indices.dtype.kind not in "iu" or indices.min() < 0 or indices.max() > most:
+        raise InputError(field, f"indices of prompt types, from 0 {end}", types, where)
+    return indices.astype(np.int64)
 
 
 def poisson_arrivals(workload: Workload, horizon: float, generator: np.random.Generator) -> Arrivals:

@@ -44,7 +44,8 @@ from scipy.special import ndtr
 from fluid import Workload
 from fluid.arrays import TOLERANCE, Floats, Ints, bounded
 from fluid.errors import InputError, real
-from verification.traffic.same_prompt import Lookalikes
+from verification.traffic.arrivals import type_indices
+from verification.traffic.same_prompt_length import Lookalikes
 
 LEAST_RATE = float(np.nextafter(0.0, 1.0))
 MOST_ENTRIES = 2**25  # of a confusion matrix: about a GB while it is made
@@ -197,7 +198,8 @@ def seen_types(workload: Workload, types: ArrayLike, predictor: Predictor, gener
     >>> seen_types(mix, [0, 1, 2], LogNormalError(sigma=0.0, bias=2.0), np.random.default_rng(0)).tolist()
     [1, 1, 2]
     """
-    return predictor.draw(Lookalikes.of(workload), _indices(types, len(workload)), generator)
+    own = type_indices("types", types, "predictions", len(workload))
+    return predictor.draw(Lookalikes.of(workload), own, generator)
 
 
 def confusion(workload: Workload, predictor: Predictor) -> csr_array:
@@ -245,12 +247,3 @@ def seen_workload(workload: Workload, predictor: Predictor) -> Workload:
 def _at(values: np.ndarray, low: Floats, high: Floats) -> Floats:
     """1 where low <= values < high, else 0; the last interval holds an infinite value too."""
     return np.asarray((low <= values) & ((values < high) | np.isinf(high)), dtype=np.float64)
-
-
-def _indices(types: ArrayLike, count: int) -> Ints:
-    indices = np.array(types)
-    if indices.ndim == 1 and not indices.size:
-        return indices.astype(np.int64)
-    if indices.ndim != 1 or indices.dtype.kind not in "iu" or indices.min() < 0 or indices.max() >= count:
-        raise InputError("types", f"indices of prompt types, from 0 to {count - 1}", types, "predictions")
-    return indices.astype(np.int64)

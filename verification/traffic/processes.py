@@ -7,7 +7,7 @@
 
 A replay repeats the trace when it is over; its last request and the first of the next lap then come together.
 Replication 0 starts at its first request, every other one at a random moment of it: their spread says how much depends
-on the moment, not how another day would look.
+on the moment at which one starts, not how another day would look.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Traffic(Protocol):
     """What `simulate` asks of traffic."""
 
     def factor(self) -> float:
-        """Mean rate over a long time, in units of the workload's."""
+        """Mean arrival rate over a long time, as a multiple of the workload's."""
 
     def draw(self, workload: Workload, horizon: float, seed: int, replication: int) -> Arrivals:
         """Arrivals over [0, horizon) seconds of one replication."""

@@ -10,7 +10,7 @@ import pytest
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve, stage_profile
 from thresholds import nested, paced, sequence_bound, wait
-from thresholds.nested_wait.segments import Lengths, Segments
+from thresholds.nested_wait.segments import DecodeSegments, UnknownLengths
 from verification import Arrivals, Greedy, simulate, verify
 
 UNIT = Replica(1000, IterationTime(1.0, 0.0), attention_window=5)
@@ -59,7 +59,7 @@ def test_designs_keep_their_promises_behind_a_window(design: str) -> None:
 def test_segments_of_nested_wait_hold_at_most_the_window() -> None:
     """a_k is a sum over the stages of the segment of min(l + s, z), and b_k, b'_k the KV at its start, in blocks."""
     mix, replica = Workload([PromptType(50, 400, 0.5), PromptType(50, 60, 2.0)]), MISTRAL
-    segments = Segments(Lengths.of(mix, replica, 100.0, 0.01), np.array([60, 400]))
+    segments = DecodeSegments(UnknownLengths.of(mix, replica, 100.0, 0.01), np.array([60, 400]))
 
     def held(stage: int) -> int:
         return -(-min(50 + stage, 200) // 16) * 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,7 +16,10 @@ from fluid import IterationTime, Replica, Workload
 from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
 from verification import Arrivals, Greedy, Run, Sarathi, VllmV0, simulate
 from verification.policies import Policy
+from verification.reference.rules import TWINS
 from verification.reference.simulator import simulate_literally
+from verification.rules import RULES
+from verification.rules.rule import Rule
 
 TIMES = ("admitted", "first_token", "finished")
 COUNTS = ("iterations", "evictions", "overflows", "rejected", "kv_peak", "busy_time", "end_time", "completed")
@@ -92,6 +96,10 @@ sarathi_policies = st.builds(Sarathi, st.integers(1, 40), st.sampled_from([0.0, 
                              st.sampled_from(["front", "back"]))
 
 
+WITH_THRESHOLDS: dict[type, Callable[[Path], st.SearchStrategy[Any]]] = {
+    WaitPolicy: wait_policies, PacedPolicy: paced_policies, NestedWaitPolicy: lambda _: nested_policies}
+
+
 def assert_twins(policy: Policy, path: Path) -> None:
     """Every time of every request and every count is the same, to the last bit."""
     fast = simulate(policy, path.workload, path.replica, arrivals=path.arrivals)
@@ -105,12 +113,36 @@ def assert_same(fast: Run, literal: Run) -> None:
     assert {name: getattr(fast, name) for name in COUNTS} == {name: getattr(literal, name) for name in COUNTS}
 
 
+def test_every_rule_has_a_literal_twin() -> None:
+    """A rule without one is a rule that nothing is held against."""
+    assert set(TWINS) == {rule.policy for rule in RULES}
+
+
+def test_every_rule_is_among_those_tried() -> None:
+    """Those that are `made` without thresholds are tried as they are made, for the others thresholds are drawn here."""
+    assert set(WITH_THRESHOLDS) == {rule.policy for rule in RULES if rule.made is None}
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule.made], ids=lambda rule: rule.name)
 @agreed
-@given(st.data())
-def test_wait_agrees_with_its_literal_twin(data: st.DataObject) -> None:
-    """WAIT with any thresholds: completion times, KV peak and overflows are identical."""
+@given(path=paths())
+def test_a_rule_without_thresholds_agrees_with_its_literal_twin_as_it_is_made(rule: Rule, path: Path) -> None:
+    """Whatever is entered in `RULES`, with the policy that it makes for the replica."""
+    assert rule.made is not None
+    assert_twins(rule.made(path.replica), path)
+
+
+@pytest.mark.parametrize("policy", WITH_THRESHOLDS, ids=lambda policy: policy.name)
+@agreed
+@given(data=st.data())
+def test_a_rule_with_thresholds_agrees_with_its_literal_twin(policy: type, data: st.DataObject) -> None:
+    """WAIT, windows per type or for the mix, gated or not, boundary queues and survivors, with any thresholds, feasible
+    or not: completion times, KV peak and overflows are identical. (Nested WAIT takes no prefill in chunks.)
+    """
     path = data.draw(paths())
-    assert_twins(data.draw(wait_policies(path)), path)
+    if policy is NestedWaitPolicy:
+        path = in_one_piece(path)
+    assert_twins(data.draw(WITH_THRESHOLDS[policy](path)), path)
 
 
 @agreed
@@ -154,21 +186,6 @@ def test_a_type_of_many_chunks_that_never_comes_changes_nothing(policy: Policy) 
 def test_sarathi_agrees_with_its_literal_twin(path: Path, policy: Sarathi) -> None:
     """Chunks beside decodes under a budget: completion times, evictions and KV peak are identical."""
     assert_twins(policy, path)
-
-
-@agreed
-@given(st.data())
-def test_paced_wait_agrees_with_its_literal_twin(data: st.DataObject) -> None:
-    """Windows per type or for the mix, gated or not: completion times, KV peak and overflows are identical."""
-    path = data.draw(paths())
-    assert_twins(data.draw(paced_policies(path)), path)
-
-
-@agreed
-@given(paths(), nested_policies)
-def test_nested_wait_agrees_with_its_literal_twin(path: Path, policy: NestedWaitPolicy) -> None:
-    """Boundary queues, pausing, survivors: completion times, KV peak and overflows are identical."""
-    assert_twins(policy, in_one_piece(path))
 
 
 @agreed

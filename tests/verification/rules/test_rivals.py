@@ -185,8 +185,8 @@ def test_saturated_sarathi_spends_its_budget_in_every_iteration(chunk: int, prom
 
 @pytest.mark.parametrize("policy", [VllmV0(), Sarathi(10**6)])
 def test_a_batch_that_is_always_full_serves_at_the_edge_of_the_region(policy: VllmV0 | Sarathi) -> None:
-    """B places turn over in S d0 + c B seconds (`tests/verification/engine/test_sequences.py`): 16 prompts at once are prefilled
-    together and then decode together under these rules too, ten fillings in lockstep.
+    """B places turn over in S d0 + c B seconds (see `test_sequences.py`): 16 prompts at once are prefilled together and
+    then decode together under these rules too, ten fillings in lockstep.
     """
     workload, replica = of_one(200, 30), Replica(10**6, SLOW, max_num_seqs=16)
     rate = solve(workload, replica).max_rate_scale

@@ -17,7 +17,7 @@ from fluid import InputError, IterationTime, PromptType, Replica, Workload
 from thresholds import paced, wait
 from verification import poisson_arrivals
 from verification.traffic import predicted_lengths as predictions
-from verification.traffic import same_prompt as lookalikes
+from verification.traffic import same_prompt_length as lookalikes
 from verification.traffic.arrivals import stream
 from verification.traffic.predicted_lengths import (
     LogNormalError,
@@ -28,7 +28,7 @@ from verification.traffic.predicted_lengths import (
     seen_types,
     seen_workload,
 )
-from verification.traffic.same_prompt import Lookalikes
+from verification.traffic.same_prompt_length import Lookalikes
 
 ONE_AND_FOUR = Workload.from_arrays([10, 10], [1, 4], [1.0, 3.0])
 MIXED = Workload.from_arrays([10, 20, 10, 10, 20, 10, 30], [40, 7, 5, 40, 9, 90, 3], [1.0, 2.0, 3.0, 0.5, 1.0, 4.0, 1])
@@ -267,7 +267,7 @@ def test_an_error_that_cannot_be_is_refused(model: Any, numbers: tuple[Any, ...]
         model(*numbers)
 
 
-@pytest.mark.parametrize("types", [[7], [-1], [0.0], [[0]], ["a"]])
+@pytest.mark.parametrize("types", [[7], [-1], [0.0], [[0]], ["a"], np.array([2**64 - 1], dtype=np.uint64)])
 def test_types_that_the_workload_lacks_are_refused(types: Any) -> None:
     with pytest.raises(InputError, match=r"types must be indices of prompt types, from 0 to 6 \(got "):
         seen_types(MIXED, types, LogNormalError(0.1), np.random.default_rng(0))

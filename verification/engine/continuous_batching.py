@@ -1,8 +1,9 @@
 """Continuous batching: every resident is in every batch. The compiled steps that greedy and paced rules share.
 
-Between two calls of `advance` a rule may `admit` the head of a queue and `evict` the newest resident; `advance` runs
-all residents until somebody may enter or leaves. What they keep is in `verification.engine.residents`. Rules whose
-prefills and decodes go at different paces use the steps from `first_tokens` on (`verification.engine.prefills`).
+Between two calls of `advance` a rule may `admit` the head of a queue and evict the newest residents
+(`verification.engine.eviction`); `advance` runs all residents until one leaves or the rule may admit another. The
+residents are kept by `verification.engine.residents`. Rules whose prefills and decodes go at different paces use the
+steps from `first_tokens` on (`verification.engine.prefills`).
 """
 
 from __future__ import annotations
@@ -26,10 +27,8 @@ from verification.engine.residents import (
     grow,
     join,
     release,
-    take_newest,
 )
 from verification.engine.state import (
-    EVICTIONS,
     ITERATION,
     LAST_COMPLETION,
     NOBODY,
@@ -53,29 +52,12 @@ def admit(problem: Problem, state: State, residents: Residents, place: int, r: i
     tally[SERIAL] += 1
 
 
-@compiled
-def evict(problem: Problem, state: State, queue: Queue, residents: Residents) -> int:
-    """Remove the newest resident, all its progress lost, and return its place in the queue."""
-    place = take_newest(problem, residents, state.counts[ITERATION])
-    lose_progress(problem, state, request_at(queue, place))
-    return place
-
-
-@compiled
-def lose_progress(problem: Problem, state: State, r: int) -> None:
-    """Note an eviction: nothing of this pass counts, but a first token made elsewhere stays."""
-    state.counts[EVICTIONS] += 1
-    state.admitted[r] = np.nan
-    if problem.first_stage[problem.types[r]] >= 0:
-        state.first_token[r] = np.nan
-
-
 @woven
 def advance(problem: Problem, state: State, queue: Queue, residents: Residents, t: int, until: float, most: int) -> int:
     """Run all residents until one leaves or, if that is sooner, the first iteration that ends at `until` or later.
 
-    At most `most` iterations; t counts those of the residents, who were admitted by its measure. Returns how many it
-    were.
+    At most `most` iterations. t is the number of the first, in the count by which the residents were admitted. Returns
+    how many were run.
     """
     tally = residents.tally
     line = leader(problem, tally[READ], tally[PREFILL], tally[SIZE])
@@ -89,7 +71,7 @@ def advance(problem: Problem, state: State, queue: Queue, residents: Residents, 
 @woven
 def first_tokens(problem: Problem, state: State, queue: Queue, residents: Residents, line: int, t: int, m: int,
                  end: float) -> None:
-    """Those who make their first token in iterations t, ..., t + m - 1, the last of which ends at `end`."""
+    """Note the first tokens made in iterations t, ..., t + m - 1, the last of which ends at `end`."""
     tally, young, kept = residents.tally, residents.young, 0
     for place in range(tally[YOUNG]):
         slot = young[place]
@@ -113,7 +95,7 @@ def note(queue: Queue, residents: Residents, slot: int, times: np.ndarray, momen
 
 @woven
 def settle(problem: Problem, state: State, queue: Queue, residents: Residents, t: int, end: float) -> None:
-    """Iteration t is over: who ends in it leaves, who filled its window grows no more, chunks go on to the next."""
+    """Iteration t is over: requests complete, full attention windows grow no more, chunked prefills go on by one."""
     if t == residents.calendar.due[0]:
         slot = clear(residents.calendar, t)
         while slot != NOBODY:
