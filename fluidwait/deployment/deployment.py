@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fluid.errors import FileError, InputError, one_of, real
+from fluid.errors import FileError, InputError, one_of, probability, real
 from fluid.hardware.catalogue import MODELS, find_gpu, find_model
 from fluid.hardware.huggingface import model_from_config
 from fluid.hardware.model import Model
@@ -56,10 +56,7 @@ class Deployment:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "horizon", real("horizon", self.horizon, unit="seconds"))
-        chance = real("overflow_probability", self.overflow_probability)
-        if chance >= 1:
-            raise InputError("overflow_probability", "a probability above 0 and below 1", chance)
-        object.__setattr__(self, "overflow_probability", chance)
+        object.__setattr__(self, "overflow_probability", probability("overflow_probability", self.overflow_probability))
         one_of("lengths", self.lengths, ("known", "predicted", "unknown"))
 
     @property
