@@ -16,12 +16,12 @@ from verification.engine.queues import Queue, put_back, request_at
 from verification.engine.residents import KV, Residents
 from verification.engine.state import EVICTIONS, Problem, State
 
-Progress = TypeVar("Progress")
+HowFar = TypeVar("HowFar")
 
 
 @woven
 def evict_overflow(problem: Problem, state: State, queue: Queue, residents: Residents, to_front: bool,
-                   take_newest: Callable[[Problem, Residents, Progress], int], progress: Progress) -> bool:
+                   take_newest: Callable[[Problem, Residents, HowFar], int], progress: HowFar) -> bool:
     """While the residents hold more than C, send the newest back to the queue; return whether there was one.
 
     `take_newest`, a compiled function, removes the newest from where its rule keeps it and returns its place in the
