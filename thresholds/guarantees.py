@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fluid import Equilibrium
+from fluid import Equilibrium, Replica, Workload, solve
 from fluid.arrays import Floats, at_most
 
 
@@ -72,6 +72,15 @@ class OnEveryPath(OnReplica):
     def overflow_probability(self) -> float | None:
         """0 where feasible: the bound holds on every path."""
         return 0.0 if self.feasible else None
+
+
+def equilibrium_of(policy: object, workload: Workload, replica: Replica) -> Equilibrium:
+    """The equilibrium of a workload on a replica; a design that was made for these two brings it along."""
+    if isinstance(policy, OnReplica):
+        known = policy.equilibrium
+        if known.workload == workload and known.replica == replica:
+            return known
+    return solve(workload, replica)
 
 
 def batch_time(equilibrium: Equilibrium, entries: Floats) -> float:

@@ -46,12 +46,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fluid import Equilibrium, Replica, StageProfile, Workload, solve
+from fluid import Equilibrium, Replica, StageProfile, Workload
 from fluid.arrays import Floats, Ints, at_most
 from fluid.errors import InputError
 from thresholds.delay.bulk_queue import MOST_BATCH, bulk_queue_mean, heavy_traffic_mean
 from thresholds.delay.mean_iteration import Pace, pace_of
-from thresholds.guarantees import OnReplica, batch_time
+from thresholds.guarantees import OnReplica, batch_time, equilibrium_of
 from thresholds.policies import PacedPolicy, WaitPolicy
 
 
@@ -104,7 +104,7 @@ def predict(policy: WaitPolicy | PacedPolicy, workload: Workload | None = None,
 
 def _equilibrium(policy: object, workload: Workload | None, replica: Replica | None) -> Equilibrium:
     if workload is not None and replica is not None:
-        return solve(workload, replica)
+        return equilibrium_of(policy, workload, replica)
     if workload is None and replica is None and isinstance(policy, OnReplica):
         return policy.equilibrium
     raise InputError("workload and replica", "given, both of them or, for a design, neither", (workload, replica),

@@ -34,7 +34,6 @@ import numpy as np
 
 from fluid import Equilibrium, solve
 from thresholds import (
-    OnReplica,
     PacedPolicy,
     Prediction,
     WaitPolicy,
@@ -125,10 +124,11 @@ class Study:
         if self.equilibrium.iteration_time is None or self.equilibrium.inventory is None:
             return
         shortest = self.equilibrium.iteration_time
-        if isinstance(self.policy, WaitPolicy):
+        claims = claims_of(self.policy)
+        if Claim.COHORTS in claims and isinstance(self.policy, WaitPolicy):
             yield from self._of_wait(self.policy, shortest)
             return
-        claims, replica = claims_of(self.policy), on_replica(self.policy, self.equilibrium.replica)
+        replica = on_replica(self.policy, self.equilibrium.replica)
         if replica != self.equilibrium.replica:  # the rule makes chunks of its own, which only add work
             shortest = solve(self.equilibrium.workload, replica).iteration_time or 0.0
         yield partial(self._at_least, "iteration_time at least", shortest, busy_iteration)
@@ -137,13 +137,8 @@ class Study:
         if self._fluid() and Claim.INVENTORY in claims:
             yield from self._inventories(self.equilibrium.inventory, FLUID_ACCURACY)
         if Claim.LATENCY in claims and isinstance(self.policy, PacedPolicy):
-            yield from self._delays(self._predicted(self.policy), {"latency": LATENCY_ACCURACY})
-
-    def _predicted(self, policy: WaitPolicy | PacedPolicy) -> Prediction:
-        """The delays of a policy; a design that was made at this equilibrium has all that they take."""
-        if isinstance(policy, OnReplica) and policy.equilibrium is self.equilibrium:
-            return predict(policy)
-        return predict(policy, self.equilibrium.workload, self.equilibrium.replica)
+            predicted = predict(self.policy, self.equilibrium.workload, self.equilibrium.replica)
+            yield from self._delays(predicted, {"latency": LATENCY_ACCURACY})
 
     def _of_wait(self, policy: WaitPolicy, shortest: float) -> Iterator[Test]:
         counts = np.array(policy.thresholds, dtype=np.float64)
@@ -154,7 +149,7 @@ class Study:
             yield partial(self._at_least, "iteration_time at least", shortest, busy_iteration)
             yield partial(self._at_most, "iteration_time at most", longest, busy_iteration)
         yield from self._inventories(counts, 0.0)
-        yield from self._delays(self._predicted(policy),
+        yield from self._delays(predict(policy, self.equilibrium.workload, self.equilibrium.replica),
                                 {"latency": LATENCY_ACCURACY, "ttft": TTFT_ACCURACY})
 
     def _delays(self, predicted: Prediction, accuracies: dict[str, float]) -> Iterator[Test]:
@@ -169,7 +164,7 @@ class Study:
         names = self.equilibrium.workload.names
         for j in range(min(len(names), MOST_TYPES_MEASURED)):
             known = self._seen(float(self.equilibrium.workload.rates[j]))
-            if isinstance(self.policy, WaitPolicy):
+            if Claim.COHORTS in claims_of(self.policy):
                 known = known and self._filled(j, predicted[j])
             if self.equilibrium.profile.stages[j] > 1 and known:
                 yield partial(self._equal, f"inventory {names[j]}", float(predicted[j]),
@@ -218,7 +213,7 @@ def claims_of(policy: Policy) -> frozenset[Claim]:
 
 def inventory_of(policy: Policy) -> Inventory:
     """How the prompts per stage are measured: under WAIT residents stand still, elsewhere all are in every batch."""
-    return measures.resident if isinstance(policy, WaitPolicy) else measures.entering
+    return measures.resident if Claim.COHORTS in claims_of(policy) else measures.entering
 
 
 def busy_iteration(measured: Measured) -> float:

@@ -13,10 +13,10 @@ from typing import TypeVar
 
 from joblib import Parallel, delayed
 
-from fluid import Equilibrium, Replica, Workload, solve
+from fluid import Equilibrium, Replica, Workload
 from fluid.errors import InputError, real, whole
 from fluid.progress import Progress
-from thresholds import OnReplica
+from thresholds.guarantees import equilibrium_of
 from verification.experiments.stability import variance_rate
 from verification.policies import Policy
 from verification.run import Run
@@ -63,10 +63,8 @@ class Experiment:
 
     @cached_property
     def equilibrium(self) -> Equilibrium:
-        """That of the workload on the replica: a design made for the two of them brings it along."""
-        known = self.policy.equilibrium if isinstance(self.policy, OnReplica) else None
-        mine = known is not None and known.workload == self.workload and known.replica == self.replica
-        return known if known is not None and mine else solve(self.workload, self.replica)
+        """That of the workload on the replica."""
+        return equilibrium_of(self.policy, self.workload, self.replica)
 
     @property
     def variance_rate(self) -> float:

@@ -17,7 +17,7 @@ from strategies import sampled
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve
 from fluid.errors import InputError
-from thresholds import Prediction, WaitDesign, WaitPolicy, bulk_queue_mean, paced, predict, wait
+from thresholds import PacedPolicy, Prediction, WaitDesign, WaitPolicy, bulk_queue_mean, paced, predict, wait
 from thresholds.paced_wait.design import AnyPacedDesign
 from verification import Run, replicate
 
@@ -244,10 +244,12 @@ def test_a_design_is_predicted_at_its_own_equilibrium_which_is_not_solved_again(
         make: Callable[..., WaitDesign | AnyPacedDesign], monkeypatch: pytest.MonkeyPatch) -> None:
     mix, replica = Workload([PromptType(*each) for each in MIX]), Replica(137_000, IterationTime(0.0106, 4.013e-7))
     design = make(mix, replica)
-    expected = predict(design, mix, replica)
-    monkeypatch.setattr("thresholds.delay.prediction.solve", None)
+    bare = (WaitPolicy(design.thresholds) if isinstance(design, WaitDesign)
+            else PacedPolicy(design.entries, design.iterations, design.gate))
+    expected = predict(bare, mix, replica)
+    monkeypatch.setattr("thresholds.guarantees.solve", None)
     monkeypatch.setattr("fluid.equilibrium.stage_profile", None)
-    assert predict(design) == expected
+    assert predict(design) == predict(design, mix, replica) == expected
 
 
 def test_a_design_at_other_rates_is_predicted_at_those() -> None:
