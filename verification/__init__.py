@@ -11,6 +11,7 @@ from verification.policies import OwnRule
 from verification.rules.greedy import Greedy
 from verification.rules.sarathi import Sarathi
 from verification.rules.vllm_v0 import VllmV0
+from verification.rules.vllm_v1 import VllmV1
 from verification.run import Run, Timeline
 from verification.simulation import simulate
 from verification.statistics.batch_means import BatchMeans, batch_means
@@ -44,6 +45,7 @@ __all__ = [
     "Verdict",
     "Verification",
     "VllmV0",
+    "VllmV1",
     "batch_means",
     "capacity",
     "invariants",

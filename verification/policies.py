@@ -7,10 +7,12 @@ file under `verification/rules/`. Here is what several of them share, and what a
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from fluid import Replica
 from fluid.errors import InputError, one_of, real
+from fluid.replica import DECODE_ONLY, WHOLE
 from verification.reference.system import Request, System
 
 
@@ -28,19 +30,29 @@ def on_replica(policy: Policy, replica: Replica) -> Replica:
     return replica if stages_of is None else stages_of(replica)
 
 
+def with_whole_prompts(replica: Replica) -> Replica:
+    """The replica as rules see it that make their own chunks, or none: prompts are whole where they are prefilled."""
+    return replica if replica.prefill == DECODE_ONLY else replace(replica, prefill=WHOLE)
+
+
 class Evicting:
-    """A rule that admits under a watermark and evicts: `watermark` is the share of C kept free, `requeue` where an
-    evicted request goes back, "front" (vLLM) or "back" ([A]'s new job).
+    """A rule that admits under a watermark and evicts: `watermark` is the share of C kept free.
+
+    `requeue` is where an evicted request goes back, to the "front" (vLLM) or the "back" ([A]'s new job); `eviction`
+    what becomes of the tokens it has made: "recompute" keeps them, and prefills them with the prompt when it comes back
+    (engines), "restart" makes them again ([A]).
     """
 
     watermark: float
     requeue: str
+    eviction: str
 
     def __post_init__(self) -> None:
         name = type(self).__name__
         if real("watermark", self.watermark, name, zero=True) >= 1:
             raise InputError("watermark", "a share of the KV cache in [0, 1)", self.watermark, name)
         one_of("requeue", self.requeue, ("front", "back"), name)
+        one_of("eviction", self.eviction, ("recompute", "restart"), name)
 
     @property
     def by_type(self) -> bool:

@@ -39,8 +39,9 @@ class Timeline:
 class Run:
     """One simulated path. Arrays have shape (N,), one entry per request in order of arrival, NaN until it happens.
 
-    `admitted` (start of the prefill), `first_token` and `finished` are seconds from the start of the run; of a request
-    that was evicted, since its last admission. `kv_peak` is the most KV tokens held in an iteration, `overflows` counts
+    `admitted` (start of the prefill), `first_token` and `finished` are seconds from the start of the run. Of a request
+    that was evicted `admitted` is that of its last admission, `first_token` of its last pass under "restart", of its
+    first token ever under "recompute". `kv_peak` is the most KV tokens held in an iteration, `overflows` counts
     the iterations that held more than C or had more sequences in the batch than the cap, `end_time` is the horizon or,
     with explicit arrivals, the last completion.
     """

@@ -88,8 +88,9 @@ def _who_arrives(workload: Workload, horizon: float | None, arrivals: Arrivals |
 def _run_kernel(policy: Policy, workload: Workload, replica: Replica, arrivals: Arrivals, until: float,
                 record: bool) -> Run:
     """The run of a rule that is compiled."""
-    profile = stage_profile(workload, on_replica(policy, replica))
-    problem = make_problem(arrivals, profile, replica, until)
+    served = on_replica(policy, replica)
+    profile = stage_profile(workload, served)
+    problem = make_problem(arrivals, profile, served, until)
     state = make_state(problem, ROWS if record else 0)
     pieces = list(_play(_kernel(policy, problem), state))
     return _run_of(state, problem, arrivals, profile, _timeline(pieces) if record else None)

@@ -240,7 +240,7 @@ def test_invariants_of_every_run(policy: WaitPolicy | Greedy | VllmV0, prefill: 
     assert np.all(run.arrivals.times <= np.where(np.isnan(run.admitted), np.inf, run.admitted))
     assert np.all(run.admitted[done] < run.first_token[done])
     assert np.all(run.first_token[done] <= run.finished[done])
-    least = stage_profile(workload, replica).stages[run.arrivals.types] * 0.01
+    least = run.profile.stages[run.arrivals.types] * 0.01
     assert np.all(run.latency[done] >= least[done] * (1 - 1e-12))
     timeline = run.timeline
     assert timeline is not None

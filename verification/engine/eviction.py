@@ -1,7 +1,8 @@
-"""Eviction: when residents come to hold more KV than there is, the newest go back to the queue and start again.
+"""Eviction: when residents come to hold more KV than there is, the newest go back to the queue.
 
-Every rule that admits a request by the KV of its first stage, and not of its last, needs it. All progress of an evicted
-request is lost ("restart" in model.md section 6).
+Every rule that admits a request by less than the KV of its last stage needs it. There are two kinds (model.md section
+6). `restart` [A]: all progress of an evicted request is lost, its output is made again. `recompute` (engines): it keeps
+the tokens it has made; its KV is gone, so when it comes back prompt and tokens are prefilled, and decoding goes on.
 """
 
 from __future__ import annotations
@@ -20,26 +21,26 @@ HowFar = TypeVar("HowFar")
 
 
 @woven
-def evict_overflow(problem: Problem, state: State, queue: Queue, residents: Residents, to_front: bool,
-                   take_newest: Callable[[Problem, Residents, HowFar], int], progress: HowFar) -> bool:
+def evict_overflow(problem: Problem, state: State, queue: Queue, residents: Residents,
+                   take_newest: Callable[[Problem, Residents, HowFar], tuple[int, int]], progress: HowFar) -> bool:
     """While the residents hold more than C, send the newest back to the queue; return whether there was one.
 
     `take_newest`, a compiled function, removes the newest from where its rule keeps it and returns its place in the
-    queue; `progress` is what it needs to know how far the residents are.
+    queue and the tokens it would keep; `progress` is what it needs to know how far the residents are.
     """
     evicted = False
     while residents.tally[KV] > problem.capacity:
-        place = take_newest(problem, residents, progress)
-        _lose_progress(problem, state, request_at(queue, place))
-        put_back(queue, place, to_front)
+        place, kept = take_newest(problem, residents, progress)
+        _note_eviction(problem, state, queue, request_at(queue, place))
+        put_back(queue, place, kept if queue.keeps else 0)
         evicted = True
     return evicted
 
 
 @compiled
-def _lose_progress(problem: Problem, state: State, r: int) -> None:
-    """Note an eviction: nothing of this pass counts, but a first token made elsewhere stays."""
+def _note_eviction(problem: Problem, state: State, queue: Queue, r: int) -> None:
+    """Of a request that starts again nothing of this pass counts, but a first token made elsewhere stays."""
     state.counts[EVICTIONS] += 1
     state.admitted[r] = np.nan
-    if problem.first_stage[problem.types[r]] >= 0:
+    if not queue.keeps and problem.first_stage[problem.types[r]] >= 0:
         state.first_token[r] = np.nan

@@ -5,8 +5,9 @@ prefill are few and looked at one by one: a rule `plan`s the tokens each prefill
 decode advance together, in some of the iterations: `CLOCK` counts those, and everything that
 `verification.engine.residents` keeps by iterations (calendar, block phases, full windows) goes by it, for the decoding
 residents alone. A prompt whose prefill ends with K prefill stages behind it joins them as if it had been admitted K
-such iterations ago; the clock starts at the largest K, so that this is never before 0. While nobody is in prefill, many
-iterations are run at once (`verification.engine.fast_forward`).
+such iterations ago, and one that was evicted and keeps what it made as if none of its stages had been interrupted; the
+clock starts at the most stages there are, so that this is never before 0. While nobody is in prefill, many iterations
+are run at once (`verification.engine.fast_forward`).
 
 The KV tokens held are those of the decoding residents, at the stage they execute next, and of the prompts in prefill,
 up to the last token planned.
@@ -32,11 +33,12 @@ COUNT, CLOCK = range(2)
 
 class Prefills(NamedTuple):
     """The residents in prefill, in order of admission: `who` (the place in the queue), the `serial` of the admission,
-    the prompt tokens `done` and `planned`.
+    the tokens `kept` of one that was evicted (0 of others), the tokens `done` and `planned`.
     """
 
     who: Ints
     serial: Ints
+    kept: Ints
     done: Ints
     planned: Ints
     tally: Ints
@@ -44,22 +46,38 @@ class Prefills(NamedTuple):
 
 def make_prefills(problem: Problem, most: int) -> Prefills:
     """Return the state in which nobody is in prefill, with room for so many residents."""
-    who, serial, done, planned = (np.zeros(min(most, len(problem.times)), dtype=np.int64) for _ in range(4))
-    clock = min(problem.prefill_stages.max(), problem.longest)  # of those who come, as the calendar
-    return Prefills(who, serial, done, planned, np.array([0, clock], dtype=np.int64))
+    who, serial, kept, done, planned = (np.zeros(min(most, len(problem.times)), dtype=np.int64) for _ in range(5))
+    return Prefills(who, serial, kept, done, planned, np.array([0, problem.longest], dtype=np.int64))
 
 
 @compiled
-def enter(problem: Problem, state: State, residents: Residents, prefills: Prefills, place: int, r: int,
+def to_prefill(problem: Problem, j: int, kept: int) -> int:
+    """The tokens a request must prefill before it decodes: what it kept, or its prompt; 0 if that is done elsewhere."""
+    if kept > 0:
+        return kept
+    return problem.prompt[j] if problem.prefill_stages[j] > 0 else 0
+
+
+@compiled
+def left_to_prefill(problem: Problem, queue: Queue, prefills: Prefills, one: int) -> int:
+    """The tokens one of those in prefill has still to prefill."""
+    j = problem.types[request_at(queue, prefills.who[one])]
+    return to_prefill(problem, j, prefills.kept[one]) - prefills.done[one]
+
+
+@compiled
+def enter(problem: Problem, state: State, queue: Queue, residents: Residents, prefills: Prefills, place: int, kept: int,
           tokens: int) -> None:
     """Admit a request, taken from its place: to so many tokens of prefill, or to decode where prefill is elsewhere."""
-    tally, j, last = residents.tally, problem.types[r], prefills.tally[COUNT]
+    tally, r, last = residents.tally, request_at(queue, place), prefills.tally[COUNT]
+    j = problem.types[r]
     state.admitted[r] = state.clock[NOW]
     tally[SIZE] += 1
-    if problem.prefill_stages[j] == 0:
+    if to_prefill(problem, j, kept) == 0:
         join(problem, residents, place, j, 0, tally[SERIAL], prefills.tally[CLOCK])
     else:
-        prefills.who[last], prefills.serial[last], prefills.done[last] = place, tally[SERIAL], 0
+        prefills.who[last], prefills.serial[last], prefills.kept[last] = place, tally[SERIAL], kept
+        prefills.done[last] = 0
         prefills.tally[COUNT] += 1
         plan(problem, residents, prefills, last, tokens)
     tally[SERIAL] += 1
@@ -79,14 +97,14 @@ def reach(problem: Problem, prefills: Prefills, one: int) -> int:
 
 
 @compiled
-def take_newest_of_both(problem: Problem, residents: Residents, prefills: Prefills) -> int:
-    """Remove the newest resident, be it in prefill or decoding, and return its place."""
+def take_newest_of_both(problem: Problem, residents: Residents, prefills: Prefills) -> tuple[int, int]:
+    """Remove the newest resident, be it in prefill or decoding; return its place and the tokens it would keep."""
     tally, last = residents.tally, prefills.tally[COUNT] - 1
     if last >= 0 and (tally[SIZE] == last + 1 or prefills.serial[last] > residents.serial[newest(residents)]):
         prefills.tally[COUNT] = last
         tally[SIZE] -= 1
         tally[KV] -= in_blocks(problem, reach(problem, prefills, last))
-        return prefills.who[last]
+        return prefills.who[last], prefills.kept[last]
     return take_newest(problem, residents, prefills.tally[CLOCK])
 
 
@@ -113,7 +131,7 @@ def _serve_prefills(problem: Problem, state: State, queue: Queue, residents: Res
     for one in range(prefills.tally[COUNT]):
         if prefills.planned[one] > 0:
             read += reach(problem, prefills, one)
-            prefill += prefills.planned[one]
+            prefill += _to_pay_for(problem, queue, prefills, one)
             size += 1
     end = execute(problem, state, tally[KV], read, prefill, size)
     if decoding:
@@ -124,33 +142,46 @@ def _serve_prefills(problem: Problem, state: State, queue: Queue, residents: Res
     _progress(problem, state, queue, residents, prefills, end)
 
 
+@compiled
+def _to_pay_for(problem: Problem, queue: Queue, prefills: Prefills, one: int) -> int:
+    """The tokens planned, as prefill; but one token behind the prompt is computed as a decode is."""
+    if prefills.planned[one] > 1 or prefills.kept[one] == 0:
+        return prefills.planned[one]
+    return int(prefills.done[one] < problem.prompt[problem.types[request_at(queue, prefills.who[one])]])
+
+
 @woven
 def _progress(problem: Problem, state: State, queue: Queue, residents: Residents, prefills: Prefills,
               end: float) -> None:
     """What was planned is done; whoever has its whole prompt joins those that decode."""
-    kept = 0
+    still = 0
     for one in range(prefills.tally[COUNT]):
-        place, serial = prefills.who[one], prefills.serial[one]
-        r = request_at(queue, place)
+        left = left_to_prefill(problem, queue, prefills, one) - prefills.planned[one]
         residents.tally[KV] -= in_blocks(problem, reach(problem, prefills, one))
-        done = prefills.done[one] + prefills.planned[one]
-        if done < problem.prompt[problem.types[r]]:
-            prefills.who[kept], prefills.serial[kept], prefills.done[kept] = place, serial, done
-            kept += 1
+        if left > 0:
+            prefills.who[still], prefills.serial[still] = prefills.who[one], prefills.serial[one]
+            prefills.kept[still] = prefills.kept[one]
+            prefills.done[still] = prefills.done[one] + prefills.planned[one]
+            still += 1
         else:
-            _end_prefill(problem, state, residents, place, r, serial, prefills.tally[CLOCK], end)
-    prefills.tally[COUNT] = kept
+            _end_prefill(problem, state, queue, residents, prefills, one, end)
+    prefills.tally[COUNT] = still
 
 
 @compiled
-def _end_prefill(problem: Problem, state: State, residents: Residents, place: int, r: int, serial: int, t: int,
+def _end_prefill(problem: Problem, state: State, queue: Queue, residents: Residents, prefills: Prefills, one: int,
                  end: float) -> None:
+    """One has all its tokens: it goes on with the first stage behind them."""
+    place, kept = prefills.who[one], prefills.kept[one]
+    r = request_at(queue, place)
     j = problem.types[r]
     stage = problem.prefill_stages[j]
-    if problem.first_stage[j] == stage - 1:
+    if kept > 0:
+        stage += kept - problem.prompt[j]
+    elif problem.first_stage[j] == stage - 1:
         make_first_token(problem, state, r, end)
     if problem.stages[j] > stage:
-        join(problem, residents, place, j, stage, serial, t)
+        join(problem, residents, place, j, stage, prefills.serial[one], prefills.tally[CLOCK])
         return
     complete(problem, state, r, end)
     residents.tally[SIZE] -= 1

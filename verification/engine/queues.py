@@ -6,7 +6,8 @@ served, that is their number; else they stand lane by lane in `order`, a lane fo
 on arrival), and those that can never be served stand nowhere.
 
 Evicted requests wait in a ring of their own. `after` is the place behind which one was put back: the end of the queue
-at that moment, or 0 at its front.
+at that moment, or 0 at its front; `kept` are the tokens it must prefill when it comes back, its prompt and those it had
+made, or 0 if it starts anew.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ AGAIN_HEAD, AGAIN = range(2)
 
 class Queue(NamedTuple):
     """By lane the place of the `next` to be admitted and that `upto` (below) which requests have arrived; `order` holds
-    the requests by place, `again` the evicted ones (a ring), `after` what each of these waits behind.
+    the requests by place, `again` the evicted ones (a ring), `after` what each waits behind, `kept` what it has made.
+
+    `to_front` and `keeps` say where evicted requests go, and whether what they have made is kept.
     """
 
     next: Ints
@@ -33,10 +36,14 @@ class Queue(NamedTuple):
     order: Ints
     again: Ints
     after: Ints
+    kept: Ints
+    to_front: bool
+    keeps: bool
     tally: Ints
 
 
-def make_queue(problem: Problem, lanes: int = 1, evicted: int = 0) -> Queue:
+def make_queue(problem: Problem, lanes: int = 1, evicted: int = 0, to_front: bool = False,
+               keeps: bool = False) -> Queue:
     """Return an empty queue, one for all or one for each type, with room for so many evicted requests."""
     order, begin = np.empty(0, dtype=np.int64), np.zeros(lanes, dtype=np.int64)
     if lanes > 1 or not problem.all_fit:
@@ -44,14 +51,16 @@ def make_queue(problem: Problem, lanes: int = 1, evicted: int = 0) -> Queue:
         lane = problem.seen[served] if lanes > 1 else np.zeros_like(served)
         order = np.append(served[np.argsort(lane, kind="stable")], NOBODY)  # never empty, even if none is served
         begin = np.searchsorted(np.sort(lane), np.arange(lanes))
-    return Queue(begin.astype(np.int64), begin.astype(np.int64), order, np.empty(evicted, dtype=np.int64),
-                 np.empty(evicted, dtype=np.int64), np.zeros(2, dtype=np.int64))
+    again, after, kept = (np.empty(evicted, dtype=np.int64) for _ in range(3))
+    return Queue(begin.astype(np.int64), begin.astype(np.int64), order, again, after, kept, to_front, keeps,
+                 np.zeros(2, dtype=np.int64))
 
 
-def queue_of_evicting(problem: Problem, most_resident: int, requeue: str) -> Queue:
+def queue_of_evicting(problem: Problem, most_resident: int, requeue: str, eviction: str) -> Queue:
     """Return an empty queue; at its front no more evicted requests wait than were resident, at its end all may."""
-    requests = len(problem.times)
-    return make_queue(problem, evicted=requests if requeue == "back" else min(most_resident, requests))
+    requests, to_front = len(problem.times), requeue == "front"
+    room = min(most_resident, requests) if to_front else requests
+    return make_queue(problem, 1, room, to_front, eviction == "recompute")
 
 
 @compiled
@@ -102,15 +111,21 @@ def take(queue: Queue, lane: int) -> None:
 
 
 @compiled
-def put_back(queue: Queue, place: int, to_front: bool) -> None:
+def kept_by_head(queue: Queue) -> int:
+    """The tokens that the head of the one queue must prefill because it was evicted, 0 if it starts."""
+    return queue.kept[queue.tally[AGAIN_HEAD]] if _again_first(queue) else 0
+
+
+@compiled
+def put_back(queue: Queue, place: int, kept: int) -> None:
     """Return an evicted request to the one queue: before all others, or behind those that have arrived."""
     tally, room = queue.tally, len(queue.again)
-    if to_front:
+    if queue.to_front:
         tally[AGAIN_HEAD] = (tally[AGAIN_HEAD] + room - 1) % room
         slot, after = tally[AGAIN_HEAD], 0
     else:
         slot, after = (tally[AGAIN_HEAD] + tally[AGAIN]) % room, queue.upto[0]
-    queue.again[slot], queue.after[slot] = place, after
+    queue.again[slot], queue.after[slot], queue.kept[slot] = place, after, kept
     tally[AGAIN] += 1
 
 

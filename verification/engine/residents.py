@@ -25,7 +25,7 @@ import numpy as np
 from fluid.arrays import Ints
 from verification.engine.calendar import Calendar, make_calendar, mark, turn
 from verification.engine.compile import apart, compiled
-from verification.engine.state import NOBODY, Problem, in_blocks, stage_prefill, stage_read, stage_tokens
+from verification.engine.state import NOBODY, Problem, in_blocks, stage_prefill, stage_read, stage_tokens, tokens_made
 
 # places in Residents.tally
 KV, READ, PREFILL, SIZE, GROWING, STACKED, YOUNG, FREE, SERIAL, OPEN, TALLIES = range(11)
@@ -151,8 +151,8 @@ def grow(problem: Problem, residents: Residents, j: int, entered: int, stage: in
 
 
 @compiled
-def take_newest(problem: Problem, residents: Residents, t: int) -> int:
-    """Remove the newest resident, at its stage of iteration t, and return its place."""
+def take_newest(problem: Problem, residents: Residents, t: int) -> tuple[int, int]:
+    """Remove the newest resident, at its stage of iteration t; return its place and the tokens it has then."""
     slot = newest(residents)
     j, stage = residents.kind[slot], t - residents.entered[slot]
     place = residents.first[slot] + residents.members[slot] - 1
@@ -160,7 +160,7 @@ def take_newest(problem: Problem, residents: Residents, t: int) -> int:
     if residents.members[slot] == 1:
         _unlist(residents, slot, residents.entered[slot] + problem.stages[j] - 1)
     release(problem, residents, slot, stage, 1)
-    return place
+    return place, tokens_made(problem, j, stage)
 
 
 @apart

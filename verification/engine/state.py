@@ -35,7 +35,7 @@ class Problem(NamedTuple):
 
     `seen` is the type each request is taken for, its true one where lengths are known: rules queue by it, all else goes
     by `types`. `all_fit`: no type is larger than the whole cache; `longest` is the most stages of a request that is
-    served.
+    served; `prefill_chunk` the most tokens of a request that are prefilled in one iteration.
     """
 
     times: Floats
@@ -56,6 +56,7 @@ class Problem(NamedTuple):
     all_fit: bool
     in_chunks: bool
     longest: int
+    prefill_chunk: int
 
 
 class State(NamedTuple):
@@ -86,7 +87,8 @@ def make_problem(arrivals: Arrivals, profile: StageProfile, replica: Replica, ho
                    profile.stages, profile.first_token_stage, profile.peak, profile.block, profile.window,
                    pieces, replica.kv_capacity, int(min(replica.most_sequences, NO_CAP)), horizon,
                    bool(np.all(profile.peak <= replica.kv_capacity)), bool(profile.prefill_stages.max() > 1),
-                   int(profile.stages[served].max(initial=1)))
+                   int(profile.stages[served].max(initial=1)),
+                   replica.prefill if isinstance(replica.prefill, int) else NO_CAP)
 
 
 def make_state(problem: Problem, record: int) -> State:
@@ -120,6 +122,18 @@ def stage_prefill(problem: Problem, j: int, stage: int) -> int:
     if stage >= problem.prefill_stages[j]:
         return 0
     return min(problem.chunk[j], problem.prompt[j] - problem.chunk[j] * stage)
+
+
+@compiled
+def tokens_made(problem: Problem, j: int, stage: int) -> int:
+    """The prompt and the tokens made of one that executes a stage next; 0 where it has made none.
+
+    To prefill them makes the next token where prefills do, and then stands for this stage; else for the one before.
+    """
+    stands_for = stage - 1 if problem.first_stage[j] == problem.prefill_stages[j] else stage
+    if stands_for < problem.prefill_stages[j]:
+        return 0
+    return stage_tokens(problem, j, stands_for)
 
 
 @compiled

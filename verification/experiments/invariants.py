@@ -3,7 +3,8 @@
     requests   arrivals = completed + waiting + resident + rejected; nobody who does not fit is served
     order      arrival <= admitted < first token <= finished, as far as they happen
     service    admitted at the start of an iteration, first token and completion at the end of one; between them at
-               least as many iterations as stages, and at least the time they take alone, max_i (S a_i + c_i)
+               least as many iterations as stages, and at least the time they take alone, max_i (S a_i + c_i); where
+               evicted requests keep their tokens, between arrival and completion
     time       iterations follow each other, none is shorter than the overhead; the busy time is their sum
     memory     the peak is the largest KV, the overflows are the iterations above C or the cap on sequences
     residents  without evictions a batch holds at most the residents, and each holds the KV of one of its stages, or
@@ -28,17 +29,20 @@ from verification.run import Run, Timeline
 ROUNDING = 1e-9
 
 
-def invariants(run: Run, replica: Replica, *, always: bool = False, in_parts: bool = False) -> tuple[str, ...]:
+def invariants(run: Run, replica: Replica, *, always: bool = False, in_parts: bool = False,
+               keeps: bool = False) -> tuple[str, ...]:
     """Return the sentences that a recorded run breaks: none, unless the simulator is wrong.
 
     `always`: the policy puts every resident into every batch; `in_parts`: it prefills prompts in parts of its own
-    (Sarathi), so that they may hold less than a stage says. Raises ValueError for a run without a timeline.
+    (Sarathi), so that they may hold less than a stage says; `keeps`: evicted requests keep the tokens they have made,
+    some of them from before the last admission. Raises ValueError for a run without a timeline.
     """
     timeline = recorded(run)
-    checks = [*_requests(run), *_order(run)]
+    begun = run.arrivals.times if keeps and run.evictions > 0 else run.admitted
+    checks = [*_requests(run), *_order(run, begun)]
     checks += [*_times(run, timeline, replica), *_memory(run, timeline, replica)]
     if not broken(checks):  # the others count by iterations, which must make sense first
-        checks += _service(run, timeline, replica)
+        checks += _service(run, timeline, replica, begun)
         if run.evictions == 0:
             checks += _residents(run, timeline, always, in_parts)
     return broken(checks)
@@ -61,13 +65,13 @@ def _requests(run: Run) -> Iterator[Finding]:
     yield "only what fits is served", not bool(np.any(never & admitted))
 
 
-def _order(run: Run) -> Iterator[Finding]:
+def _order(run: Run, begun: Floats) -> Iterator[Finding]:
     after = run.profile.first_token_stage[run.arrivals.types] >= 0  # else the first token comes with the request
     made = np.isfinite(run.first_token)
     yield "nobody is admitted before arrival", not bool(np.any(run.admitted < run.arrivals.times))
-    yield "no first token before admission", not bool(np.any(after & (run.first_token <= run.admitted)))
+    yield "no first token before admission", not bool(np.any(after & (run.first_token <= begun)))
     yield "no completion before the first token", not bool(np.any(run.finished < run.first_token))
-    yield "no first token without admission", not bool(np.any(after & made & np.isnan(run.admitted)))
+    yield "no first token without admission", not bool(np.any(after & made & np.isnan(begun)))
     yield "no completion without a first token", not bool(np.any(np.isfinite(run.finished) & ~made))
     yield "nothing counts after the end", not bool(np.any(run.finished > run.end_time))
 
@@ -92,23 +96,23 @@ def _memory(run: Run, timeline: Timeline, replica: Replica) -> Iterator[Finding]
     yield "every iteration serves somebody", bool(np.all(timeline.batch > 0))
 
 
-def _service(run: Run, timeline: Timeline, replica: Replica) -> Iterator[Finding]:
+def _service(run: Run, timeline: Timeline, replica: Replica, begun: Floats) -> Iterator[Finding]:
     admitted, done = np.isfinite(run.admitted), np.isfinite(run.finished)
     first = np.isfinite(run.first_token) & admitted & (run.profile.first_token_stage[run.arrivals.types] >= 0)
     yield "prompts enter at the start of an iteration", bool(np.isin(run.admitted[admitted], timeline.start).all())
     ends = np.concatenate([run.finished[done], run.first_token[first]])
     yield "tokens and completions come at the end of an iteration", bool(np.isin(ends, timeline.end).all())
     stages = run.profile.stages[run.arrivals.types]
-    taken = _end_of(run.finished[done], timeline) - _start_of(run.admitted[done], timeline) + 1
+    taken = _end_of(run.finished[done], timeline) - _start_of(begun[done], timeline) + 1
     yield "nobody completes before its stages", bool(np.all(taken >= stages[done]))
-    made = _end_of(run.first_token[first], timeline) - _start_of(run.admitted[first], timeline)
+    made = _end_of(run.first_token[first], timeline) - _start_of(begun[first], timeline)
     yield ("no first token before its stage",
            bool(np.all(made >= run.profile.first_token_stage[run.arrivals.types][first])))
     time = replica.iteration_time
     alone = time.overheads[:, None] * run.profile.stages + run.profile.time_work(time)
     least = alone.max(axis=0)[run.arrivals.types][done]
     yield ("nobody is faster than alone",
-           bool(np.all(run.finished[done] - run.admitted[done] >= least - ROUNDING * run.end_time)))
+           bool(np.all(run.finished[done] - begun[done] >= least - ROUNDING * run.end_time)))
 
 
 def _residents(run: Run, timeline: Timeline, always: bool, in_parts: bool) -> Iterator[Finding]:

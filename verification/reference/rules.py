@@ -7,6 +7,7 @@ Residents are in order of admission and carry the stage they execute next. `TWIN
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,40 +17,52 @@ from verification.reference.system import Request, System
 from verification.rules.greedy import Greedy
 from verification.rules.sarathi import Sarathi
 from verification.rules.vllm_v0 import VllmV0
+from verification.rules.vllm_v1 import VllmV1
 
 
 def _evict_overflow(policy: Evicting, system: System) -> bool:
     evicted = False
     while system.held() > system.replica.kv_capacity:
         newest = system.residents[-1]
-        system.leave(newest)
+        system.leave(newest, policy.eviction == "recompute")
         system.waiting.insert(0 if policy.requeue == "front" else len(system.waiting), newest)
         evicted = True
     return evicted
 
 
+def _plan_again(system: System, r: Request) -> Request:
+    """What an evicted request kept is prefilled in chunks of the replica, or as a whole."""
+    chunk = system.replica.prefill
+    if r.again > 0:
+        r.part = min(chunk, system.to_prefill(r)) if isinstance(chunk, int) else system.to_prefill(r)
+    return r
+
+
 def _greedy_batch(policy: Greedy, system: System) -> list[Request]:
+    for r in system.residents:
+        _plan_again(system, r)
     evicted = _evict_overflow(policy, system)
     limit = policy.admission_limit(system.replica.kv_capacity)
     while system.waiting and system.places() and not evicted:
-        first = system.kv[system.waiting[0].type][0]
-        if system.residents and system.held() + first > limit:
+        head = _plan_again(system, system.waiting[0])
+        if system.residents and system.held() + system.held_by(head) > limit:
             break
-        system.enter(system.waiting[0])
+        system.enter(head)
     return list(system.residents)
 
 
 def _vllm_v0_batch(policy: VllmV0, system: System) -> list[Request]:
     evicted = _evict_overflow(policy, system)
-    limit = policy.admission_limit(system.replica.kv_capacity)
+    limit, begun = policy.admission_limit(system.replica.kv_capacity), 0
     while system.waiting and system.places() and not evicted:
         head = system.waiting[0]
-        if system.residents and system.held() + system.kv[head.type][0] > limit:
+        head.part = system.to_prefill(head) or None
+        if system.residents and system.held() + system.held_by(head) > limit:
             break
-        begun = sum(system.prefill[r.type][r.stage] for r in system.residents)
-        most = policy.max_num_batched_tokens
-        if most is not None and begun > 0 and begun + system.prefill[head.type][0] > most:
+        most, tokens = policy.max_num_batched_tokens, system.to_prefill(head)
+        if most is not None and begun > 0 and begun + tokens > most:
             break
+        begun += tokens
         system.enter(head)
     prefilling = [r for r in system.residents if system.in_prefill(r)]
     return prefilling or list(system.residents)
@@ -68,7 +81,7 @@ def _take_tokens(policy: Sarathi, system: System) -> tuple[list[Request], int]:
     prefilling = [r for r in system.residents if system.in_prefill(r)]
     left = policy.chunk - len(decoding)
     for r in prefilling:
-        r.part = min(left, system.prefill[r.type][0] - r.done)
+        r.part = min(left, system.to_prefill(r))
         left -= r.part
     return decoding + prefilling, left
 
@@ -79,15 +92,93 @@ def _admit_to_tokens(policy: Sarathi, system: System, left: int) -> list[Request
     limit = policy.admission_limit(system.replica.kv_capacity)
     while system.waiting and system.places() and left:
         head = system.waiting[0]
-        reserved = sum(system.kv[r.type][r.stage] for r in (*system.residents, head))  # stage 0 is the whole prompt
-        if system.residents and reserved > limit:
+        if system.residents and sum(_reserved(system, r) for r in (*system.residents, head)) > limit:
             break
         system.enter(head)
         admitted.append(head)
         if system.in_prefill(head):
-            head.part = min(left, system.prefill[head.type][0])
+            head.part = min(left, system.to_prefill(head))
         left -= 1 if head.part is None else head.part
     return admitted
+
+
+def _reserved(system: System, r: Request) -> int:
+    """KV of all that is to be prefilled; of the coming stage if it decodes."""
+    if system.in_prefill(r):
+        return system.in_blocks(r.done + system.to_prefill(r))
+    return system.kv[r.type][r.stage]
+
+
+def _vllm_v1_batch(policy: VllmV1, system: System) -> list[Request]:
+    """As the engine does it: block by block, one running request after the other, then the waiting ones."""
+    step = _Step(policy, system)
+    step.schedule_running()
+    if not step.preempted:
+        step.schedule_waiting()
+    return step.batch
+
+
+class _Step:
+    """A scheduling step of vLLM V1: the budget that is left, and the blocks of each who is scheduled."""
+
+    def __init__(self, policy: VllmV1, system: System) -> None:
+        self.policy, self.system = policy, system
+        self.left, self.preempted, self.batch = policy.max_num_batched_tokens, False, list[Request]()
+        self.blocks = system.replica.kv_capacity // system.replica.block
+        alone = len(system.residents) + len(system.waiting) == 1
+        self.chunk = math.inf if alone else policy.long_prefill_token_threshold or math.inf
+
+    def blocks_of(self, r: Request, more: int = 0) -> int:
+        """Blocks for the tokens computed so far, and for so many more."""
+        if self.system.in_prefill(r):
+            computed = r.done
+        else:
+            computed = self.system.prompt_of(r) + r.stage - int(self.system.profile.prefill_stages[r.type])
+        return self.system.in_blocks(computed + more) // self.system.replica.block
+
+    def free(self) -> int:
+        return self.blocks - sum(self.blocks_of(r, self.tokens_of(r) if r in self.batch else 0)
+                                 for r in self.system.residents)
+
+    def tokens_of(self, r: Request) -> int:
+        return 1 if r.part is None else r.part
+
+    def give(self, r: Request) -> None:
+        """The tokens of the coming iteration: one for a decode, else what the budget and the threshold allow."""
+        r.part = int(min(self.system.to_prefill(r), self.chunk, self.left)) if self.system.in_prefill(r) else None
+
+    def take_into_batch(self, r: Request) -> None:
+        self.batch.append(r)
+        self.left -= self.tokens_of(r)
+
+    def schedule_running(self) -> None:
+        place = 0
+        while place < len(self.system.residents) and self.left > 0:
+            r = self.system.residents[place]
+            self.give(r)
+            while self.blocks_of(r, self.tokens_of(r)) - self.blocks_of(r) > self.free():
+                newest = self.system.residents[-1]
+                self.system.leave(newest, self.policy.eviction == "recompute")
+                self.system.waiting.insert(0, newest)
+                self.preempted = True
+                if newest is r:
+                    return
+            self.take_into_batch(r)
+            place += 1
+
+    def schedule_waiting(self) -> None:
+        while self.left > 0 and self.system.waiting and self.system.places() > 0:
+            head = self.system.waiting[0]
+            self.give(head)
+            kept_free = int(self.policy.watermark * (self.blocks + 1)) if self.system.residents else 0
+            whole = head.done + self.system.to_prefill(head)
+            asked = [self.blocks_of(head, self.tokens_of(head))]
+            if self.policy.reserve_full_prompt and whole > 0:
+                asked.append(self.system.in_blocks(whole) // self.system.replica.block)
+            if max(asked) + kept_free > self.free():
+                return
+            self.system.enter(head)
+            self.take_into_batch(head)
 
 
 def _wait_batch(policy: WaitPolicy, system: System) -> list[Request]:
@@ -141,5 +232,5 @@ def _nested_batch(policy: NestedWaitPolicy, system: System) -> list[Request]:
 
 TWINS: dict[type, Callable[[Any, System], list[Request]]] = {
     WaitPolicy: _wait_batch, PacedPolicy: _paced_batch, NestedWaitPolicy: _nested_batch, Greedy: _greedy_batch,
-    VllmV0: _vllm_v0_batch, Sarathi: _sarathi_batch,
+    VllmV0: _vllm_v0_batch, VllmV1: _vllm_v1_batch, Sarathi: _sarathi_batch,
 }

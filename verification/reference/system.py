@@ -21,7 +21,8 @@ from verification.traffic.arrivals import Arrivals
 class Request:
     """A request, the type it is seen as, and where it stands.
 
-    Under Sarathi `done` prompt tokens are prefilled and `part` come next.
+    Under a token budget `done` tokens are prefilled and `part` come next. One that was evicted and keeps the tokens it
+    has made prefills `again` tokens, in parts as well, before it goes on with its stage.
     """
 
     number: int
@@ -31,6 +32,7 @@ class Request:
     stage: int = 0
     done: int = 0
     part: int | None = None
+    again: int = 0
     admitted: float = math.nan
     first_token: float = math.nan
     finished: float = math.nan
@@ -87,16 +89,33 @@ class System:
         return sum(self.held_by(r) for r in self.residents)
 
     def held_by(self, r: Request) -> int:
-        if r.part is None:
-            return self.kv[r.type][r.stage]
-        return math.ceil(self.read_by(r) / self.replica.block) * self.replica.block
+        return self.kv[r.type][r.stage] if r.part is None else self.in_blocks(self.read_by(r))
+
+    def in_blocks(self, tokens: int) -> int:
+        """Tokens in whole blocks of the cache, of which those beyond the attention window take none."""
+        return math.ceil(min(tokens, self.replica.window) / self.replica.block) * self.replica.block
 
     def read_by(self, r: Request) -> int:
-        whole = self.read[r.type][r.stage]
-        return whole if r.part is None else min(r.done + r.part, whole)
+        return self.read[r.type][r.stage] if r.part is None else min(r.done + r.part, self.replica.window)
 
     def in_prefill(self, r: Request) -> bool:
-        return self.prefill[r.type][r.stage] > 0
+        return self.to_prefill(r) > 0
+
+    def to_prefill(self, r: Request) -> int:
+        """Tokens of its whole prompt, or of what it kept, that a request has still to prefill; 0 once it decodes."""
+        if r.again > 0:
+            return r.again - r.done
+        return sum(self.prefill[r.type][r.stage:]) - r.done
+
+    def prefill_next(self, r: Request) -> int:
+        """Prompt tokens that a request prefills, and pays for, in its next iteration."""
+        if r.part is None:
+            return self.prefill[r.type][r.stage]
+        inside = r.done < self.prompt_of(r) or r.part > 1  # one token behind the prompt is computed as a decode is
+        return r.part if inside else 0
+
+    def prompt_of(self, r: Request) -> int:
+        return int(self.profile.prompt[r.type])
 
     def places(self) -> int:
         """How many more sequences a batch takes if every resident is in it."""
@@ -106,7 +125,7 @@ class System:
     def serve(self, batch: list[Request]) -> None:
         """One iteration of the batch; the other residents stand still."""
         read = sum(self.read_by(r) for r in batch)
-        prefill = sum(self.prefill[r.type][r.stage] if r.part is None else r.part for r in batch)
+        prefill = sum(self.prefill_next(r) for r in batch)
         self.kv_peak = max(self.kv_peak, self.held())
         self.overflows += self.held() > self.replica.kv_capacity or len(batch) > self.replica.most_sequences
         start = self.now
@@ -135,9 +154,11 @@ class System:
     def finish_stage(self, r: Request) -> None:
         if r.part is not None:
             r.done, r.part = r.done + r.part, None
-            if r.done < self.prefill[r.type][r.stage]:
+            if self.in_prefill(r):
                 return
-        if r.stage == self.profile.first_token_stage[r.type] and self.now <= self.horizon:
+            r.done = r.again = 0
+        first = r.stage == self.profile.first_token_stage[r.type] and math.isnan(r.first_token)
+        if first and self.now <= self.horizon:
             r.first_token = self.now
         r.stage += 1
         if r.stage == len(self.kv[r.type]):
@@ -150,12 +171,31 @@ class System:
         self.residents.append(r)
         r.admitted = self.now
 
-    def leave(self, r: Request) -> None:
+    def leave(self, r: Request, keep: bool = False) -> None:
+        """Evict a request: it loses all progress, or it keeps the tokens that it has made."""
         self.evictions += 1
         self.residents.remove(r)
-        r.stage, r.done, r.part, r.admitted = 0, 0, None, math.nan
+        r.done, r.part, r.admitted = 0, None, math.nan
+        if keep:
+            self._keep_tokens(r)
+            return
+        r.stage = 0
         if self.profile.first_token_stage[r.type] >= 0:
             r.first_token = math.nan
+
+    def _keep_tokens(self, r: Request) -> None:
+        """It must prefill its prompt and the tokens made; where prefills make a token, that makes the next one."""
+        if r.again > 0:
+            return  # evicted once more before it had them
+        prompt_stages, makes_first = int(self.profile.prefill_stages[r.type]), self.profile.first_token_stage[r.type]
+        decodes = r.stage - prompt_stages  # that are over
+        if makes_first < prompt_stages and decodes >= 0:
+            r.again = self.prompt_of(r) + 1 + decodes
+        elif makes_first == prompt_stages and decodes > 0:
+            r.again = self.prompt_of(r) + decodes
+            r.stage -= 1
+        else:
+            r.stage = 0
 
     def times(self, name: str) -> np.ndarray:
         return np.array([getattr(r, name) for r in self.requests], dtype=np.float64)

@@ -1,10 +1,15 @@
-"""Greedy first-come-first-served admission with eviction ("vLLM-like"), model.md section 6.
+"""Greedy first-come-first-served admission with eviction, the baseline of [A], model.md section 6.
 
 At each decision: (1) while the KV that residents need in this iteration exceeds C, evict the most recently admitted
-one: it loses its progress and goes back to the front of the queue, or to its end. (2) If nothing was evicted, admit
+one: it goes back to the front of the queue, or to its end, and loses its progress or keeps the tokens it has made. (2)
+If nothing was evicted, admit
 from the head of the queue while KV + (KV of the first stage) <= (1 - watermark) C and the batch has fewer than B
 sequences, stopping at the first that does not fit; with nothing resident the head enters whenever it fits C. (3) All
 residents form the batch.
+
+No engine does this: none loses the tokens made ("restart", the default here), and all have a budget of tokens. Their
+rules are `vllm-v1`, `vllm-v0` and `sarathi`. Under "recompute" those that are in prefill are followed one by one, in
+the loop of vLLM v0, here with prefills and decodes together.
 """
 
 from __future__ import annotations
@@ -21,39 +26,45 @@ from verification.engine.residents import KV, SIZE, Residents, make_residents, m
 from verification.engine.state import ITERATION, NO_CAP, NOBODY, Kernel, Problem, State, in_blocks, stage_read
 from verification.policies import Evicting
 from verification.rules.rule import Claim, Look, Rule
+from verification.rules.vllm_v0 import kernel_with_prefills
 
 
 @dataclass(frozen=True)
 class Greedy(Evicting):
     """Greedy admission: `watermark` is the share of C kept free, `requeue` where an evicted request goes back.
 
-    `requeue` is "front" (vLLM) or "back" ([A]'s new job). Raises InputError for a watermark outside [0, 1).
+    `requeue` is "front" or "back" ([A]'s new job); `eviction` is "restart" ([A]: all progress is lost) or "recompute"
+    (engines: the tokens made are kept, and prefilled again with the prompt). Raises InputError for a watermark outside
+    [0, 1) or another word.
 
-    >>> Greedy(watermark=0.0).requeue
-    'front'
+    >>> Greedy(watermark=0.0).eviction
+    'restart'
     """
 
     name: ClassVar[str] = "greedy"
     label: ClassVar[str] = "greedy"
     watermark: float = 0.01
     requeue: str = "front"
+    eviction: str = "restart"
 
 
 def kernel(policy: Greedy, problem: Problem) -> Kernel:
     """Return the rule, ready to run."""
+    if policy.eviction == "recompute":
+        return kernel_with_prefills(policy, problem, NO_CAP, together=True)
     most = most_resident(problem)
-    residents, queue = make_residents(problem, most, evicts=True), queue_of_evicting(problem, most, policy.requeue)
-    limit, to_front = policy.admission_limit(problem.capacity), policy.requeue == "front"
-    return lambda state, budget: run(problem, state, queue, residents, limit, to_front, budget)
+    residents = make_residents(problem, most, evicts=True)
+    queue = queue_of_evicting(problem, most, policy.requeue, policy.eviction)
+    limit = policy.admission_limit(problem.capacity)
+    return lambda state, budget: run(problem, state, queue, residents, limit, budget)
 
 
 @entry
-def run(problem: Problem, state: State, queue: Queue, residents: Residents, limit: int, to_front: bool,
-        budget: int) -> None:
+def run(problem: Problem, state: State, queue: Queue, residents: Residents, limit: int, budget: int) -> None:
     """Run the rule until the budget of iterations is spent."""
     while not paused(problem, state, budget):
         take_arrivals(problem, state, queue)
-        evicted = evict_overflow(problem, state, queue, residents, to_front, take_newest, state.counts[ITERATION])
+        evicted = evict_overflow(problem, state, queue, residents, take_newest, state.counts[ITERATION])
         blocked = evicted or _admit_what_fits(problem, state, queue, residents, limit)
         if residents.tally[SIZE] > 0:
             until, most = next_moment(problem, state, not blocked), 1 if evicted else NO_CAP

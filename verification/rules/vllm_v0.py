@@ -1,6 +1,7 @@
 """The order of vLLM v0, model.md section 6: a batch is either prefills only or decodes only, prefills first.
 
-Steps (1) and (2) of a decision are those of greedy admission (`verification.rules.greedy`), the third differs:
+Steps (1) and (2) of a decision are those of greedy admission (`verification.rules.greedy`) with a budget of tokens, the
+third differs:
 
     (1) while the KV that residents hold exceeds C, evict the most recently admitted one;
     (2) if nothing was evicted, admit from the head of the queue while KV + (KV of the first stage) <= (1 - watermark)
@@ -12,8 +13,13 @@ of the stage it executes next: a prompt of l tokens holds l before its prefill a
 prefills (1) evicts only where a decode batch follows. `max_num_batched_tokens` bounds the prompt tokens of a prefill
 batch; a batch without any takes the head of the queue however long it is.
 
-vLLM v0 without chunked prefill has whole prompts. Where `replica.prefill` is a chunk, batches of chunks go before
-decodes as well, those begun before new ones. Where prefill happens elsewhere (decode-only) this is greedy admission.
+Prompts are whole, whatever chunks the replica has: vLLM v0 with chunked prefill serves as Sarathi does. Where prefill
+happens elsewhere (decode-only) this is greedy admission. An evicted request comes back with its prompt and the tokens
+it had made as one prompt (vLLM's preemption by recomputation; `eviction`).
+
+Where we differ from the engine: it takes the block of a token only when a decode needs it, so that while prefills run
+a request holds l tokens after its prefill, not l + 1; and it rejects what is longer than its budget, which here goes
+alone. Neither changes who is admitted by more than a block a request.
 """
 
 from __future__ import annotations
@@ -22,20 +28,39 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fluid.errors import whole
+from fluid.replica import Replica
 from verification.engine.clock import next_moment, paused, sleep
-from verification.engine.compile import compiled, entry, woven
+from verification.engine.compile import entry, woven
 from verification.engine.eviction import evict_overflow
-from verification.engine.prefills import COUNT, Prefills, enter, make_prefills, plan, serve, take_newest_of_both
-from verification.engine.queues import Queue, head, queue_of_evicting, request_at, take, take_arrivals
+from verification.engine.prefills import (
+    COUNT,
+    Prefills,
+    enter,
+    left_to_prefill,
+    make_prefills,
+    plan,
+    serve,
+    take_newest_of_both,
+    to_prefill,
+)
+from verification.engine.queues import (
+    Queue,
+    head,
+    kept_by_head,
+    queue_of_evicting,
+    request_at,
+    take,
+    take_arrivals,
+)
 from verification.engine.residents import KV, SIZE, Residents, make_residents, most_resident
-from verification.engine.state import NO_CAP, NOBODY, Kernel, Problem, State, in_blocks, stage_prefill, stage_read
-from verification.policies import Evicting
+from verification.engine.state import NO_CAP, NOBODY, Kernel, Problem, State, in_blocks, stage_read
+from verification.policies import Evicting, with_whole_prompts
 from verification.rules.rule import Claim, Look, Rule
 
 
 @dataclass(frozen=True)
 class VllmV0(Evicting):
-    """vLLM v0: prefills before decodes, never together; `watermark` and `requeue` as in `Greedy`.
+    """vLLM v0: prefills before decodes, never together; `watermark`, `requeue` and `eviction` as in `Greedy`.
 
     `max_num_batched_tokens` is the most prompt tokens of a prefill batch (None: as many as fit). Raises InputError for
     a watermark outside [0, 1) or a budget below 1 token.
@@ -49,6 +74,7 @@ class VllmV0(Evicting):
     watermark: float = 0.01
     requeue: str = "front"
     max_num_batched_tokens: int | None = None
+    eviction: str = "recompute"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,28 +82,37 @@ class VllmV0(Evicting):
             tokens = whole("max_num_batched_tokens", self.max_num_batched_tokens, "VllmV0", unit="tokens")
             object.__setattr__(self, "max_num_batched_tokens", tokens)
 
+    def on_replica(self, replica: Replica) -> Replica:
+        """The replica with the stages this rule goes by: its prompts are whole."""
+        return with_whole_prompts(replica)
+
 
 def kernel(policy: VllmV0, problem: Problem) -> Kernel:
     """Return the rule, ready to run."""
+    most = NO_CAP if policy.max_num_batched_tokens is None else policy.max_num_batched_tokens
+    return kernel_with_prefills(policy, problem, most, together=False)
+
+
+def kernel_with_prefills(policy: Evicting, problem: Problem, most: int, together: bool) -> Kernel:
+    """Return the loop of steps (1) to (3), ready to run; `together`: prefills and decodes share every batch."""
     room = most_resident(problem)
     residents, prefills = make_residents(problem, room, evicts=True), make_prefills(problem, room)
-    queue = queue_of_evicting(problem, room, policy.requeue)
-    limit, to_front = policy.admission_limit(problem.capacity), policy.requeue == "front"
-    most = NO_CAP if policy.max_num_batched_tokens is None else policy.max_num_batched_tokens
-    return lambda state, budget: run(problem, state, queue, residents, prefills, limit, most, to_front, budget)
+    queue = queue_of_evicting(problem, room, policy.requeue, policy.eviction)
+    limit = policy.admission_limit(problem.capacity)
+    return lambda state, budget: run(problem, state, queue, residents, prefills, limit, most, together, budget)
 
 
 @entry
 def run(problem: Problem, state: State, queue: Queue, residents: Residents, prefills: Prefills, limit: int, most: int,
-        to_front: bool, budget: int) -> None:
+        together: bool, budget: int) -> None:
     """Run the rule until the budget of iterations is spent."""
     while not paused(problem, state, budget):
         take_arrivals(problem, state, queue)
         tokens = _plan_chunks(problem, queue, residents, prefills)
-        evicted = evict_overflow(problem, state, queue, residents, to_front, take_newest_of_both, prefills)
+        evicted = evict_overflow(problem, state, queue, residents, take_newest_of_both, prefills)
         blocked = evicted or _admit_what_fits(problem, state, queue, residents, prefills, limit, most - tokens)
         if residents.tally[SIZE] > 0:
-            serve(problem, state, queue, residents, prefills, False, next_moment(problem, state, not blocked),
+            serve(problem, state, queue, residents, prefills, together, next_moment(problem, state, not blocked),
                   1 if evicted else NO_CAP)
         else:
             sleep(problem, state)
@@ -85,11 +120,10 @@ def run(problem: Problem, state: State, queue: Queue, residents: Residents, pref
 
 @woven
 def _plan_chunks(problem: Problem, queue: Queue, residents: Residents, prefills: Prefills) -> int:
-    """Everyone in prefill goes on to its next chunk; return the prompt tokens of all."""
+    """Everyone in prefill goes on to its next chunk; return the tokens of all."""
     tokens = 0
     for one in range(prefills.tally[COUNT]):
-        j = problem.types[request_at(queue, prefills.who[one])]
-        chunk = min(problem.chunk[j], problem.prompt[j] - prefills.done[one])
+        chunk = min(problem.prefill_chunk, left_to_prefill(problem, queue, prefills, one))
         plan(problem, residents, prefills, one, chunk)
         tokens += chunk
     return tokens
@@ -101,22 +135,17 @@ def _admit_what_fits(problem: Problem, state: State, queue: Queue, residents: Re
     """Admit from the head of the queue; return whether somebody is left who must wait for memory, a place or tokens."""
     tally, place = residents.tally, head(queue, 0)
     while place != NOBODY:
-        r = request_at(queue, place)
-        tokens, first = _first(problem, problem.types[r])
+        kept, j = kept_by_head(queue), problem.types[request_at(queue, place)]
+        tokens = min(problem.prefill_chunk, to_prefill(problem, j, kept))
+        first = in_blocks(problem, min(tokens, problem.window) if tokens > 0 else stage_read(problem, j, 0))
         full = tally[KV] + first > limit and tally[SIZE] > 0
         if full or tally[SIZE] >= problem.most_sequences or (tokens > left and prefills.tally[COUNT] > 0):
             return True
         take(queue, 0)
-        enter(problem, state, residents, prefills, place, r, tokens)
+        enter(problem, state, queue, residents, prefills, place, kept, tokens)
         left -= tokens
         place = head(queue, 0)
     return False
-
-
-@compiled
-def _first(problem: Problem, j: int) -> tuple[int, int]:
-    """Prompt tokens prefilled, and KV held, in the first stage of a type."""
-    return stage_prefill(problem, j, 0), in_blocks(problem, stage_read(problem, j, 0))
 
 
 RULE = Rule(VllmV0, kernel, frozenset({Claim.ITERATION_TIME}),

@@ -15,7 +15,7 @@ from strategies import Instance, capped, instances, sampled
 
 from fluid import IterationTime, PromptType, Replica, Workload
 from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
-from verification import Arrivals, Greedy, Run, Sarathi, Timeline, VllmV0, invariants, replicate, simulate
+from verification import Arrivals, Greedy, Run, Sarathi, Timeline, VllmV0, VllmV1, invariants, replicate, simulate
 from verification.policies import Policy
 from verification.rules import RULES
 from verification.rules.rule import Rule
@@ -36,7 +36,10 @@ POLICIES: dict[str, Make] = {  # of every rule, some; those that put every resid
     "nested": lambda instance: _nested(instance),
     "greedy": lambda instance: Greedy(0.0),
     "greedy, back": lambda instance: Greedy(0.1, "back"),
+    "greedy, tokens kept": lambda instance: Greedy(0.0, eviction="recompute"),
     "vllm v0": lambda instance: VllmV0(0.0, max_num_batched_tokens=300),
+    "vllm v0, restart": lambda instance: VllmV0(0.0, eviction="restart"),
+    "vllm v1": lambda instance: VllmV1(max(64, instance.replica.max_num_seqs or 0), 0.05, False, 16),
     "sarathi": lambda instance: Sarathi(64, 0.0),
     **{f"{rule.name}, as it is made": partial(_made, rule) for rule in RULES if rule.made},
 }
@@ -73,7 +76,8 @@ def test_no_run_breaks_an_invariant(name: str, instance: Instance, data: st.Data
         options = {"arrivals": Arrivals(times, np.random.default_rng(seed).integers(0, len(mix), 60))}
     run = simulate(policy, mix, replica, record=True, **options)
     makes_chunks = hasattr(policy, "on_replica")  # of its own, whatever those of the replica
-    assert invariants(run, replica, always=name in ALWAYS, in_parts=makes_chunks) == ()
+    keeps = getattr(policy, "eviction", "restart") == "recompute"
+    assert invariants(run, replica, always=name in ALWAYS, in_parts=makes_chunks, keeps=keeps) == ()
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -14,7 +14,7 @@ from strategies import iteration_times
 
 from fluid import IterationTime, Replica, Workload
 from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
-from verification import Arrivals, Greedy, Run, Sarathi, VllmV0, simulate
+from verification import Arrivals, Greedy, Run, Sarathi, VllmV0, VllmV1, simulate
 from verification.policies import Policy
 from verification.reference.rules import TWINS
 from verification.reference.simulator import simulate_literally
@@ -88,12 +88,13 @@ nested_policies = st.lists(st.integers(1, 19), max_size=4, unique=True).flatmap(
         lambda n: NestedWaitPolicy((*sorted(cuts), 20), tuple(n))))  # 20: the longest output of `paths`
 
 
-greedy_policies = st.builds(Greedy, st.sampled_from([0.0, 0.01, 0.3]), st.sampled_from(["front", "back"]))
-
-vllm_v0_policies = st.builds(VllmV0, st.sampled_from([0.0, 0.01, 0.3]), st.sampled_from(["front", "back"]),
-                             st.one_of(st.none(), st.integers(1, 60)))
-sarathi_policies = st.builds(Sarathi, st.integers(1, 40), st.sampled_from([0.0, 0.01, 0.3]),
-                             st.sampled_from(["front", "back"]))
+watermarks, ends = st.sampled_from([0.0, 0.01, 0.3]), st.sampled_from(["front", "back"])
+evictions = st.sampled_from(["recompute", "restart"])
+greedy_policies = st.builds(Greedy, watermarks, ends, evictions)
+vllm_v0_policies = st.builds(VllmV0, watermarks, ends, st.one_of(st.none(), st.integers(1, 60)), evictions)
+sarathi_policies = st.builds(Sarathi, st.integers(1, 40), watermarks, ends, evictions)
+vllm_v1_policies = st.builds(VllmV1, st.integers(12, 60), watermarks, st.booleans(),  # 12: the largest cap of `paths`
+                             st.one_of(st.none(), st.integers(1, 20)), evictions)
 
 
 WITH_THRESHOLDS: dict[type, Callable[[Path], st.SearchStrategy[Any]]] = {
@@ -162,7 +163,7 @@ def test_vllm_v0_agrees_with_its_literal_twin(path: Path, policy: VllmV0) -> Non
 @agreed
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 3)), min_size=2, max_size=8), st.integers(1, 6),
        st.integers(33, 90), st.sampled_from(["front", "back"]))
-def test_vllm_v0_evicts_prompts_that_overtook_longer_ones(
+def test_greedy_evicts_prompts_that_overtook_longer_ones(
         bunches: list[tuple[int, int]], chunk: int, capacity: int, requeue: str) -> None:
     """Chunks at once, outputs alike: a short prompt starts to decode before a long one admitted before it, both are due
     out together, and the short one goes first.
@@ -170,7 +171,36 @@ def test_vllm_v0_evicts_prompts_that_overtook_longer_ones(
     workload = Workload.from_arrays([prompt for prompt, _ in bunches], [3] * len(bunches), np.ones(len(bunches)))
     kinds = np.repeat(np.arange(len(bunches)), [count for _, count in bunches])
     replica = Replica(capacity, IterationTime(1.0, 0.0), chunk)
-    assert_twins(VllmV0(0.0, requeue), Path(workload, replica, Arrivals(np.zeros(len(kinds)), kinds)))
+    for eviction in ("recompute", "restart"):
+        policy = Greedy(0.0, requeue, eviction)
+        assert_twins(policy, Path(workload, replica, Arrivals(np.zeros(len(kinds)), kinds)))
+
+
+def _pressed(seed: int) -> tuple[Path, list[Policy]]:
+    """Forty requests on memory for a few, and each rule that evicts with numbers of its own."""
+    rng = np.random.default_rng(seed)
+    types = int(rng.integers(1, 4))
+    workload = Workload.from_arrays(rng.integers(1, 30, types), rng.integers(2, 25, types), np.ones(types))
+    replica = Replica(int(rng.integers(40, 140)), IterationTime(1.0, 0.01, 0.03, 0.002),
+                      ["whole", "decode-only", int(rng.integers(1, 12))][rng.integers(3)], int(rng.integers(1, 8)),
+                      ["decode", "prefill"][rng.integers(2)], [None, int(rng.integers(3, 25))][rng.integers(2)])
+    arrivals = Arrivals(np.sort(rng.uniform(0, rng.choice([1, 50, 200]), 40)), rng.integers(0, types, 40))
+    watermark, tokens, threshold = float(rng.choice([0.0, 0.05, 0.3])), int(rng.integers(25, 60)), rng.integers(1, 20)
+    policies: list[Policy] = [
+        VllmV1(tokens, watermark, bool(rng.integers(2)), [None, int(threshold)][rng.integers(2)]),
+        VllmV0(watermark, "front", tokens), Sarathi(tokens, watermark), Greedy(watermark, eviction="recompute")]
+    return Path(workload, replica, arrivals), policies
+
+
+def test_rules_that_keep_tokens_agree_with_their_literal_twins_under_pressure() -> None:
+    """250 systems that evict again and again, so that requests are evicted while they prefill what they had kept."""
+    evicted = np.zeros(4, dtype=int)
+    for seed in range(250):
+        path, policies = _pressed(seed)
+        for i, policy in enumerate(policies):
+            assert_twins(policy, path)
+            evicted[i] += simulate(policy, path.workload, path.replica, arrivals=path.arrivals).evictions
+    assert evicted.min() > 250 * 10
 
 
 @pytest.mark.parametrize("policy", [VllmV0(0.0), Sarathi(1, 0.0)])
@@ -179,6 +209,13 @@ def test_a_type_of_many_chunks_that_never_comes_changes_nothing(policy: Policy) 
     workload = Workload.from_arrays([144, 2], [19, 114], np.ones(2))
     replica = Replica(1000, IterationTime(1.0, 0.0), 1)
     assert_twins(policy, Path(workload, replica, Arrivals([0.0, 1.0, 300.0], [1, 1, 1])))
+
+
+@agreed
+@given(paths(), vllm_v1_policies)
+def test_vllm_v1_agrees_with_its_literal_twin(path: Path, policy: VllmV1) -> None:
+    """Blocks, caps, budgets, watermark, threshold: all at once here, block by block and request by request there."""
+    assert_twins(policy, path)
 
 
 @agreed
@@ -209,9 +246,9 @@ def test_wait_by_what_is_seen_is_wait_where_everything_is_seen_right(data: st.Da
 
 
 @agreed
-@given(mistaken(), st.one_of(greedy_policies, vllm_v0_policies, sarathi_policies))
+@given(mistaken(), st.one_of(greedy_policies, vllm_v0_policies, sarathi_policies, vllm_v1_policies))
 def test_what_is_predicted_is_nothing_to_rules_that_look_at_no_length(path: Path, policy: Policy) -> None:
-    """Greedy admission, vLLM v0 and Sarathi run as if nothing were predicted."""
+    """Greedy admission, vLLM and Sarathi run as if nothing were predicted."""
     told = simulate(policy, path.workload, path.replica, arrivals=path.arrivals)
     untold = Arrivals(path.arrivals.times, path.arrivals.types)
     assert_same(told, simulate(policy, path.workload, path.replica, arrivals=untold))
@@ -223,7 +260,7 @@ def test_the_twins_agree_up_to_a_horizon(data: st.DataObject, seed: int, crowdin
     """On Poisson arrivals with a horizon (some 20 requests) the literal twin replays the compiled run."""
     path = data.draw(paths())
     policy = data.draw(st.one_of(wait_policies(path), paced_policies(path), greedy_policies, vllm_v0_policies,
-                                 sarathi_policies))
+                                 sarathi_policies, vllm_v1_policies))
     workload = path.workload.scaled(crowding / path.replica.iteration_time.overheads.max())
     horizon = 20 / workload.rate
     fast = simulate(policy, workload, path.replica, horizon=horizon, seed=seed)

@@ -63,20 +63,33 @@ def test_a_prefill_batch_of_vllm_v0_keeps_its_token_budget_but_takes_any_prompt_
     assert [batch for _, batch in rows(run)] == [*batches, 3]
 
 
-def test_unfinished_chunks_go_before_decodes_under_vllm_v0() -> None:
-    """5 tokens in chunks of 3 at 0 and 1: {A1}, {A2, B1}, {B2}, then two decodes together. A holds 3, 5, 6, 6, 7."""
+def test_vllm_v0_prefills_whole_prompts_whatever_the_chunks_of_the_replica() -> None:
+    """5 tokens at 0 and 1: {A}, {B} beside which A holds 6, then two decodes together."""
     run = played(VllmV0(), 5, 2, [0, 1], Replica(100, SECOND, prefill=3))
-    assert rows(run) == [(3, 1), (5 + 3, 2), (6 + 5, 1), (6 + 6, 2), (7 + 7, 2)]
+    assert rows(run) == [(5, 1), (6 + 5, 1), (6 + 6, 2), (7 + 7, 2)]
 
 
 def test_vllm_v0_evicts_the_newest_before_decodes() -> None:
     """2 + 2 tokens, C = 7, three at once: 2 + 2 + 2 are prefilled. At 1 they need 9: the third goes, 3 + 3 decode. At 2
     they need 8: the second goes to the front, the first ends with 4. At 3 both start again: 4, 6; at 5, 8: evicted.
     """
-    run = played(VllmV0(0.0), 2, 2, [0, 0, 0], Replica(7, SECOND))
+    run = played(VllmV0(0.0, eviction="restart"), 2, 2, [0, 0, 0], Replica(7, SECOND))
     assert rows(run) == [(6, 3), (6, 2), (4, 1), (4, 2), (6, 2), (4, 1), (2, 1), (3, 1), (4, 1)]
     np.testing.assert_array_equal(run.finished, [3, 6, 9])
     assert run.evictions == 3
+
+
+def test_an_evicted_request_keeps_the_tokens_it_has_made_and_prefills_them_with_its_prompt() -> None:
+    """As before, but at 3 the second prefills 2 + 1 tokens beside the third, which had made none: 3 + 2; then they
+    decode, 4 + 3. The second is done at 5, its first token is that of 2; a second and 1/4 for each token prefilled.
+    """
+    run = played(VllmV0(0.0), 2, 2, [0, 0, 0], Replica(7, PER_TOKEN))
+    assert rows(run) == [(6, 3), (6, 2), (4, 1), (5, 2), (7, 2), (4, 1)]
+    assert run.timeline is not None
+    np.testing.assert_array_equal(run.timeline.duration, [2.5, 1, 1, 2.25, 1, 1])
+    np.testing.assert_array_equal(run.first_token, [3.5, 3.5, 7.75])
+    np.testing.assert_array_equal(run.finished, [4.5, 7.75, 8.75])
+    assert run.evictions == 2
 
 
 def test_sarathi_fills_its_budget_beside_the_decodes() -> None:
@@ -134,19 +147,20 @@ def pressed(draw: Any, prefills: st.SearchStrategy[str | int]) -> Instance:
 @sampled
 @given(pressed(st.just("decode-only")), st.sampled_from(["front", "back"]), st.integers(0, 99))
 def test_without_prefills_vllm_v0_is_greedy(instance: Instance, requeue: str, seed: int) -> None:
-    """Every batch is then of decodes: the same path to the last bit, evictions too."""
-    same_path(VllmV0(0.1, requeue), Greedy(0.1, requeue), instance, instance.replica, seed)
+    """Every batch is then of decodes: the same path to the last bit, evictions too, where they start again."""
+    policy = VllmV0(0.1, requeue, eviction="restart")
+    same_path(policy, Greedy(0.1, requeue), instance, instance.replica, seed)
 
 
 @sampled
 @given(pressed(st.one_of(st.sampled_from(["whole", "decode-only"]), st.integers(1, 300))),
-       st.sampled_from(["front", "back"]), st.integers(0, 99))
+       st.sampled_from(["front", "back"]), st.sampled_from(["recompute", "restart"]), st.integers(0, 99))
 def test_with_a_budget_that_never_binds_sarathi_is_greedy_with_whole_prefills(
-        instance: Instance, requeue: str, seed: int) -> None:
+        instance: Instance, requeue: str, eviction: str, seed: int) -> None:
     """Prompts then are one chunk each, whatever chunks the replica has: the same path to the last bit."""
     replica = instance.replica
     whole = replica if replica.prefill == "decode-only" else replace(replica, prefill="whole")
-    same_path(Sarathi(10**9, 0.1, requeue), Greedy(0.1, requeue), instance, whole, seed)
+    same_path(Sarathi(10**9, 0.1, requeue, eviction), Greedy(0.1, requeue, eviction), instance, whole, seed)
 
 
 def same_path(policy: VllmV0 | Sarathi, greedy: Greedy, instance: Instance, whole: Replica, seed: int) -> None:
@@ -212,9 +226,9 @@ def test_busy_time_is_the_overhead_of_iterations_and_the_work_of_prompts(
         return float(profile.time_work(SLOW)[0, arrivals.types].sum())
 
     run = simulate(VllmV0(max_num_batched_tokens=tokens), mix, replica, arrivals=arrivals)
-    assert run.busy_time == pytest.approx(run.iterations * 0.0106 + work(replica.prefill), rel=1e-9)
-    run = simulate(Sarathi(tokens), mix, replica, arrivals=arrivals)
     least, most = ("decode-only", "decode-only") if replica.prefill == "decode-only" else ("whole", 1)
+    assert run.busy_time == pytest.approx(run.iterations * 0.0106 + work(least), rel=1e-9)
+    run = simulate(Sarathi(tokens), mix, replica, arrivals=arrivals)
     fixed = run.iterations * 0.0106  # compared as a whole: what is left after it has lost its digits
     assert (fixed + work(least)) * (1 - 1e-9) <= run.busy_time <= (fixed + work(most)) * (1 + 1e-9)
 
@@ -263,6 +277,7 @@ def test_always_busy_vllm_v0_meets_the_fluid_iteration_time() -> None:
     (lambda: Sarathi(0), "chunk must be"), (lambda: Sarathi(watermark=1.0), "in Sarathi"),
     (lambda: VllmV0(max_num_batched_tokens=0), "max_num_batched_tokens must be"),
     (lambda: VllmV0(requeue="middle"), "requeue must be"), (lambda: VllmV0(watermark=-0.1), "in VllmV0"),
+    (lambda: Greedy(eviction="swap"), 'eviction must be "recompute" or "restart"'),
 ])
 def test_settings_out_of_range_are_refused(make: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
