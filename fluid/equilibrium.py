@@ -8,10 +8,11 @@ Delta = max_i (a_i + rho_i Delta):
     M*     = Delta* W                    KV tokens
     n_j*   = lambda_j Delta*             prompts of type j in each stage
     sequences   = sum_j n_j* S_j         in a batch, one in each stage
+    tokens      = sum_j n_j* t_j         computed in an iteration, t_j = l_j + o_j over a prompt's life
     throughput* = sum_j lambda_j R_j     output tokens/s
 
 Three outcomes: rho >= 1, no policy is stable [A, Prop. 1]; rho < 1 and M* > C, or more sequences than the engine's cap
-B, the offered load does not fit; otherwise it can be stabilised.
+B, or more tokens than its budget q, the offered load does not fit; otherwise it can be stabilised.
 
 **Where the time goes.** At equilibrium the line that binds, the one with Delta* = d0 + d1 KV + d2 prefill + d3 size,
 gives the shares
@@ -37,7 +38,8 @@ from fluid.replica import IterationTime, Replica
 from fluid.stages import StageProfile, stage_profile
 from fluid.workload import Workload
 
-LIMITS = {"memory": "memory", "sequences": "max_num_seqs", "time": "time"}  # as sentences name them
+LIMITS = {"memory": "memory", "sequences": "max_num_seqs", "tokens": "max_num_batched_tokens",
+          "time": "time"}  # as sentences name them
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +47,9 @@ class Equilibrium:
     """What the fluid model says of a workload on a replica; made by `solve`.
 
     `load` is rho = max_i rho_i; `iteration_time` Delta* (s), `kv_required` M* (tokens), `inventory` n* (prompts per
-    stage, shape (J,)) and `sequences` (in a batch) are None where rho >= 1; `throughput` is the offered output
-    tokens/s; `max_rate_scale` the largest factor on all rates that stays in the region; `reason` says it in words.
+    stage, shape (J,)), `sequences` (in a batch) and `tokens` (of an iteration) are None where rho >= 1; `throughput` is
+    the offered output tokens/s; `max_rate_scale` the largest factor on all rates that stays in the region; `reason`
+    says it in words.
     """
 
     workload: Workload
@@ -92,25 +95,34 @@ class Equilibrium:
             return finite_sum(self.inventory * self.profile.stages)
 
     @cached_property
+    def tokens(self) -> float | None:
+        """sum_j n_j* t_j, the mean number of tokens computed in an iteration, prefilled and decoded."""
+        if self.inventory is None:
+            return None
+        with np.errstate(over="ignore"):
+            return finite_sum(self.inventory * self.profile.tokens)
+
+    @cached_property
     def max_rate_scale(self) -> float:
         """The largest factor on all rates that stays in the region."""
         return self.region.max_rate_scale(self.workload.rates)
 
     @property
     def stable(self) -> bool:
-        """rho < 1, M* <= C, no more sequences in a batch than the cap, and every type fits."""
+        """rho < 1, M* <= C, no more sequences and tokens in a batch than the engine takes, and every type fits."""
         return self.limit is None
 
     @property
     def limit(self) -> str | None:
-        """The limit that is exceeded, or None: "length" (a type never fits), "time" (rho >= 1), "memory" (M* > C) or
-        "sequences" (more in a batch than the cap); of the last two the one exceeded by the larger factor.
+        """The limit that is exceeded, or None: "length" (a type never fits), "time" (rho >= 1), "memory" (M* > C),
+        "sequences" or "tokens" (more than the engine takes); of the last three the one exceeded by the largest factor.
         """
         if self.region.never_fits.size:
             return "length"
-        if self.kv_required is None or self.sequences is None:
+        if self.kv_required is None or self.sequences is None or self.tokens is None:
             return "time"
-        shares = {"memory": self.kv_required / self.kv_capacity, "sequences": self.sequences / self._cap}
+        shares = {"memory": self.kv_required / self.kv_capacity, "sequences": self.sequences / self._cap,
+                  "tokens": self.tokens / self.replica.most_tokens}
         further = max(shares, key=shares.__getitem__)
         return None if at_most(shares[further], 1.0) else further
 
@@ -132,8 +144,14 @@ class Equilibrium:
             case "sequences":
                 return (f"overloaded: needs {_count(self.sequences)} sequences in a batch, the replica takes "
                         f"{self._cap:,} (max_num_seqs); the mix is stable up to {edge}")
-        capped = self.replica.max_num_seqs is not None
-        batch = f" and {_count(self.sequences)} of {self._cap:,} sequences in a batch" if capped else ""
+            case "tokens":
+                return (f"overloaded: needs {_tokens(self.tokens)} tokens in an iteration, the replica takes "
+                        f"{self.replica.most_tokens:,} (max_num_batched_tokens); the mix is stable up to {edge}")
+        batch = ""
+        if self.replica.max_num_seqs is not None:
+            batch += f" and {_count(self.sequences)} of {self._cap:,} sequences in a batch"
+        if self.replica.max_num_batched_tokens is not None:
+            batch += f" and {_tokens(self.tokens)} of {self.replica.max_num_batched_tokens:,} tokens in an iteration"
         return (f"stable: needs {self.kv_required:,.0f} of {self.kv_capacity:,} KV tokens{batch}; "
                 f"{LIMITS[self.region.binding(self.workload.rates)]} binds at "
                 f"{self.workload.rate * self.max_rate_scale:.4g} requests/s, {edge}")

@@ -3,15 +3,19 @@
 M* <= C with M* = Delta* W and Delta* = max_i a_i / (1 - rho_i) is a polytope in the rates, one half-space for each
 piece i of the iteration time, because a_i W / (1 - rho_i) <= C is a_i W / C <= 1 - rho_i. The sequences of a batch at
 equilibrium are Delta* sum_j lambda_j S_j, one in each of the S_j stages, so an engine that runs at most B together
-(`max_num_seqs`) adds half-spaces of the same form, S_j for w_j and B for C:
+(`max_num_seqs`) adds half-spaces of the same form, S_j for w_j and B for C. So does one that computes at most q tokens
+in an iteration (`max_num_batched_tokens`): at equilibrium they are Delta* sum_j lambda_j t_j, with t_j = l_j + o_j the
+tokens a prompt takes over its life (o_j where prefill happens elsewhere):
 
     sum_j lambda_j h_ij <= 1,      memory      h_ij = c_ij + a_i w_j / C
                                    sequences   h_ij = c_ij + a_i S_j / B        where there is a cap
+                                   tokens      h_ij = c_ij + a_i t_j / q        where there is a token budget
                                    time        h_ij = c_ij (1 + 3e-9)
 
 The last ensures rho < 1, to the shared tolerance of 1e-9, at every point of the region; it binds only where the second
 terms of the others are negligible. A mix can grow by the factor 1 / max_i sum_j lambda_j h_ij. A type that never fits
-(its largest stage KV exceeds C) is outside at every positive rate. Source: model.md section 2; sequences derived here.
+(its largest stage KV exceeds C) is outside at every positive rate. Source: model.md section 2; sequences and tokens
+derived here.
 """
 
 from __future__ import annotations
@@ -33,9 +37,10 @@ from fluid.workload import Workload
 class Region:
     """Half-spaces sum_j lambda_j h_ij <= 1 over the rates of J types.
 
-    `half_spaces` is h, shape (constraints, J), seconds; `limits` says which limit each row is, "memory", "sequences" or
-    "time": one row for each piece of the iteration time, those of memory first, those of a cap on sequences (where
-    there is one) next, those of time last. `never_fits` lists the types whose largest stage KV exceeds C.
+    `half_spaces` is h, shape (constraints, J), seconds; `limits` says which limit each row is, "memory", "sequences",
+    "tokens" or "time": one row for each piece of the iteration time, those of memory first, those of a cap on sequences
+    and of a token budget (where there are such) next, those of time last. `never_fits` lists the types whose largest
+    stage KV exceeds C.
     """
 
     half_spaces: Floats
@@ -96,6 +101,8 @@ def region_of(profile: StageProfile, replica: Replica) -> Region:
         rows = {"memory": time_work + overheads * (profile.kv_work / replica.kv_capacity)}
         if replica.max_num_seqs is not None:
             rows["sequences"] = time_work + overheads * (profile.stages / replica.max_num_seqs)
+        if replica.max_num_batched_tokens is not None:
+            rows["tokens"] = time_work + overheads * (profile.tokens / replica.max_num_batched_tokens)
         rows["time"] = time_work * (1 + 3 * TOLERANCE)
         half_spaces = bounded(np.concatenate(list(rows.values())))
     limits = tuple(limit for limit, block in rows.items() for _ in block)

@@ -99,7 +99,9 @@ class Replica:
     a chunk size in tokens; `block` is the number of tokens per cache block; `first_token` says which iteration
     makes the first output token: the first "decode" one (R decode stages) or the last "prefill" one (R - 1);
     `max_num_seqs` is B, the most sequences the engine runs in one batch (None: as many as there are);
-    `attention_window` is the number of last tokens whose KV is kept and read, the same in every layer (None: all).
+    `attention_window` is the number of last tokens whose KV is kept and read, the same in every layer (None: all);
+    `max_num_batched_tokens` is q, the most tokens an iteration computes, one for each sequence that decodes and those
+    of prefills (None: as many as there are; a longer prompt is prefilled in chunks of q).
 
     >>> Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.013e-7)).prefill
     'whole'
@@ -112,6 +114,7 @@ class Replica:
     first_token: str = "decode"
     max_num_seqs: int | None = None
     attention_window: int | None = None
+    max_num_batched_tokens: int | None = None
 
     def __post_init__(self) -> None:
         def keep(field: str, value: object) -> None:
@@ -130,13 +133,34 @@ class Replica:
         if isinstance(self.prefill, str):
             if self.prefill not in (WHOLE, DECODE_ONLY):
                 raise InputError("prefill", '"whole", "decode-only" or a chunk size in tokens', self.prefill, "replica")
-            return
-        keep("prefill", whole("prefill chunk", self.prefill, "replica", unit="tokens", most=MOST_TOKENS))
+        else:
+            keep("prefill", whole("prefill chunk", self.prefill, "replica", unit="tokens", most=MOST_TOKENS))
+        if self.max_num_batched_tokens is not None:
+            keep("max_num_batched_tokens", self._token_budget())
+
+    def _token_budget(self) -> int:
+        """q, checked: an iteration must have a token for each sequence, and for a chunk."""
+        given = self.max_num_batched_tokens
+        budget = whole("max_num_batched_tokens", given, "replica", unit="tokens", most=MOST_TOKENS)
+        for what, least in (("max_num_seqs", self.max_num_seqs), ("the prefill chunk", self.prefill)):
+            if isinstance(least, int) and least > budget:
+                raise InputError("max_num_batched_tokens", f"at least {what}, {least:,}", budget, "replica")
+        return budget
 
     @property
     def most_sequences(self) -> float:
         """B, the most sequences in a batch; infinite where there is no cap."""
         return math.inf if self.max_num_seqs is None else self.max_num_seqs
+
+    @property
+    def most_tokens(self) -> float:
+        """q, the most tokens an iteration computes; infinite where there is no budget."""
+        return math.inf if self.max_num_batched_tokens is None else self.max_num_batched_tokens
+
+    @property
+    def prefill_chunk(self) -> int | None:
+        """The most tokens of a prompt in one iteration: its chunk, or the budget; None where neither is given."""
+        return self.prefill if isinstance(self.prefill, int) else self.max_num_batched_tokens
 
     @property
     def window(self) -> int:

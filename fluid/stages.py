@@ -70,6 +70,11 @@ class StageProfile:
         return np.where(self.prefill_stages > 0, self.prompt, 0)
 
     @cached_property
+    def tokens(self) -> Ints:
+        """Tokens computed over a prompt's life: those prefilled, and one at each decode stage."""
+        return self.prefilled + self.decode
+
+    @cached_property
     def peak(self) -> Ints:
         """The most KV a prompt holds, which is that of its last stage, in tokens (whole blocks)."""
         return whole_blocks(np.minimum(self.prompt + self.decode, self.window), self.block)
@@ -112,7 +117,7 @@ class StageProfile:
         full = np.maximum(self.prefill_stages - 1, 0)
         if not full.any():
             return full
-        held = whole_blocks(np.minimum(np.arange(1, full.max() + 1) * self.chunk.min(), self.window), block)
+        held = whole_blocks(np.minimum(np.arange(1, full.max() + 1) * self.chunk.max(), self.window), block)
         up_to: Ints = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(held)])
         before_last: Ints = up_to[full]
         return before_last
@@ -144,10 +149,10 @@ def stage_profile(workload: Workload, replica: Replica) -> StageProfile:
     decode = output - 1 if in_prefill else output
     if replica.prefill == DECODE_ONLY:
         chunk, prefill_stages = prompt, np.zeros_like(prompt)
-    elif replica.prefill == WHOLE:
-        chunk, prefill_stages = prompt, np.ones_like(prompt)
     else:
-        chunk = np.full_like(prompt, int(replica.prefill))
+        most = replica.prefill_chunk
+        chunk = prompt if most is None else np.minimum(prompt, most) if replica.prefill == WHOLE else (
+            np.full_like(prompt, most))
         prefill_stages = -(-prompt // chunk)
     _refuse_without_stages(workload, prefill_stages + decode)
     first = prefill_stages - 1 if in_prefill else prefill_stages

@@ -15,9 +15,9 @@ from fluid.arrays import Floats, at_most
 class OnReplica:
     """What makes a policy a design: the `equilibrium` it was designed at, and what follows from it.
 
-    A design class inherits from this one and from its policy, and adds `kv_base` and `kv_required` (tokens) and
-    `sequences`, those in a batch when every stage or window is full. Where no thresholds exist the policy's numbers are
-    empty, and the policy's own checks, which ask for at least one, are not made.
+    A design class inherits from this one and from its policy, and adds `kv_base` and `kv_required` (tokens), and
+    `sequences` and `tokens`, those of an iteration when every stage or window is full. Where no thresholds exist the
+    policy's numbers are empty, and the policy's own checks, which ask for at least one, are not made.
     """
 
     equilibrium: Equilibrium = field(repr=False, kw_only=True)
@@ -45,17 +45,35 @@ class OnReplica:
 
     @property
     def feasible(self) -> bool:
-        """Whether thresholds exist, every type can be served, kv_required <= C, and the sequences respect the cap."""
+        """Whether thresholds exist, every type can be served, kv_required <= C, and the engine takes such batches."""
         required = getattr(self, "kv_required", None)
         if required is None or self.equilibrium.limit in ("time", "length"):
             return False
-        return at_most(required, self.kv_capacity) and self.places_suffice
+        return at_most(required, self.kv_capacity) and self.places_suffice and self.budget_suffices
 
     @property
     def places_suffice(self) -> bool:
         """Whether a batch takes the `sequences` of the design; true where there is no cap."""
         sequences = getattr(self, "sequences", None)
         return sequences is not None and at_most(sequences, self.equilibrium.replica.most_sequences)
+
+    @property
+    def budget_suffices(self) -> bool:
+        """Whether the engine computes the `tokens` of the design in an iteration; true where it has no budget."""
+        tokens = getattr(self, "tokens", None)
+        return tokens is not None and at_most(tokens, self.equilibrium.replica.most_tokens)
+
+    @property
+    def lacks(self) -> str:
+        """What batches of the design have too much of, for a sentence; nothing where the engine takes them."""
+        replica = self.equilibrium.replica
+        if not self.places_suffice:
+            return (f"{getattr(self, 'sequences', 0):,} sequences into a batch, the replica takes "
+                    f"{replica.max_num_seqs:,} (max_num_seqs)")
+        if not self.budget_suffices:
+            return (f"{getattr(self, 'tokens', 0):,.0f} tokens into an iteration, the replica takes "
+                    f"{replica.max_num_batched_tokens:,} (max_num_batched_tokens)")
+        return ""
 
     @property
     def places(self) -> str:

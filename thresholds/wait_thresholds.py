@@ -76,6 +76,11 @@ class WaitDesign(OnEveryPath, WaitPolicy):
         """sum_j n_j S_j, the most sequences in a batch."""
         return int(self._counts @ self.equilibrium.profile.stages) if self.thresholds else None
 
+    @cached_property
+    def tokens(self) -> int | None:
+        """sum_j n_j t_j, the most tokens in an iteration."""
+        return int(self._counts @ self.equilibrium.profile.tokens) if self.thresholds else None
+
     @property
     def kv_base(self) -> int | None:
         """M^pi, tokens: all of it is base, nothing is left to chance."""
@@ -119,6 +124,10 @@ class WaitDesign(OnEveryPath, WaitPolicy):
             return (f"feasible: residents never hold more than {self.kv_required:,} of {self.kv_capacity:,} KV tokens"
                     f"{self.places}, nothing is evicted; feasible up to {self.max_rate_scale:.4g} of these rates")
         profile = self.equilibrium.profile
+        if at_most(self.kv_required, self.kv_capacity) and self.places_suffice:
+            budget = self.equilibrium.replica.most_tokens
+            return self._too_much(profile.tokens, "tokens in an iteration",
+                                  f"takes (max_num_batched_tokens {budget:,})", budget)
         if at_most(self.kv_required, self.kv_capacity):
             cap = self.equilibrium.replica.most_sequences
             return self._too_much(profile.stages, "sequences in a batch", f"takes (max_num_seqs {cap:,})", cap)
@@ -226,12 +235,13 @@ def _time_at_least(rates: Floats, overheads: Floats, time_work: Floats, k: Float
 
 
 def _largest_scale(equilibrium: Equilibrium) -> float:
-    """sup of the factors f with M^pi(n0(f)) <= C and n0(f) . S <= B: both increase in f, so bisect.
+    """sup of the factors f with M^pi(n0(f)) <= C, n0(f) . S <= B and n0(f) . t <= q: all increase in f, so bisect.
 
     At a feasible f the same n0 serves up to min_j n_j / (lambda_j Delta(n)), which makes the lower end exact.
     """
     profile, replica = equilibrium.profile, equilibrium.replica
-    needs = np.stack([profile.kv_work / replica.kv_capacity, profile.stages / replica.most_sequences])
+    needs = np.stack([profile.kv_work / replica.kv_capacity, profile.stages / replica.most_sequences,
+                      profile.tokens / replica.most_tokens])
     high = equilibrium.max_rate_scale
     if high == 0 or not at_most(float(needs.sum(axis=1).max()), 1.0):
         return 0.0

@@ -31,8 +31,9 @@ def on_replica(policy: Policy, replica: Replica) -> Replica:
 
 
 def with_whole_prompts(replica: Replica) -> Replica:
-    """The replica as rules see it that make their own chunks, or none: prompts are whole where they are prefilled."""
-    return replica if replica.prefill == DECODE_ONLY else replace(replica, prefill=WHOLE)
+    """The replica as rules see it that make their own chunks, or none, under a token budget of their own."""
+    prefill = DECODE_ONLY if replica.prefill == DECODE_ONLY else WHOLE
+    return replace(replica, prefill=prefill, max_num_batched_tokens=None)
 
 
 class Evicting:

@@ -195,7 +195,8 @@ def _replica(table: ReplicaTable, placement: Placement | None, source: str) -> R
             raise _missing(source, "kv_capacity", "a whole number of tokens")
         if time is None:
             raise _missing(source, "iteration_time", "a table of seconds")
-        return Replica(capacity, time, prefill, table.block, table.first_token, table.max_num_seqs, window)
+        return Replica(capacity, time, prefill, table.block, table.first_token, table.max_num_seqs, window,
+                       table.max_num_batched_tokens)
 
 
 def _missing(source: str, key: str, requirement: str) -> FileError:

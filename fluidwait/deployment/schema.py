@@ -79,6 +79,7 @@ class ReplicaTable(TomlTable):
     block: Int = Field(default=1, description="a whole number of tokens, at least 1")
     first_token: str = Field(default="decode", description='"decode" or "prefill"')
     max_num_seqs: Int | None = Field(default=None, description="a whole number of sequences, at least 1")
+    max_num_batched_tokens: Int | None = Field(default=None, description="a whole number of tokens, at least 1")
     attention_window: Int | None = Field(default=None, description="a whole number of tokens, at least 1")
     iteration_time: IterationTimeTable | None = Field(default=None, description="a table of seconds")
 

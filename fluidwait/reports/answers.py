@@ -58,6 +58,7 @@ def solve_answer(equilibrium: Equilibrium) -> dict[str, Any]:
             "iteration_time": equilibrium.iteration_time, "kv_required": equilibrium.kv_required,
             "kv_capacity": equilibrium.kv_capacity, "throughput": equilibrium.throughput,
             "max_rate_scale": equilibrium.max_rate_scale, "sequences": equilibrium.sequences,
+            "tokens": equilibrium.tokens,
             "time_shares": shares._asdict() if shares else None,
             "max_rate_scale_without_prefill_cost": scale_without_prefill_cost(equilibrium),
             "types": [dict(zip(keys, row, strict=True)) for row in columns]}

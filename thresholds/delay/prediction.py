@@ -121,7 +121,10 @@ def predict_continuous(equilibrium: Equilibrium, waits: Floats | None = None) ->
 
 def _continuous(equilibrium: Equilibrium, policy: PacedPolicy | None = None, waits: Floats | None = None) -> Prediction:
     pace, lam = pace_of(equilibrium), equilibrium.workload.rates
-    if pace is None or not at_most(equilibrium.sequences or 0.0, equilibrium.replica.most_sequences):
+    replica = equilibrium.replica
+    fits = at_most(equilibrium.sequences or 0.0, replica.most_sequences) and at_most(
+        equilibrium.tokens or 0.0, replica.most_tokens)
+    if pace is None or not fits:
         return _over_mix(equilibrium, (TypeDelay(math.inf, math.inf),) * len(lam), exact=False)
     if policy is not None:
         waits = _window_waits(policy, lam, pace.iteration)

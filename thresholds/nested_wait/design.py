@@ -96,6 +96,13 @@ class NestedDesign(OnReplica, NestedWaitPolicy):
         return self._segments.sequences(self._counts) if self.thresholds else None
 
     @cached_property
+    def tokens(self) -> int | None:
+        """The most tokens in an iteration: one for each sequence, but n_1 of them prefill their prompts."""
+        if self.sequences is None:
+            return None
+        return self.sequences + self.thresholds[0] * int((self.equilibrium.profile.prefilled - 1).max().clip(0))
+
+    @cached_property
     def iteration_time(self) -> float | None:
         """Delta(n), seconds: an iteration that serves every segment."""
         return self._segments.iteration_time(self._counts) if self.thresholds else None
@@ -129,9 +136,8 @@ class NestedDesign(OnReplica, NestedWaitPolicy):
                 f"{len(self.thresholds)} segments)")
         if not at_most(self.kv_required, self.kv_capacity):
             return f"infeasible: the best whole thresholds need {need}, the replica has {self.kv_capacity:,}; {instead}"
-        if not self.places_suffice:
-            return (f"infeasible: the best whole thresholds make batches of {self.sequences:,} sequences, the replica "
-                    f"takes {self.equilibrium.replica.most_sequences:,} (max_num_seqs); {instead}")
+        if self.lacks:
+            return f"infeasible: the best whole thresholds let {self.lacks}; {instead}"
         return (f"feasible: needs {need} of {self.kv_capacity:,}{self.places}; overflows within {self.horizon:g} s "
                 f"with probability at most {self.overflow_probability:g}; "
                 f"the fluid model needs {self.equilibrium.kv_required:,.0f}")

@@ -5,6 +5,7 @@ With x_j = N_j/g_j entries per iteration at most, Delta(x) = max_i [ a_i + sum_j
     balance     lambda_j Delta(x) <= x_j   for every j      the windows carry the offered load
     memory      sum_j kv_bound_j(N_j, g_j) <= C             exact over all phases: `thresholds.paced_wait.entry_windows`
     sequences   sum_j N_j ceil(S_j / g_j) <= B              where the engine caps them: then nobody waits for a place
+    tokens      sum_j x_j (l_j + o_j) <= q                  on average, where it has a budget: a prompt may wait for one
 
 For one type balance is x >= n*; the window then serves more than arrives. For several the real solutions of balance
 have n* as their least point. Where the iteration time is the largest of several lines Delta(x) is the largest of their
@@ -73,6 +74,11 @@ class PacedDesign(OnEveryPath, PacedPolicy):
         return _window_sequences(self, self.equilibrium) if self.entries else None
 
     @cached_property
+    def tokens(self) -> float | None:
+        """sum_j (N_j/g_j) t_j, the tokens of an iteration on average while the windows are always full."""
+        return finite_sum(self.rates * self.equilibrium.profile.tokens) if self.entries else None
+
+    @cached_property
     def iteration_time(self) -> float | None:
         """Delta(N/g), seconds: the fluid iteration time while the windows are always full."""
         return batch_time(self.equilibrium, self.rates) if self.entries else None
@@ -84,7 +90,7 @@ class PacedDesign(OnEveryPath, PacedPolicy):
 
     @property
     def feasible(self) -> bool:
-        """Whether the windows carry the offered load inside C, and inside the cap on sequences."""
+        """Whether the windows carry the offered load inside C, and inside what the engine takes into a batch."""
         return super().feasible and self.equilibrium.limit is None and self.balanced
 
     @cached_property
@@ -116,10 +122,10 @@ class PacedDesign(OnEveryPath, PacedPolicy):
             return (f"feasible: residents never hold more than {self.kv_required:,} of {self.kv_capacity:,} KV tokens"
                     f"{self.places}, nothing is evicted; feasible up to {self.max_rate_scale:.4g} of these rates, "
                     f"{self.fluid_share:.1%} of the fluid limit")
-        cap, excess = self.equilibrium.replica.max_num_seqs, self.kv_required - self.kv_capacity
+        excess = self.kv_required - self.kv_capacity
         missing = f"need {self.kv_required:,} KV tokens, {excess:,} more than the replica has"
-        if at_most(self.kv_required, self.kv_capacity) and not self.places_suffice:
-            missing = f"let {self.sequences:,} sequences into a batch, the replica takes {cap:,} (max_num_seqs)"
+        if at_most(self.kv_required, self.kv_capacity) and self.lacks:
+            missing = f"let {self.lacks}"
         return (f"infeasible: windows that carry this load {missing}; "
                 f"feasible up to {self.max_rate_scale:.4g} of these rates")
 

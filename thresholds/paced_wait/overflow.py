@@ -72,7 +72,7 @@ class OverflowBound:
 class OverflowProblem:
     """What a window must keep: P(KV > C at some of n `iterations`) <= delta, for prompts of a mix, and N/g <= `rate`.
 
-    `rate` is B/E[S], what a batch of B sequences takes in per iteration.
+    `rate` is what a batch takes in per iteration: B/E[S] with at most B sequences, q/E[l + o] with at most q tokens.
     """
 
     mix: LengthMix
@@ -176,8 +176,10 @@ def overflow_problem(equilibrium: Equilibrium, *, horizon: float, overflow_proba
     seconds = real("horizon", horizon, "paced_unknown", unit="seconds")
     iterations = 1 + seconds / float(replica.iteration_time.overheads.max())
     mix = LengthMix.of(equilibrium.profile, equilibrium.workload.rates)
-    return OverflowProblem(mix, replica.kv_capacity, iterations, chance,
-                           replica.most_sequences / float(mix.stages @ mix.probability))
+    share = equilibrium.workload.rates / equilibrium.workload.rates.max()
+    most = min(replica.most_sequences / float(mix.stages @ mix.probability),
+               replica.most_tokens / float(equilibrium.profile.tokens @ share / share.sum()))
+    return OverflowProblem(mix, replica.kv_capacity, iterations, chance, most)
 
 
 def _largest_window(best: tuple[int, int], ages: int, most: Callable[[int], float], fits: Fits,

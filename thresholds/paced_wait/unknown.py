@@ -13,7 +13,7 @@ bounds do not depend on the rates, so this is also the largest rate over all des
 **A cap of B sequences** makes prompts wait where a batch is full, so it costs no guarantee: what is proved of the KV
 cache is proved of any rule of entry that does not look at the length of who enters. That batches of B carry the load
 is not proved but follows from the fluid model: (N/g) E[S] <= B, the sequences of full windows on average, and the
-rates lie in the stability region.
+rates lie in the stability region. A budget of q tokens likewise: (N/g) E[l + o] <= q.
 
 Source: model.md section 4; the proofs are in `thresholds.paced_wait.tail_bounds`.
 """
@@ -53,6 +53,11 @@ class UnknownPacedDesign(OnReplica, PacedPolicy):
     def sequences(self) -> float | None:
         """(N/g) E[S], the mean number of sequences in a batch while the window is full."""
         return self._rate * float(self._mean(self.equilibrium.profile.stages)) if self.entries else None
+
+    @property
+    def tokens(self) -> float | None:
+        """(N/g) E[l + o], the mean number of tokens of an iteration while the window is full."""
+        return self._rate * float(self._mean(self.equilibrium.profile.tokens)) if self.entries else None
 
     @property
     def kv_required(self) -> float | None:

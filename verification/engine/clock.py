@@ -82,11 +82,11 @@ def spend(state: State, line: int, iterations: int, read: int, prefill: int, siz
 
 
 @compiled
-def note_batch(problem: Problem, state: State, iterations: int, kv: int, size: int) -> None:
+def note_batch(problem: Problem, state: State, iterations: int, kv: int, size: int, tokens: int) -> None:
     """Note iterations all of which are above a limit or none, `kv` the most that is held in any of them."""
     counts = state.counts
     counts[KV_PEAK] = max(counts[KV_PEAK], kv)
-    if kv > problem.capacity or size > problem.most_sequences:
+    if kv > problem.capacity or size > problem.most_sequences or tokens > problem.most_tokens:
         counts[OVERFLOWS] += iterations
 
 
@@ -99,11 +99,11 @@ def record(state: State, start: float, end: float, kv: int, size: int) -> None:
 
 
 @compiled
-def execute(problem: Problem, state: State, kv: int, read: int, prefill: int, size: int) -> float:
-    """Run one iteration from now: account for it, move the clock, return the time it ends."""
+def execute(problem: Problem, state: State, kv: int, read: int, prefill: int, size: int, tokens: int) -> float:
+    """Run one iteration from now, which computes so many tokens: account for it, move the clock, return its end."""
     line, start = leader(problem, read, prefill, size), state.clock[NOW]
     spend(state, line, 1, read, prefill, size)
-    note_batch(problem, state, 1, kv, size)
+    note_batch(problem, state, 1, kv, size, tokens)
     end = moment(problem, state, line, 0, 0, 0, 0)
     if state.timeline.shape[0] > 0:
         record(state, start, end, kv, size)

@@ -19,6 +19,7 @@ from verification.engine.residents import (
     GROWING,
     KV,
     PREFILL,
+    PREFILLING,
     READ,
     SERIAL,
     SIZE,
@@ -47,9 +48,18 @@ def admit(problem: Problem, state: State, residents: Residents, place: int, r: i
     tally, j = residents.tally, problem.types[r]
     state.admitted[r] = state.clock[NOW]
     tally[SIZE] += 1
-    tally[PREFILL] += stage_prefill(problem, j, 0)
+    if problem.prefill_stages[j] > 0:
+        tally[PREFILL] += stage_prefill(problem, j, 0)
+        tally[PREFILLING] += 1
     join(problem, residents, place, j, 0, tally[SERIAL], state.counts[ITERATION])
     tally[SERIAL] += 1
+
+
+@compiled
+def tokens_computed(residents: Residents) -> int:
+    """Tokens of the coming iteration: those that are prefilled, and one of each who decodes."""
+    tally = residents.tally
+    return tally[PREFILL] + tally[SIZE] - tally[PREFILLING]
 
 
 @woven
@@ -135,4 +145,5 @@ def _next_chunks(problem: Problem, residents: Residents, t: int) -> None:
             tally[READ] += count * (after - before)
             tally[KV] += count * (in_blocks(problem, after) - in_blocks(problem, before))
             tally[PREFILL] += count * stage_prefill(problem, j, stage + 1)
+            tally[PREFILLING] += count
             grow(problem, residents, j, residents.entered[slot], stage + 1, count)

@@ -17,7 +17,7 @@ import math
 from verification.engine.clock import MOST_EXACT, arrive, line_time, moment, note_batch, record, room_left, spend
 from verification.engine.clock import READ as TOTAL_READ
 from verification.engine.compile import apart, compiled, woven
-from verification.engine.residents import GROWING, KV, PREFILL, READ, SIZE, YOUNG, Residents
+from verification.engine.residents import GROWING, KV, PREFILL, PREFILLING, READ, SIZE, YOUNG, Residents
 from verification.engine.state import NOW, Problem, State
 
 CLEAR_LEAD = 1e-9  # relative: what rounding cannot turn round
@@ -136,8 +136,8 @@ def run_batch(problem: Problem, state: State, residents: Residents, line: int, t
     spend(state, line, m, read_in(residents, m), tally[PREFILL], m * tally[SIZE])
     tally[KV] = held_after(problem, residents, t, m - 1)
     tally[READ] += (m - 1) * tally[GROWING]
-    note_batch(problem, state, m, tally[KV], tally[SIZE])
-    tally[PREFILL] = 0
+    note_batch(problem, state, m, tally[KV], tally[SIZE], tally[SIZE])  # rules that admit keep to the budget of tokens
+    tally[PREFILL] = tally[PREFILLING] = 0
     arrive(problem, state, line, end)
 
 

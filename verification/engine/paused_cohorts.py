@@ -126,16 +126,18 @@ def _choose(segments: Segments, by_type: bool) -> bool:
 @woven
 def _serve(problem: Problem, state: State, segments: Segments) -> None:
     """One iteration of the segments that are `served`."""
-    start, kv, read, prefill, size = state.clock[NOW], 0, 0, 0, 0
+    start, kv, read, prefill, size, more = state.clock[NOW], 0, 0, 0, 0, 0
     for k in range(len(segments.threshold)):
         if segments.served[k]:
-            prefill += _enter(problem, state, segments, k, start)
+            entered = _enter(problem, state, segments, k, start)
+            prefill += entered
+            more += entered - segments.threshold[k] if entered > 0 else 0  # beyond the one of a sequence that decodes
     for k in range(len(segments.threshold)):
         kv += segments.inside[KV, k] + segments.inside[QUEUED_KV, k]
         if segments.served[k]:
             read += segments.inside[READ, k]
             size += segments.inside[SIZE, k]
-    end = execute(problem, state, kv, read, prefill, size)
+    end = execute(problem, state, kv, read, prefill, size, size + more)
     for k in range(len(segments.threshold)):
         if segments.served[k]:
             _leave(problem, state, segments, k, end)

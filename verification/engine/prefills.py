@@ -128,12 +128,14 @@ def _serve_prefills(problem: Problem, state: State, queue: Queue, residents: Res
     tally, read, prefill, size = residents.tally, 0, 0, 0
     if decoding:
         read, size = tally[READ], tally[SIZE] - prefills.tally[COUNT]
+    tokens = size
     for one in range(prefills.tally[COUNT]):
         if prefills.planned[one] > 0:
             read += reach(problem, prefills, one)
             prefill += _to_pay_for(problem, queue, prefills, one)
             size += 1
-    end = execute(problem, state, tally[KV], read, prefill, size)
+            tokens += prefills.planned[one]
+    end = execute(problem, state, tally[KV], read, prefill, size, tokens)
     if decoding:
         t = prefills.tally[CLOCK]
         first_tokens(problem, state, queue, residents, 0, t, 1, end)

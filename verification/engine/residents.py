@@ -28,7 +28,7 @@ from verification.engine.compile import apart, compiled
 from verification.engine.state import NOBODY, Problem, in_blocks, stage_prefill, stage_read, stage_tokens, tokens_made
 
 # places in Residents.tally
-KV, READ, PREFILL, SIZE, GROWING, STACKED, YOUNG, FREE, SERIAL, OPEN, TALLIES = range(11)
+KV, READ, PREFILL, PREFILLING, SIZE, GROWING, STACKED, YOUNG, FREE, SERIAL, OPEN, TALLIES = range(12)
 
 
 class Residents(NamedTuple):
@@ -156,7 +156,9 @@ def take_newest(problem: Problem, residents: Residents, t: int) -> tuple[int, in
     slot = newest(residents)
     j, stage = residents.kind[slot], t - residents.entered[slot]
     place = residents.first[slot] + residents.members[slot] - 1
-    residents.tally[PREFILL] -= stage_prefill(problem, j, stage)
+    if stage < problem.prefill_stages[j]:
+        residents.tally[PREFILL] -= stage_prefill(problem, j, stage)
+        residents.tally[PREFILLING] -= 1
     if residents.members[slot] == 1:
         _unlist(residents, slot, residents.entered[slot] + problem.stages[j] - 1)
     release(problem, residents, slot, stage, 1)

@@ -31,7 +31,7 @@ NOW, ORIGIN, BUSY, LAST_COMPLETION, CLOCKS = range(5)
 
 class Problem(NamedTuple):
     """What a kernel reads: the arrivals, the stages of each type, the iteration time (its lines, the `pieces`), the KV
-    capacity C, the cap B on sequences in a batch and the horizon.
+    capacity C, the cap B on sequences in a batch, the budget q of tokens of an iteration and the horizon.
 
     `seen` is the type each request is taken for, its true one where lengths are known: rules queue by it, all else goes
     by `types`. `all_fit`: no type is larger than the whole cache; `longest` is the most stages of a request that is
@@ -52,6 +52,7 @@ class Problem(NamedTuple):
     pieces: Floats
     capacity: int
     most_sequences: int
+    most_tokens: int
     horizon: float
     all_fit: bool
     in_chunks: bool
@@ -85,10 +86,11 @@ def make_problem(arrivals: Arrivals, profile: StageProfile, replica: Replica, ho
         served = served & (np.bincount(arrivals.types, minlength=len(served)) > 0)
     return Problem(arrivals.times, arrivals.types, arrivals.seen, profile.prompt, profile.chunk, profile.prefill_stages,
                    profile.stages, profile.first_token_stage, profile.peak, profile.block, profile.window,
-                   pieces, replica.kv_capacity, int(min(replica.most_sequences, NO_CAP)), horizon,
+                   pieces, replica.kv_capacity, int(min(replica.most_sequences, NO_CAP)),
+                   int(min(replica.most_tokens, NO_CAP)), horizon,
                    bool(np.all(profile.peak <= replica.kv_capacity)), bool(profile.prefill_stages.max() > 1),
                    int(profile.stages[served].max(initial=1)),
-                   replica.prefill if isinstance(replica.prefill, int) else NO_CAP)
+                   replica.prefill_chunk or NO_CAP)
 
 
 def make_state(problem: Problem, record: int) -> State:
@@ -122,6 +124,12 @@ def stage_prefill(problem: Problem, j: int, stage: int) -> int:
     if stage >= problem.prefill_stages[j]:
         return 0
     return min(problem.chunk[j], problem.prompt[j] - problem.chunk[j] * stage)
+
+
+@compiled
+def stage_computes(problem: Problem, j: int, stage: int) -> int:
+    """Tokens computed for type j at a stage: those it prefills, or one."""
+    return max(stage_prefill(problem, j, stage), 1)
 
 
 @compiled

@@ -32,9 +32,8 @@ def _evict_overflow(policy: Evicting, system: System) -> bool:
 
 def _plan_again(system: System, r: Request) -> Request:
     """What an evicted request kept is prefilled in chunks of the replica, or as a whole."""
-    chunk = system.replica.prefill
     if r.again > 0:
-        r.part = min(chunk, system.to_prefill(r)) if isinstance(chunk, int) else system.to_prefill(r)
+        r.part = min(system.replica.prefill_chunk or system.to_prefill(r), system.to_prefill(r))
     return r
 
 
@@ -45,7 +44,8 @@ def _greedy_batch(policy: Greedy, system: System) -> list[Request]:
     limit = policy.admission_limit(system.replica.kv_capacity)
     while system.waiting and system.places() and not evicted:
         head = _plan_again(system, system.waiting[0])
-        if system.residents and system.held() + system.held_by(head) > limit:
+        full = system.held() + system.held_by(head) > limit or system.tokens_of(head) > system.tokens_left()
+        if system.residents and full:
             break
         system.enter(head)
     return list(system.residents)
@@ -141,7 +141,7 @@ class _Step:
                                  for r in self.system.residents)
 
     def tokens_of(self, r: Request) -> int:
-        return 1 if r.part is None else r.part
+        return self.system.tokens_of(r)
 
     def give(self, r: Request) -> None:
         """The tokens of the coming iteration: one for a decode, else what the budget and the threshold allow."""
@@ -205,9 +205,12 @@ def _paced_batch(policy: PacedPolicy, system: System) -> list[Request]:
         waiting = [r for r in system.waiting if lanes == 1 or r.seen == lane]
         within = [t for t, entered in system.entries if entered == lane and t > system.iterations - iterations]
         room = min(entries - len(within), system.places())
-        if policy.gate and (room < entries or len(waiting) < entries):
+        cohort = sum(system.tokens_of(r) for r in waiting[:entries])
+        if policy.gate and (room < entries or len(waiting) < entries or cohort > system.tokens_left()):
             room = 0
         for r in waiting[:room]:
+            if system.tokens_of(r) > system.tokens_left():
+                break
             system.enter(r)
             system.entries.append((system.iterations, lane))
     return list(system.residents)

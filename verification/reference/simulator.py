@@ -35,8 +35,8 @@ def simulate_literally(policy: Policy | OwnRule, workload: Workload, replica: Re
     >>> simulate_literally(WaitPolicy((1,)), workload, replica, Arrivals([0.0, 0.5], [0, 0])).latency.tolist()
     [nan, nan]
     """
-    profile = stage_profile(workload, on_replica(policy, replica))
-    system = System(arrivals, profile, replica, horizon)
+    served = on_replica(policy, replica)
+    system = System(arrivals, stage_profile(workload, served), served, horizon)
     while system.now < horizon:
         system.take_arrivals()
         batch = _batch(policy, system)

@@ -114,6 +114,14 @@ class System:
         inside = r.done < self.prompt_of(r) or r.part > 1  # one token behind the prompt is computed as a decode is
         return r.part if inside else 0
 
+    def tokens_of(self, r: Request) -> int:
+        """Tokens computed for a request in its next iteration."""
+        return max(self.prefill[r.type][r.stage], 1) if r.part is None else r.part
+
+    def tokens_left(self) -> float:
+        """How many more tokens an iteration of all residents takes."""
+        return self.replica.most_tokens - sum(self.tokens_of(r) for r in self.residents)
+
     def prompt_of(self, r: Request) -> int:
         return int(self.profile.prompt[r.type])
 
@@ -127,7 +135,8 @@ class System:
         read = sum(self.read_by(r) for r in batch)
         prefill = sum(self.prefill_next(r) for r in batch)
         self.kv_peak = max(self.kv_peak, self.held())
-        self.overflows += self.held() > self.replica.kv_capacity or len(batch) > self.replica.most_sequences
+        self.overflows += (self.held() > self.replica.kv_capacity or len(batch) > self.replica.most_sequences
+                           or sum(self.tokens_of(r) for r in batch) > self.replica.most_tokens)
         start = self.now
         self.spend(read, prefill, len(batch))
         self.iterations += 1

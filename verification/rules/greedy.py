@@ -2,10 +2,9 @@
 
 At each decision: (1) while the KV that residents need in this iteration exceeds C, evict the most recently admitted
 one: it goes back to the front of the queue, or to its end, and loses its progress or keeps the tokens it has made. (2)
-If nothing was evicted, admit
-from the head of the queue while KV + (KV of the first stage) <= (1 - watermark) C and the batch has fewer than B
-sequences, stopping at the first that does not fit; with nothing resident the head enters whenever it fits C. (3) All
-residents form the batch.
+If nothing was evicted, admit from the head of the queue while KV + (KV of the first stage) <= (1 - watermark) C, the
+tokens of the iteration are within the replica's budget and the batch has fewer than B sequences, stopping at the first
+that does not fit; with nothing resident the head enters whenever it fits C. (3) All residents form the batch.
 
 No engine does this: none loses the tokens made ("restart", the default here), and all have a budget of tokens. Their
 rules are `vllm-v1`, `vllm-v0` and `sarathi`. Under "recompute" those that are in prefill are followed one by one, in
@@ -18,12 +17,22 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from verification.engine.clock import next_moment, paused, sleep
-from verification.engine.compile import entry, woven
-from verification.engine.continuous_batching import admit, advance
+from verification.engine.compile import compiled, entry, woven
+from verification.engine.continuous_batching import admit, advance, tokens_computed
 from verification.engine.eviction import evict_overflow
 from verification.engine.queues import Queue, head, queue_of_evicting, request_at, take, take_arrivals
-from verification.engine.residents import KV, SIZE, Residents, make_residents, most_resident, take_newest
-from verification.engine.state import ITERATION, NO_CAP, NOBODY, Kernel, Problem, State, in_blocks, stage_read
+from verification.engine.residents import KV, PREFILL, SIZE, Residents, make_residents, most_resident, take_newest
+from verification.engine.state import (
+    ITERATION,
+    NO_CAP,
+    NOBODY,
+    Kernel,
+    Problem,
+    State,
+    in_blocks,
+    stage_computes,
+    stage_read,
+)
 from verification.policies import Evicting
 from verification.rules.rule import Claim, Look, Rule
 from verification.rules.vllm_v0 import kernel_with_prefills
@@ -51,7 +60,7 @@ class Greedy(Evicting):
 def kernel(policy: Greedy, problem: Problem) -> Kernel:
     """Return the rule, ready to run."""
     if policy.eviction == "recompute":
-        return kernel_with_prefills(policy, problem, NO_CAP, together=True)
+        return kernel_with_prefills(policy, problem, problem.most_tokens, together=True)
     most = most_resident(problem)
     residents = make_residents(problem, most, evicts=True)
     queue = queue_of_evicting(problem, most, policy.requeue, policy.eviction)
@@ -67,8 +76,9 @@ def run(problem: Problem, state: State, queue: Queue, residents: Residents, limi
         evicted = evict_overflow(problem, state, queue, residents, take_newest, state.counts[ITERATION])
         blocked = evicted or _admit_what_fits(problem, state, queue, residents, limit)
         if residents.tally[SIZE] > 0:
-            until, most = next_moment(problem, state, not blocked), 1 if evicted else NO_CAP
-            advance(problem, state, queue, residents, state.counts[ITERATION], until, most)
+            most = 1 if evicted or _short(problem, residents) else NO_CAP
+            advance(problem, state, queue, residents, state.counts[ITERATION],
+                    next_moment(problem, state, not blocked), most)
         else:
             sleep(problem, state)
 
@@ -79,13 +89,21 @@ def _admit_what_fits(problem: Problem, state: State, queue: Queue, residents: Re
     tally, place = residents.tally, head(queue, 0)
     while place != NOBODY:
         r = request_at(queue, place)
-        first = in_blocks(problem, stage_read(problem, problem.types[r], 0))
-        if tally[SIZE] >= problem.most_sequences or (tally[KV] + first > limit and tally[SIZE] > 0):
+        j = problem.types[r]
+        first, tokens = in_blocks(problem, stage_read(problem, j, 0)), stage_computes(problem, j, 0)
+        full = tally[KV] + first > limit or tokens_computed(residents) + tokens > problem.most_tokens
+        if tally[SIZE] >= problem.most_sequences or (full and tally[SIZE] > 0):
             return True
         take(queue, 0)
         admit(problem, state, residents, place, r)
         place = head(queue, 0)
     return False
+
+
+@compiled
+def _short(problem: Problem, residents: Residents) -> bool:
+    """Whether the budget of tokens may hold somebody up who enters once the prefills of this iteration are over."""
+    return problem.most_tokens < NO_CAP and residents.tally[PREFILL] > 0
 
 
 RULE = Rule(Greedy, kernel, frozenset({Claim.ITERATION_TIME, Claim.INVENTORY}),

@@ -5,7 +5,7 @@ decision let k be the largest such that every segment up to it has at least its 
 takes exactly n_k' of them into each segment k' <= k, and all that are inside those segments already (at most n_k' in
 each stage, since no more ever enter at once). Later segments pause and keep their KV. A prompt leaves at its last
 token; its length is looked at there and nowhere else (`verification.engine.paused_cohorts`). A batch of more than B
-sequences counts as an overflow, as one of more than C tokens does.
+sequences, or of more tokens than the budget, counts as an overflow, as one of more than C KV tokens does.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 A lane (one for each type, or one for the mix) remembers the iterations of its last N entries. A prompt may enter
 iteration t if the N-th last entry was before t - g + 1: then no g consecutive iterations hold more than N. With a gate
 a lane enters only as a full cohort of N. Iterations are counted while something is resident; when nothing is, entries
-of the past are forgotten. A prompt for which a batch of B sequences has no place waits, without counting as an entry; a
-cohort waits until all of it finds a place. Lanes take their turn in the order of the types.
+of the past are forgotten. A prompt for which a batch of B sequences has no place, or an iteration of q tokens no room,
+waits, without counting as an entry; a cohort waits until all of it finds them. Lanes take their turn in the order of
+the types.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from fluid.arrays import Ints
 from fluid.errors import InputError
 from thresholds import PacedPolicy
 from verification.engine.clock import next_moment, paused, sleep
-from verification.engine.compile import entry, woven
-from verification.engine.continuous_batching import admit, advance
+from verification.engine.compile import compiled, entry, woven
+from verification.engine.continuous_batching import admit, advance, tokens_computed
 from verification.engine.queues import Queue, head, make_queue, request_at, take, take_arrivals, waiting
-from verification.engine.residents import SIZE, Residents, make_residents
-from verification.engine.state import ITERATION, NO_CAP, NOBODY, Kernel, Problem, State
+from verification.engine.residents import PREFILL, SIZE, Residents, make_residents
+from verification.engine.state import ITERATION, NO_CAP, NOBODY, Kernel, Problem, State, stage_computes
 from verification.rules.rule import Claim, Look, Rule
 
 LONG_AGO = -(2**62)
@@ -87,16 +88,37 @@ def _enter(problem: Problem, state: State, queue: Queue, residents: Residents, w
     if gate and min(waiting(queue, lane), problem.most_sequences - residents.tally[SIZE]) < entries:
         return NO_CAP
     place = head(queue, lane)
+    if gate and _over_budget(problem, queue, residents, place, entries):
+        return _budget_frees(residents, t)
     while place != NOBODY and residents.tally[SIZE] < problem.most_sequences:
         oldest = windows.offset[lane] + windows.place[lane]
         if windows.recent[oldest] >= max(t - windows.iterations[lane] + 1, windows.fresh[0]):
             return windows.recent[oldest] + windows.iterations[lane]
+        if _over_budget(problem, queue, residents, place, 1):
+            return _budget_frees(residents, t)
         windows.recent[oldest] = t
         windows.place[lane] = windows.place[lane] + 1 if windows.place[lane] + 1 < entries else 0
         take(queue, lane)
         admit(problem, state, residents, place, request_at(queue, place))
         place = head(queue, lane)
     return NO_CAP
+
+
+@compiled
+def _over_budget(problem: Problem, queue: Queue, residents: Residents, place: int, count: int) -> bool:
+    """Whether the coming iteration has no tokens for so many more, from a place on."""
+    if problem.most_tokens == NO_CAP:
+        return False
+    tokens = tokens_computed(residents)
+    for each in range(place, place + count):
+        tokens += stage_computes(problem, problem.types[request_at(queue, each)], 0)
+    return tokens > problem.most_tokens
+
+
+@compiled
+def _budget_frees(residents: Residents, t: int) -> int:
+    """The iteration in which tokens may be free again: the next while somebody prefills, else once somebody leaves."""
+    return t + 1 if residents.tally[PREFILL] > 0 else NO_CAP
 
 
 RULE = Rule(PacedPolicy, kernel, frozenset({Claim.ITERATION_TIME, Claim.INVENTORY, Claim.LATENCY}),

@@ -63,8 +63,8 @@ def kernel(policy: Sarathi, problem: Problem) -> Kernel:
 
 
 def _for_chunks_of(replica: Replica) -> Sarathi:
-    """With the replica's own chunk as its budget, where it has one."""
-    return Sarathi(chunk=replica.prefill) if isinstance(replica.prefill, int) else Sarathi()
+    """With the replica's budget, or its chunk, where it has one."""
+    return Sarathi(replica.max_num_batched_tokens or replica.prefill_chunk or Sarathi.chunk)
 
 
 RULE = Rule(Sarathi, kernel, frozenset(),

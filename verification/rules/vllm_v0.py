@@ -108,9 +108,9 @@ def run(problem: Problem, state: State, queue: Queue, residents: Residents, pref
     """Run the rule until the budget of iterations is spent."""
     while not paused(problem, state, budget):
         take_arrivals(problem, state, queue)
-        tokens = _plan_chunks(problem, queue, residents, prefills)
+        left = most - _plan_chunks(problem, queue, residents, prefills, together)
         evicted = evict_overflow(problem, state, queue, residents, take_newest_of_both, prefills)
-        blocked = evicted or _admit_what_fits(problem, state, queue, residents, prefills, limit, most - tokens)
+        blocked = evicted or _admit_what_fits(problem, state, queue, residents, prefills, limit, left, together)
         if residents.tally[SIZE] > 0:
             serve(problem, state, queue, residents, prefills, together, next_moment(problem, state, not blocked),
                   1 if evicted else NO_CAP)
@@ -119,9 +119,9 @@ def run(problem: Problem, state: State, queue: Queue, residents: Residents, pref
 
 
 @woven
-def _plan_chunks(problem: Problem, queue: Queue, residents: Residents, prefills: Prefills) -> int:
-    """Everyone in prefill goes on to its next chunk; return the tokens of all."""
-    tokens = 0
+def _plan_chunks(problem: Problem, queue: Queue, residents: Residents, prefills: Prefills, together: bool) -> int:
+    """Everyone in prefill goes on to its next chunk; return the tokens of the batch."""
+    tokens = residents.tally[SIZE] - prefills.tally[COUNT] if together else 0
     for one in range(prefills.tally[COUNT]):
         chunk = min(problem.prefill_chunk, left_to_prefill(problem, queue, prefills, one))
         plan(problem, residents, prefills, one, chunk)
@@ -131,7 +131,7 @@ def _plan_chunks(problem: Problem, queue: Queue, residents: Residents, prefills:
 
 @woven
 def _admit_what_fits(problem: Problem, state: State, queue: Queue, residents: Residents, prefills: Prefills, limit: int,
-                     left: int) -> bool:
+                     left: int, together: bool) -> bool:
     """Admit from the head of the queue; return whether somebody is left who must wait for memory, a place or tokens."""
     tally, place = residents.tally, head(queue, 0)
     while place != NOBODY:
@@ -139,14 +139,15 @@ def _admit_what_fits(problem: Problem, state: State, queue: Queue, residents: Re
         tokens = min(problem.prefill_chunk, to_prefill(problem, j, kept))
         first = in_blocks(problem, min(tokens, problem.window) if tokens > 0 else stage_read(problem, j, 0))
         full = tally[KV] + first > limit and tally[SIZE] > 0
-        if full or tally[SIZE] >= problem.most_sequences or (tokens > left and prefills.tally[COUNT] > 0):
+        begun = tally[SIZE] if together else prefills.tally[COUNT]  # a batch without any takes the head
+        if full or tally[SIZE] >= problem.most_sequences or (max(tokens, together) > left and begun > 0):
             return True
         take(queue, 0)
         enter(problem, state, queue, residents, prefills, place, kept, tokens)
-        left -= tokens
+        left -= max(tokens, together)
         place = head(queue, 0)
     return False
 
 
 RULE = Rule(VllmV0, kernel, frozenset({Claim.ITERATION_TIME}),
-            Look("amber", ":", "v"), made=lambda _: VllmV0())
+            Look("amber", ":", "v"), made=lambda replica: VllmV0(max_num_batched_tokens=replica.max_num_batched_tokens))

@@ -86,10 +86,11 @@ def kernel(policy: VllmV1, problem: Problem) -> Kernel:
     return token_budget.kernel(policy, problem, tokens)
 
 
-def _for_cap_of(replica: Replica) -> VllmV1:
-    """With the budget that the replica's cap on sequences asks for, where the default is below it."""
-    return VllmV1(max(VllmV1.max_num_batched_tokens, replica.max_num_seqs or 0))
+def _for_budget_of(replica: Replica) -> VllmV1:
+    """With the replica's budget; without one, with that which its cap on sequences asks for if it is above the default.
+    """
+    return VllmV1(replica.max_num_batched_tokens or max(VllmV1.max_num_batched_tokens, replica.max_num_seqs or 0))
 
 
 RULE = Rule(VllmV1, kernel, frozenset(),
-            Look("green", "-.", "X"), made=_for_cap_of)
+            Look("green", "-.", "X"), made=_for_budget_of)

@@ -2,7 +2,8 @@
 
 Type j is eligible when at least n_j of its prompts wait. The batch takes min(n_j, n_js) prompts, oldest first, from
 every stage s of every eligible type; the other residents keep their KV and stand still. With nothing eligible the
-server idles. A batch of more than B sequences counts as an overflow, as one of more than C tokens does.
+server idles. A batch of more than B sequences, or of more tokens than the budget, counts as an overflow, as one of more
+than C KV tokens does.
 
 Prompts enter only n_j at a time, so by induction every stage holds either n_j prompts or none, and batch number B of
 the type finds cohort B - s in stage s. Its residents need no other state than B: an iteration costs as much as there
@@ -37,13 +38,14 @@ from verification.engine.state import (
     in_blocks,
     make_first_token,
     next_arrival,
+    stage_computes,
     stage_prefill,
     stage_read,
 )
 from verification.rules.rule import Claim, Look, Rule
 
 # rows of Cohorts.per_prompt: totals over the stages a batch of the type holds now, for one prompt in each
-READ, PREFILL, STAGES = range(3)
+READ, PREFILL, TOKENS, STAGES = range(4)
 # places in Cohorts.tally: the number of eligible types, the KV of residents beyond stage 0
 ELIGIBLE, HELD = range(2)
 
@@ -89,7 +91,7 @@ def make_cohorts(problem: Problem, policy: WaitPolicy) -> Cohorts:
     offset = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(count)[:-1]])
     members = np.argsort(problem.types, kind="stable") if types > 1 else np.arange(len(problem.types))
     cohorts = Cohorts(np.array(policy.thresholds, dtype=np.int64), members, offset, np.zeros(types, dtype=np.int64),
-                      np.zeros(types, dtype=np.int64), np.zeros((3, types), dtype=np.int64),
+                      np.zeros(types, dtype=np.int64), np.zeros((4, types), dtype=np.int64),
                       np.zeros(types, dtype=np.int64), np.zeros(2, dtype=np.int64))
     _open_first_stage(problem, cohorts)
     return cohorts
@@ -121,16 +123,17 @@ def _take_arrivals(problem: Problem, state: State, cohorts: Cohorts) -> None:
 @woven
 def _serve(problem: Problem, state: State, cohorts: Cohorts) -> None:
     """One iteration of all eligible types."""
-    kv, read, prefill, size = cohorts.tally[HELD], 0, 0, 0
+    kv, read, prefill, size, tokens = cohorts.tally[HELD], 0, 0, 0, 0
     for place in range(cohorts.tally[ELIGIBLE]):
         j = cohorts.eligible[place]
         n = cohorts.threshold[j]
         kv += n * in_blocks(problem, stage_read(problem, j, 0))
         read += n * cohorts.per_prompt[READ, j]
         prefill += n * cohorts.per_prompt[PREFILL, j]
+        tokens += n * cohorts.per_prompt[TOKENS, j]
         size += n * cohorts.per_prompt[STAGES, j]
     start = state.clock[NOW]
-    end = execute(problem, state, kv, read, prefill, size)
+    end = execute(problem, state, kv, read, prefill, size, tokens)
     _move(problem, state, cohorts, start, end)
 
 
@@ -192,6 +195,7 @@ def _open_stage(problem: Problem, cohorts: Cohorts, j: int, stage: int) -> None:
     read = stage_read(problem, j, stage)
     cohorts.per_prompt[READ, j] += read
     cohorts.per_prompt[PREFILL, j] += stage_prefill(problem, j, stage)
+    cohorts.per_prompt[TOKENS, j] += stage_computes(problem, j, stage)
     cohorts.per_prompt[STAGES, j] += 1
 
 

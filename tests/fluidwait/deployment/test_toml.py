@@ -86,6 +86,8 @@ REFUSALS = [
     (replica_key("prefill = { chunk = 0 }"), "replica.prefill.chunk", "0"),
     (replica_key('first_token = "last"'), "replica.first_token", "'last'"),
     (replica_key("max_num_seqs = 0"), "replica.max_num_seqs", "0"),
+    (replica_key("max_num_batched_tokens = 0"), "replica.max_num_batched_tokens", "0"),
+    (replica_key("max_num_seqs = 9\nmax_num_batched_tokens = 8"), "replica.max_num_batched_tokens", "8"),
     (replica_key("attention_window = -1"), "replica.attention_window", "-1"),
     (GOOD + "[target]\nhorizon = 0", "target.horizon", "0.0"),
     (GOOD + "[target]\noverflow_probability = 1.0", "target.overflow_probability", "1.0"),

@@ -43,6 +43,9 @@ def paths(draw: Any) -> Path:
                       draw(st.one_of(st.sampled_from(["whole", "decode-only"]), st.integers(1, 12))),
                       draw(st.integers(1, 8)), draw(st.sampled_from(["decode", "prefill"])),
                       draw(st.one_of(st.none(), st.integers(1, 12))), draw(st.one_of(st.none(), st.integers(1, 45))))
+    if draw(st.booleans()):
+        least = max(replica.max_num_seqs or 1, replica.prefill if isinstance(replica.prefill, int) else 1)
+        replica = replace(replica, max_num_batched_tokens=draw(st.integers(least, least + 40)))
     count = draw(st.integers(0, 40))
     scale = replica.iteration_time.overheads.max() * draw(st.sampled_from([0.1, 1.0, 10.0]))
     steps = draw(st.lists(st.sampled_from([0.0, 0.0, 0.3, 1.0, 2.5]), min_size=count, max_size=count))
@@ -63,9 +66,11 @@ def mistaken(draw: Any) -> Path:
 
 def in_one_piece(path: Path) -> Path:
     """The path where prompts are not prefilled in chunks."""
-    if isinstance(path.replica.prefill, int):
-        return path._replace(replica=replace(path.replica, prefill="whole"))
-    return path
+    prefill = "whole" if isinstance(path.replica.prefill, int) else path.replica.prefill
+    budget = path.replica.max_num_batched_tokens
+    if budget is not None:
+        budget = max(budget, int(path.workload.prompt_tokens.max()))
+    return path._replace(replica=replace(path.replica, prefill=prefill, max_num_batched_tokens=budget))
 
 
 def wait_policies(path: Path) -> st.SearchStrategy[WaitPolicy]:
