@@ -6,6 +6,7 @@ from verification.experiments.invariants import invariants
 from verification.experiments.paired_difference import Difference, paired
 from verification.experiments.replications import replicate
 from verification.experiments.stability import Verdict, judge
+from verification.experiments.trials import Trial, Trials, try_out
 from verification.experiments.verification import Verification, verify
 from verification.policies import OwnRule
 from verification.rules.greedy import Greedy
@@ -42,6 +43,8 @@ __all__ = [
     "Sarathi",
     "Scheduled",
     "Timeline",
+    "Trial",
+    "Trials",
     "Verdict",
     "Verification",
     "VllmV0",
@@ -56,5 +59,6 @@ __all__ = [
     "replicate",
     "simulate",
     "t_interval",
+    "try_out",
     "verify",
 ]

@@ -10,6 +10,7 @@ import typer
 from fluid import FluidwaitError, solve
 from fluidwait.commands import measurements, rates
 from fluidwait.commands.options import (
+    Against,
     AskedPrecision,
     DesignName,
     File,
@@ -22,11 +23,13 @@ from fluidwait.commands.options import (
     Version,
 )
 from fluidwait.deployment.deployment import deployment_of, embedded, embedded_text
-from fluidwait.deployment.policy_names import AUTO, DESIGNED, known, visible
+from fluidwait.deployment.policy_names import AUTO, BASELINES, DESIGNED, known, visible
 from fluidwait.reports import answers
 from fluidwait.reports.console import give, write
 from fluidwait.reports.run import show_equilibrium, show_outcome, show_run, show_thresholds
-from fluidwait.study.outcomes import Comparison, Plan, choose, compare, examine
+from fluidwait.study.advice import advise
+from fluidwait.study.designs import choose
+from fluidwait.study.outcomes import Comparison, Plan, compare, examine
 from thresholds import write_policy
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich",
@@ -40,14 +43,15 @@ def _everything(version: Version = False) -> None:
 
 @app.command("run", epilog="Example: fluidwait run deployment.toml --out results")
 def run_command(file: File = None, horizon: Horizon = None, replications: Replications = 10,
-                precision: AskedPrecision = None, seed: Seed = 0, out: Out = None, json: Json = False,
-                version: Version = False) -> None:
-    """Solve, derive thresholds and verify them in one report."""
+                precision: AskedPrecision = None, seed: Seed = 0, against: Against = "", out: Out = None,
+                json: Json = False, version: Version = False) -> None:
+    """Solve, derive thresholds and verify what is best to use, beside vLLM V1, in one report."""
+    rivals = tuple(known("--against", name.strip(), BASELINES) for name in against.split(",") if name.strip())
     deployment = deployment_of(file)
     plan = Plan.checked(deployment, horizon, replications, seed, precision)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    found = compare(deployment, plan)
+    found = compare(deployment, plan, rivals)
     answer = {**answers.provenance("run", deployment), "seed": seed, **answers.run_answer(found)}
     if out is not None:
         _write(out, found, answer)
@@ -74,11 +78,13 @@ def thresholds_command(file: File = None, policy: DesignName = AUTO,
     deployment = deployment_of(file)
     visible("--policy", policy, deployment)
     choice = choose(deployment, policy)
+    advice = advise(deployment, choice) if policy == AUTO else None
     answer = {**answers.provenance("thresholds", deployment), "why": choice.why,
-              **answers.thresholds_answer(choice.design), **answers.mix_origin(deployment.mix)}
+              **answers.thresholds_answer(choice.design), "advice": answers.advice_answer(advice),
+              **answers.mix_origin(deployment.mix)}
     if choice.design.by_type and deployment.taken_for_shorter:
         answer["overflow_probability"] = None
-    give(answer, json, lambda: show_thresholds(deployment, choice))
+    give(answer, json, lambda: show_thresholds(deployment, choice, advice))
     _say(choice.design.feasible)
 
 

@@ -80,6 +80,8 @@ Jobs = Annotated[int | None, typer.Option(parser=whole_number, metavar="NUMBER",
 Dask = Annotated[str | None, typer.Option(metavar="ADDRESS", show_default=False,
                                           help="Run the cells on the Dask cluster with this scheduler.")]
 PolicyName = Annotated[str, typer.Option(metavar="NAME", help=either(POLICIES))]
+Against = Annotated[str, typer.Option(
+    metavar="NAMES", help=f"Simulate these beside it too, with commas between: {', '.join(BASELINES)}.")]
 DesignName = Annotated[str, typer.Option(metavar="NAME", help=either((AUTO, *DESIGNED)))]
 Latency = Annotated[float | None, typer.Option("--latency", parser=number, metavar="SECONDS", show_default=False,
                                                help="Mean latency that must not be exceeded.")]

@@ -6,7 +6,7 @@ from fluid.errors import FluidwaitError, one_of
 from fluidwait.deployment.deployment import Deployment
 from verification.rules import RULES
 
-AUTO, GREEDY = "auto", "greedy"
+AUTO = "auto"
 DESIGNED = tuple(rule.name for rule in RULES if rule.made is None)  # thresholds, designed for the rates
 BASELINES = tuple(rule.name for rule in RULES if rule.made)  # no thresholds: the same whatever the rates
 POLICIES = (AUTO, *DESIGNED, *BASELINES)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fluidwait.figures.style import BLACK, GREEN, style
-from fluidwait.study.outcomes import Comparison
+from fluidwait.study.outcomes import Comparison, Outcome
 from thresholds import Design, PacedDesign, WaitDesign
 from verification import Run
 
@@ -26,7 +26,7 @@ POINTS = 2000  # of a line
 
 def draw(found: Comparison, folder: Path) -> None:
     """Write batch and kv as PNG and SVG into the folder; nothing where no policy was simulated."""
-    runs = [(each.policy, each.found.runs[0]) for each in found.outcomes if each.found is not None]
+    runs = [(each, each.found.runs[0]) for each in found.outcomes if each.found is not None]
     if not runs:
         return
     end = _shown(found, runs[0][1])
@@ -40,7 +40,7 @@ def _shown(found: Comparison, run: Run) -> float:
     return float(min(run.end_time, LIVES_SHOWN * iteration * found.equilibrium.profile.stages.max()))
 
 
-def _batch(found: Comparison, runs: list[tuple[str, Run]], end: float) -> Figure:
+def _batch(found: Comparison, runs: list[tuple[Outcome, Run]], end: float) -> Figure:
     equilibrium = found.equilibrium
     if len(equilibrium.workload) > MOST_PANELS:
         return _batch_of_all(found, runs, end)
@@ -60,7 +60,7 @@ def _batch(found: Comparison, runs: list[tuple[str, Run]], end: float) -> Figure
     return figure
 
 
-def _batch_of_all(found: Comparison, runs: list[tuple[str, Run]], end: float) -> Figure:
+def _batch_of_all(found: Comparison, runs: list[tuple[Outcome, Run]], end: float) -> Figure:
     """For many types, such as those of a trace: all requests on the GPU, and the sequences at equilibrium."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     panel = figure.subplots()
@@ -73,7 +73,7 @@ def _batch_of_all(found: Comparison, runs: list[tuple[str, Run]], end: float) ->
     return figure
 
 
-def _kv(found: Comparison, runs: list[tuple[str, Run]], end: float) -> Figure:
+def _kv(found: Comparison, runs: list[tuple[Outcome, Run]], end: float) -> Figure:
     figure = Figure(figsize=(7, 4), layout="constrained")
     panel = figure.subplots()
     _lines(panel, runs, _held, end)
@@ -99,11 +99,11 @@ def _thresholds(design: Design) -> np.ndarray | None:
     return design.rates if isinstance(design, PacedDesign) and design.exists else None
 
 
-def _lines(panel: Axes, runs: list[tuple[str, Run]], value: Series, end: float) -> None:
+def _lines(panel: Axes, runs: list[tuple[Outcome, Run]], value: Series, end: float) -> None:
     at = np.linspace(0.0, end, POINTS)
-    for policy, run in runs:
-        colour, line, _ = style(policy)
-        panel.plot(at, value(run, at), color=colour, ls=line, lw=1.1, label=policy)
+    for outcome, run in runs:
+        colour, line, _ = style(outcome.policy)
+        panel.plot(at, value(run, at), color=colour, ls=line, lw=1.1, label=outcome.label)
 
 
 def _level(panel: Axes, values: np.ndarray | None, j: int, label: str, colour: str) -> None:

@@ -15,6 +15,7 @@ from fluid.equilibrium import scale_without_prefill_cost, time_shares
 from fluidwait import __version__
 from fluidwait.deployment.mix import Mix
 from fluidwait.reports.wording import predicted, window_names
+from fluidwait.study.advice import Advice, name_of_trial
 from fluidwait.study.outcomes import Comparison, Outcome
 from thresholds import Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign, name_of
 from verification import Check, Difference, Interval, Verification
@@ -130,11 +131,23 @@ def _paced_types(design: PacedDesign | UnknownPacedDesign) -> list[dict[str, Any
 
 def run_answer(found: Comparison) -> dict[str, Any]:
     """The body of `fluidwait run --json`."""
-    return {"answer": found.yes, "why": found.choice.why, "overtaken_by": found.overtaken_by,
-            "overload": found.overload, "solve": solve_answer(found.equilibrium),
+    return {"answer": found.yes, "why": found.choice.why, "advice": advice_answer(found.advice),
+            "outlook": [{"share": share, **(advice_answer(advice) or {})} for share, advice in found.outlook.items()],
+            "overtaken_by": found.overtaken_by, "overload": found.overload, "solve": solve_answer(found.equilibrium),
             "thresholds": thresholds_answer(found.design), "verify": verify_answer(found.chosen),
             "rivals": [{**verify_answer(outcome), "against_chosen": _against(found, outcome)}
                        for outcome in found.outcomes[1:]]}
+
+
+def advice_answer(advice: Advice | None) -> dict[str, Any] | None:
+    """What to do with the engine, and the short trials that say so; null where nothing is stable."""
+    if advice is None:
+        return None
+    keys = ("throughput", "latency", "latency_p99", "ttft", "evictions_per_hour")
+    trials = [{"policy": name_of_trial(trial, advice.trials), "regret": advice.trials.regret(trial),
+               **{key: interval(getattr(trial, key)) for key in keys}} for trial in advice.trials.all]
+    return {"use": name_of_trial(advice.best, advice.trials), "leave_engine": advice.leave, "why": advice.why,
+            "trials": trials}
 
 
 def _against(found: Comparison, outcome: Outcome) -> dict[str, Any]:
@@ -143,7 +156,8 @@ def _against(found: Comparison, outcome: Outcome) -> dict[str, Any]:
 
 def verify_answer(outcome: Outcome) -> dict[str, Any]:
     """The object of `fluidwait verify --json`; nothing is measured where the mathematics alone says unstable."""
-    plan, head = outcome.plan, {"policy": outcome.policy, "replications": outcome.replications}
+    plan = outcome.plan
+    head = {"policy": outcome.policy, "setting": outcome.setting, "replications": outcome.replications}
     if outcome.found is not None:
         return {**head, **_measured(outcome.found)}
     return {**head, "horizon": plan.horizon, "seed": plan.seed, "verdict": UNSTABLE, "reason": outcome.reason,

@@ -12,9 +12,10 @@ from fluid import Equilibrium
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.reports.console import console, largest, new_table, number, optional, print_table, say, seconds, title
 from fluidwait.reports.installation import advice
-from fluidwait.reports.simulation import evidence, show_beside, show_measured
+from fluidwait.reports.simulation import evidence, show_beside, show_measured, show_outlook, show_trials
 from fluidwait.reports.wording import growth, memory, predicted, window_names
 from fluidwait.reports.workload import in_few_types, show_origin, show_shares, show_windows
+from fluidwait.study.advice import Advice
 from fluidwait.study.outcomes import Comparison, Outcome
 from thresholds import Choice, Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign
 from verification import Check
@@ -26,6 +27,11 @@ def show_run(deployment: Deployment, found: Comparison, out: Path | None) -> Non
     show_equilibrium(deployment, found.equilibrium)
     console.print()
     show_design(found.choice)
+    if found.advice is not None:
+        console.print()
+        title("Advice", found.advice.why)
+        show_trials(found.advice)
+        show_outlook(found.outlook)
     for outcome in found.outcomes:
         console.print()
         show_outcome(outcome)
@@ -58,10 +64,14 @@ def _show_types(equilibrium: Equilibrium) -> None:
     print_table(table, len(workload))
 
 
-def show_thresholds(deployment: Deployment, choice: Choice) -> None:
+def show_thresholds(deployment: Deployment, choice: Choice, advice: Advice | None) -> None:
     """The report of `fluidwait thresholds`."""
     show_origin(deployment.mix)
     show_windows(deployment.mix)
+    if advice is not None:
+        title("Advice", advice.why)
+        show_trials(advice)
+        console.print()
     show_design(choice, install=True)
 
 
@@ -134,7 +144,7 @@ def _show_installation(design: Design) -> None:
 def show_outcome(outcome: Outcome) -> None:
     """The report of `fluidwait verify`."""
     plan = outcome.plan
-    title(f"Simulation of {outcome.policy}",
+    title(f"Simulation of {outcome.label}",
            f"{outcome.replications} replications of {plan.horizon:g} s, seed {plan.seed}")
     if outcome.found is None:
         say(False, f"not simulated: {outcome.reason}")
@@ -151,31 +161,40 @@ def show_outcome(outcome: Outcome) -> None:
 
 
 def _advice(found: Comparison) -> str:
-    if not found.equilibrium.stable or not found.design.feasible:
+    if not found.equilibrium.stable:
         return escape(found.design.reason)
-    if found.chosen.found is not None and found.chosen.found.verdict.answer != STABLE and not found.overload:
-        return escape(found.chosen.found.verdict.reason)
     if found.overload:
-        return f"{escape(found.overload)}.{_greedy_advice(found)}"
+        return f"{escape(found.overload)}.{_engine_beside(found)}"
+    if found.chosen.found is not None and found.chosen.found.verdict.answer != STABLE:
+        return f"{escape(found.chosen.found.verdict.reason)}.{_engine_beside(found)}"
     if not found.chosen.yes:
-        return "A prediction differs from what was simulated: see the table."
-    faster = f" {found.overtaken_by} was faster here, against the prediction." if found.overtaken_by else ""
-    return (f"The replica carries this mix with {found.design.label}, up to {found.design.max_rate_scale:.3g} of these "
-            f"rates (fluid limit {found.equilibrium.max_rate_scale:.3g}).{faster}{_greedy_advice(found)}")
+        return f"A prediction differs from what was simulated: see the table.{_engine_beside(found)}"
+    return escape(_how(found))
 
 
-def _greedy_advice(found: Comparison) -> str:
-    """What greedy admission, which needs no thresholds, did on the same arrivals."""
-    ours, greedy = found.chosen.found, found.greedy.found
-    if ours is None or greedy is None:
+def _how(found: Comparison) -> str:
+    """How the replica carries the mix, and what that gains or costs."""
+    faster = f" {found.overtaken_by} was faster here, against the trial." if found.overtaken_by else ""
+    edge = f"fluid limit {found.equilibrium.max_rate_scale:.3g} of these rates"
+    if found.advice is None or found.advice.thresholds:
+        return (f"The replica carries this mix with {found.design.label}, up to {found.design.max_rate_scale:.3g} of "
+                f"these rates ({edge}).{faster}{_engine_beside(found)}")
+    if found.advice.leave:
+        return f"Leave the engine as it is: it carries this mix ({edge}), and thresholds would gain nothing.{faster}"
+    return f"The engine carries this mix with {found.advice.flags} ({edge}).{faster}{_engine_beside(found)}"
+
+
+def _engine_beside(found: Comparison) -> str:
+    """What vLLM V1 as it comes did on the same arrivals."""
+    ours, engine = found.chosen.found, found.engine.found
+    if ours is None or engine is None or found.engine is found.chosen:
         return ""
-    lost = 1 - greedy.throughput.mean / ours.throughput.mean
-    if greedy.verdict.answer != STABLE and lost > 0.005:
-        return f" Greedy admission is {greedy.verdict.answer} and loses {lost:.0%} of the throughput to evictions."
-    if greedy.evictions.mean == 0:
-        delays = f"{seconds(greedy.latency.mean)} against {seconds(ours.latency.mean)}"
-        return f" Greedy admission evicted nothing either (latency {delays}): thresholds pay near the edge."
-    return f" Greedy admission evicted {greedy.evictions.mean:,.0f} requests a run."
+    lost = 1 - engine.throughput.mean / ours.throughput.mean
+    if engine.verdict.answer != STABLE and lost > 0.005:
+        return f" vLLM V1 as it comes is {engine.verdict.answer} and completes {lost:.0%} less."
+    return (f" vLLM V1 as it comes carries it too: latency {seconds(engine.latency.mean)} against "
+            f"{seconds(ours.latency.mean)}, {engine.evictions.mean:,.0f} evictions a run."
+            if engine.verdict.answer == STABLE else f" vLLM V1 as it comes is {engine.verdict.answer}.")
 
 
 def _range(check: Check) -> str:

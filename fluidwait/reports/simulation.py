@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
+from rich.markup import escape
+
 from fluidwait.reports.console import console, new_table, title
+from fluidwait.study.advice import Advice, name_of_trial
 from fluidwait.study.outcomes import Comparison
 from verification import Difference, Interval, Verification
 from verification.statistics.intervals import LEVEL
@@ -43,7 +46,7 @@ def show_beside(found: Comparison) -> None:
         measured = outcome.found
         if measured is not None:
             gap = None if outcome is found.chosen else found.against(outcome, "latency")
-            table.add_row(outcome.policy, with_interval(measured.throughput), with_interval(measured.latency),
+            table.add_row(outcome.label, with_interval(measured.throughput), with_interval(measured.latency),
                           _gap(gap), _p99(measured), with_interval(measured.ttft), f"{measured.kv_peak:,}",
                           f"{measured.evictions.mean:,.0f}")
     if not table.rows:
@@ -52,8 +55,33 @@ def show_beside(found: Comparison) -> None:
     title("Side by side", f"the same arrivals; ± is the half-width of a {LEVEL:.0%} interval over replications")
     console.print(table)
     if len(table.rows) > 1 and found.chosen.found is not None and found.chosen.replications > 1:
-        console.print(f"[dim]difference: mean latency less that of {found.chosen.policy}, replication by replication; "
+        console.print(f"[dim]difference: mean latency less that of {found.chosen.label}, replication by replication; "
                       "in brackets where it may be chance[/dim]")
+
+
+def show_trials(advice: Advice) -> None:
+    """The short trials in one table: what to do first."""
+    table = new_table("tried, on the same arrivals", "tokens/s", "latency s", "p99 s", "TTFT s", "evictions/h")
+    for trial in advice.trials.all:
+        name = name_of_trial(trial, advice.trials)
+        table.add_row(f"[bold]{escape(name)}[/bold]" if trial is advice.best else escape(name),
+                      *(with_interval(each) for each in (trial.throughput, trial.latency, trial.latency_p99, trial.ttft,
+                                                         trial.evictions_per_hour)))
+    console.print(table)
+
+
+def show_outlook(outlook: dict[float, Advice]) -> None:
+    """What the advice would be at other shares of the edge: where thresholds begin to pay."""
+    if not outlook:
+        return
+    table = new_table("of the edge", "use", "latency s", "p99 s", "engine as it comes", "p99 s", "evictions/h")
+    for share, advice in outlook.items():
+        best, engine = advice.best, advice.trials.engine
+        table.add_row(f"{share:.0%}", escape(name_of_trial(best, advice.trials)), with_interval(best.latency),
+                      with_interval(best.latency_p99), with_interval(engine.latency), with_interval(engine.latency_p99),
+                      with_interval(engine.evictions_per_hour))
+    console.print("\nnearer to the edge, or further from it")
+    console.print(table)
 
 
 def with_interval(interval: Interval) -> str:

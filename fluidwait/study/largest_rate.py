@@ -11,7 +11,8 @@ from fluid import solve
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.policy_names import BASELINES
 from fluidwait.progress import counting, quiet
-from fluidwait.study.outcomes import Plan, baseline, choose
+from fluidwait.study.designs import choose
+from fluidwait.study.outcomes import Plan, baseline
 from thresholds import name_of
 from verification import Bound, Capacity, Effort
 from verification.experiments.capacity import Probe, probe, search

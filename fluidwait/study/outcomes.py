@@ -1,17 +1,23 @@
-"""One deployment examined: its design, its policies simulated on the same arrivals, the answer yes or no."""
+"""One deployment examined: its design, its policies simulated on the same arrivals, the answer yes or no.
+
+`auto` is the best of what a short trial looked at (`fluidwait.study.advice`): the engine as it comes, the engine with
+other flags, or the design that is predicted to be best.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fluid import Equilibrium, Replica, solve
 from fluid.errors import InputError, real, whole
 from fluidwait.deployment.deployment import Deployment
-from fluidwait.deployment.policy_names import BASELINES, GREEDY
+from fluidwait.deployment.policy_names import AUTO, BASELINES
 from fluidwait.progress import working
-from thresholds import Choice, Design, auto, name_of, nested, paced, wait
-from verification import Difference, Verification, paired, verify
+from fluidwait.study.advice import ENGINE, Advice, advise, name_of_trial, outlook
+from fluidwait.study.designs import choose
+from thresholds import Choice, Design, name_of
+from verification import Difference, Verification, VllmV1, paired, verify
 from verification.policies import Policy
 from verification.rules import rule_named
 
@@ -57,12 +63,21 @@ def _whole_periods(deployment: Deployment, horizon: float | None) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A policy simulated, or, where the mathematics alone says unstable, the reason why not."""
+    """A policy simulated, or, where the mathematics alone says unstable, the reason why not.
+
+    `setting` are the flags that make it another policy than its name alone says.
+    """
 
     policy: str
     plan: Plan
     found: Verification | None
     reason: str
+    setting: str = ""
+
+    @property
+    def label(self) -> str:
+        """The policy and its setting."""
+        return f"{self.policy} {self.setting}".strip()
 
     @property
     def yes(self) -> bool:
@@ -77,18 +92,21 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The whole report: the design to use, and it, its rivals and greedy simulated on the same arrivals.
+    """The whole report: what to use, and it, the engine as it comes and the designs on the same arrivals.
 
-    `overload` names the windows of time whose rates do not fit, if any: then the answer is no.
+    `advice` is None, and the design is what to use, where the equilibrium does not exist. `overload` names the windows
+    of time whose rates do not fit, if any: then the answer is no.
     """
 
     choice: Choice
+    advice: Advice | None
     outcomes: tuple[Outcome, ...]
     overload: str = ""
+    outlook: dict[float, Advice] = field(default_factory=dict)
 
     @property
     def design(self) -> Design:
-        """The design to use."""
+        """The best of the designs."""
         return self.choice.design
 
     @property
@@ -98,13 +116,13 @@ class Comparison:
 
     @property
     def chosen(self) -> Outcome:
-        """The design to use, simulated."""
+        """What to use, simulated."""
         return self.outcomes[0]
 
     @property
-    def greedy(self) -> Outcome:
-        """Greedy admission on the same arrivals."""
-        return self.outcomes[-1]
+    def engine(self) -> Outcome:
+        """vLLM V1 as it comes, on the same arrivals."""
+        return next(outcome for outcome in self.outcomes if outcome.label == ENGINE)
 
     def against(self, outcome: Outcome, measure: str) -> Difference | None:
         """What an outcome measured less what the chosen one did on the same arrivals, where both were simulated."""
@@ -114,70 +132,54 @@ class Comparison:
     @property
     def overtaken_by(self) -> str | None:
         """The candidate that was surely faster than the chosen one, by more than 1%, on the same arrivals, if any."""
-        for rival in self.outcomes[1:-1]:
+        for rival in self.outcomes[1:]:
             gap = self.against(rival, "latency")
             if gap and rival.yes and rival.found and gap.high < -NOTICEABLE * rival.found.latency.mean:
-                return rival.policy
+                return rival.label
         return None
 
     @property
     def yes(self) -> bool:
-        """Stable, feasible and verified."""
-        return self.equilibrium.stable and not self.overload and self.design.feasible and self.chosen.yes
+        """Stable, verified and, where it is thresholds that are used, feasible."""
+        fits = self.design.feasible or (self.advice is not None and not self.advice.thresholds)
+        return self.equilibrium.stable and not self.overload and fits and self.chosen.yes
 
 
-def choose(deployment: Deployment, policy: str) -> Choice:
-    """Design the policy of a name, or the best one for "auto".
-
-    Predicted lengths promise nothing: "auto" treats them as unknown. Policies by type that are asked for by name are
-    designed for the mix as it is seen on arrival.
-    """
-    workload, replica = deployment.workload, deployment.replica
-    horizon, chance = deployment.horizon, deployment.overflow_probability
-    predicted = deployment.predictor is not None
-    if policy == "auto":
-        lengths = "unknown" if predicted else deployment.lengths
-        choice = auto(workload, replica, lengths=lengths, horizon=horizon, overflow_probability=chance)
-        why = "paced for the mix, because predicted output lengths may be wrong"
-        return replace(choice, why=why) if predicted else choice
-    design: Design
-    if policy == "wait":
-        design = wait(deployment.seen, replica)
-    elif policy == "paced":
-        lengths = "known" if predicted else deployment.lengths
-        design = paced(deployment.seen, replica, lengths=lengths, horizon=horizon, overflow_probability=chance)
-    else:
-        with working("designing nested WAIT") as progress:
-            design = nested(workload, replica, horizon=horizon, overflow_probability=chance, progress=progress)
-    return Choice(design, f"{policy}, as asked for{_reservation(deployment, design)}", (design,))
-
-
-def _reservation(deployment: Deployment, design: Design) -> str:
-    """What the bound of a policy by type is worth where lengths are only predicted, in words."""
-    if deployment.predictor is None or not design.by_type:
-        return ""
-    share = deployment.taken_for_shorter
-    if share == 0:
-        return ", for the mix as it is seen: no request is ever taken for a shorter one, so its bound holds"
-    return (f", for the mix as it is seen: its bound on memory would hold if no request outlived those it is taken "
-            f"for, but {share:.2g} of all do")
-
-
-def compare(deployment: Deployment, plan: Plan) -> Comparison:
-    """Choose a policy and simulate it beside the other feasible candidates and greedy admission.
+def compare(deployment: Deployment, plan: Plan, against: tuple[str, ...] = ()) -> Comparison:
+    """Choose what to use and simulate it beside the engine as it comes, the feasible designs, and policies `against`.
 
     A precision is asked of the chosen one; the others get as many replications, so that all see the same arrivals.
     """
-    choice = choose(deployment, "auto")
-    rivals = [design for design in choice.candidates if design is not choice.design and design.feasible]
-    chosen = examine_design(deployment, choice.design, plan)
+    choice = choose(deployment, AUTO)
+    advice = advise(deployment, choice, plan.seed, plan.workers)
+    chosen = _examine_best(deployment, choice, advice, plan)
     alike = replace(plan, replications=chosen.replications, precision=None)
-    outcomes = [chosen, *(examine_design(deployment, design, alike) for design in rivals)]
-    return Comparison(choice, (*outcomes, examine(deployment, GREEDY, alike)), deployment.mix.overload)
+    names = [name for name in dict.fromkeys((ENGINE, *against)) if name != chosen.label]
+    designs = [design for design in choice.candidates if name_of(design) != chosen.label
+               and (design.feasible or design is choice.design)]
+    outcomes = [chosen, *(examine(deployment, name, alike) for name in names),
+                *(examine_design(deployment, design, alike) for design in designs)]
+    return Comparison(choice, advice, tuple(outcomes), deployment.mix.overload,
+                      outlook(deployment, plan.seed, plan.workers))
+
+
+def _examine_best(deployment: Deployment, choice: Choice, advice: Advice | None, plan: Plan) -> Outcome:
+    """Simulate what the advice says, or the design where there is no advice."""
+    if advice is None:
+        return examine_design(deployment, choice.design, plan)
+    best = advice.best.policy
+    if not isinstance(best, VllmV1):
+        design = next(each for each in choice.candidates if each is best)
+        return examine_design(deployment, design, plan)
+    found = _examine(deployment, best, ENGINE, choice.design.equilibrium, plan)
+    return replace(found, setting=name_of_trial(advice.best, advice.trials).removeprefix(ENGINE).strip())
 
 
 def examine(deployment: Deployment, policy: str, plan: Plan) -> Outcome:
     """Simulate the policy of a name, designed for the deployment's rates where it has thresholds."""
+    if policy == AUTO:
+        choice = choose(deployment, policy)
+        return _examine_best(deployment, choice, advise(deployment, choice, plan.seed, plan.workers), plan)
     if policy in BASELINES:
         workload, replica = deployment.workload, deployment.replica
         return _examine(deployment, baseline(policy, replica), policy, solve(workload, replica), plan)

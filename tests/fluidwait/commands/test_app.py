@@ -20,6 +20,20 @@ from thresholds import PacedPolicy, read_policy, wait
 from verification import Sarathi, VllmV0, simulate
 
 COMMANDS = ("run", "solve", "thresholds", "verify", "sweep", "init")
+LONG = """[replica]
+kv_capacity = 137000
+block = 16
+first_token = "prefill"
+max_num_seqs = 256
+[replica.iteration_time]
+overhead = 0.0106
+per_kv_token = 4.013e-7
+per_prefill_token = 58.5e-6
+[[workload.type]]
+prompt_tokens = 512
+output_tokens = 1000
+rate = 1.9
+"""
 QUICK = ["--horizon", "60", "--replications", "2"]
 SMALL = """
 [replica]
@@ -126,12 +140,38 @@ def test_run_writes_its_results(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_run_without_a_file_reports_the_built_in_deployment(capsys: pytest.CaptureFixture[str]) -> None:
-    """The first thing a new user tries: exit status 0 and a report that ends in an answer."""
+    """The first thing a new user tries: exit status 0 and a report that ends in an answer, and says what to do."""
     assert status(["run", "--horizon", "600"]) == 0
     shown = capsys.readouterr().out
-    for part in ("Fluid equilibrium", "Thresholds", "Simulation of paced", "Simulation of wait", "Simulation of greedy",
-                 "Answer: yes"):
+    for part in ("Fluid equilibrium", "Thresholds", "Advice  leave the engine as it is", "nearer to the edge",
+                 "Simulation of vllm-v1", "Simulation of paced", "Simulation of wait",
+                 "Answer: yes. Leave the engine as it is"):
         assert part in shown
+    assert "greedy" not in shown
+
+
+def test_run_simulates_what_it_is_asked_to_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """[A]'s greedy admission, and Sarathi; another name is one line."""
+    code, found = answer(capsys, "run", "--against", "greedy, sarathi", "--horizon", 200, "--replications", 3)
+    assert code == 0
+    assert [each["policy"] for each in found["rivals"]] == ["greedy", "sarathi", "paced", "wait"]
+    assert status(["run", "--against", "paced"]) == 2
+    assert capsys.readouterr().err.startswith('fluidwait: --against must be "vllm-v1"')
+
+
+def test_where_thresholds_pay_auto_installs_them_and_says_what_the_engine_does(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """512 + 1000 tokens at 98% of the edge with prefills that cost time: windows; vLLM V1 as it comes preempts."""
+    file = written(tmp_path, LONG)
+    code, found = answer(capsys, "thresholds", file)
+    advice = found["advice"]
+    assert (code, advice["use"], advice["leave_engine"]) == (0, "paced", False)
+    engine, windows = advice["trials"][0], advice["trials"][-1]
+    assert (engine["policy"], windows["policy"]) == ("vllm-v1", "paced")
+    assert engine["evictions_per_hour"]["mean"] > 1000
+    assert windows["evictions_per_hour"]["mean"] == 0
+    assert windows["latency_p99"]["mean"] < 0.9 * min(each["latency_p99"]["mean"] for each in advice["trials"][:-1])
+    assert answer(capsys, "thresholds", file, "--policy", "paced")[1]["advice"] is None
 
 
 @pytest.mark.parametrize("command", ["run", "solve", "thresholds", "verify"])

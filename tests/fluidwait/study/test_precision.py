@@ -82,7 +82,8 @@ def test_run_compares_every_rival_with_the_chosen_policy_on_the_same_arrivals(
     found = answer(capsys, "run", *SHORT, "--precision", "2%")
     chosen = found["verify"]
     assert chosen["precision"]["reached"] is True
-    assert [rival["policy"] for rival in found["rivals"]] == ["wait", "greedy"]
+    assert chosen["policy"] == "vllm-v1"
+    assert [rival["policy"] for rival in found["rivals"]] == ["paced", "wait"]
     for rival in found["rivals"]:
         assert rival["replications"] == chosen["replications"]
         assert rival["precision"] is None
@@ -91,12 +92,12 @@ def test_run_compares_every_rival_with_the_chosen_policy_on_the_same_arrivals(
             assert gap["mean"] == pytest.approx(rival[measure]["mean"] - chosen[measure]["mean"], abs=1e-9)
             assert gap["low"] <= gap["mean"] <= gap["high"]
             assert gap["significant"] == (gap["low"] > 0 or gap["high"] < 0)
-    assert found["rivals"][0]["against_chosen"]["latency"]["significant"] is True
+    assert found["rivals"][1]["against_chosen"]["latency"]["significant"] is True
 
 
 def test_run_shows_the_differences_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     text = report(capsys, "run", *SHORT)
-    assert "difference: mean latency less that of paced" in text
+    assert "difference: mean latency less that of vllm-v1" in text
     assert "drift: the requests in the system change by" in text
 
 

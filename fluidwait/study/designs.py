@@ -1,0 +1,47 @@
+"""The design of a name for a deployment, or the one that is predicted to be best."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fluidwait.deployment.deployment import Deployment
+from fluidwait.deployment.policy_names import AUTO
+from fluidwait.progress import working
+from thresholds import Choice, Design, auto, nested, paced, wait
+
+
+def choose(deployment: Deployment, policy: str) -> Choice:
+    """Design the policy of a name, or the best one for "auto".
+
+    Predicted lengths promise nothing: "auto" treats them as unknown. Policies by type that are asked for by name are
+    designed for the mix as it is seen on arrival.
+    """
+    workload, replica = deployment.workload, deployment.replica
+    horizon, chance = deployment.horizon, deployment.overflow_probability
+    predicted = deployment.predictor is not None
+    if policy == AUTO:
+        lengths = "unknown" if predicted else deployment.lengths
+        choice = auto(workload, replica, lengths=lengths, horizon=horizon, overflow_probability=chance)
+        why = "paced for the mix, because predicted output lengths may be wrong"
+        return replace(choice, why=why) if predicted else choice
+    design: Design
+    if policy == "wait":
+        design = wait(deployment.seen, replica)
+    elif policy == "paced":
+        lengths = "known" if predicted else deployment.lengths
+        design = paced(deployment.seen, replica, lengths=lengths, horizon=horizon, overflow_probability=chance)
+    else:
+        with working("designing nested WAIT") as progress:
+            design = nested(workload, replica, horizon=horizon, overflow_probability=chance, progress=progress)
+    return Choice(design, f"{policy}, as asked for{_reservation(deployment, design)}", (design,))
+
+
+def _reservation(deployment: Deployment, design: Design) -> str:
+    """What the bound of a policy by type is worth where lengths are only predicted, in words."""
+    if deployment.predictor is None or not design.by_type:
+        return ""
+    share = deployment.taken_for_shorter
+    if share == 0:
+        return ", for the mix as it is seen: no request is ever taken for a shorter one, so its bound holds"
+    return (f", for the mix as it is seen: its bound on memory would hold if no request outlived those it is taken "
+            f"for, but {share:.2g} of all do")

@@ -1,0 +1,154 @@
+"""Short trials: several policies on the same arrivals, and which of them to use.
+
+Near the edge no formula says who wins: lengths that differ damp the swings of memory that thresholds prevent, prefills
+made again cost what the iteration time says, a smaller budget of tokens shortens the longest iterations. So the engine
+as it comes, the engine with other flags and the designs are simulated, each on the requests of the same seeds. Delays
+are those of the requests that arrive between 30% and 80% of the horizon; who has not finished counts with its age.
+
+**Regret.** Two measures count, the mean latency and its 99th percentile. With m and q of a policy and the least m* and
+q* of all,
+
+    regret = max( (m/m* - 1) / 2%,  (q/q* - 1) / 5% )
+
+A policy of regret at most 1 is beaten by no other by more than 2% in the mean or 5% in the tail. The first of these is
+taken, in the order given, which should be that of effort: nothing to change, flags, code. Where there is none (one
+policy has the better mean, another the better tail) it is the first within a quarter of the least regret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from fluid import Equilibrium, Replica, Workload, solve
+from fluid.progress import Progress
+from verification.experiments import measures
+from verification.experiments.measures import Window
+from verification.experiments.replications import Experiment, told
+from verification.policies import Policy
+from verification.rules import vllm_v1
+from verification.rules.vllm_v1 import VllmV1
+from verification.run import Run
+from verification.statistics.intervals import Interval, t_interval
+from verification.traffic.processes import POISSON, Traffic
+
+MEAN_TOLERANCE, TAIL_TOLERANCE = 0.02, 0.05
+NEARLY = 1.25
+FROM, TO = 0.3, 0.8  # the part of the horizon whose arrivals count
+WATERMARKS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15)
+BUDGETS = (0.75, 0.5, 0.375, 0.25, 0.1875, 0.125)  # of the engine's own
+LEAST_BUDGET = 256
+REQUESTS, LIVES = 40_000, 60  # a trial lasts so many requests, and so many lives of a request alone
+HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a policy did in a short trial, 95% intervals over replications: tokens/s, seconds, evictions an hour."""
+
+    policy: Policy
+    throughput: Interval
+    latency: Interval
+    latency_p99: Interval
+    ttft: Interval
+    evictions_per_hour: Interval
+
+
+@dataclass(frozen=True)
+class Trials:
+    """All trials of a workload on a replica, the engine as it comes first, and the one to use."""
+
+    all: tuple[Trial, ...]
+
+    @property
+    def engine(self) -> Trial:
+        """vLLM V1 as it comes."""
+        return self.all[0]
+
+    @property
+    def best(self) -> Trial:
+        """The first of regret at most 1 or, where there is none, within a quarter of the least."""
+        enough = max(1.0, NEARLY * min(map(self.regret, self.all)))
+        return next(trial for trial in self.all if self.regret(trial) <= enough)
+
+    def regret(self, trial: Trial) -> float:
+        """max((m/m* - 1) / 2%, (q/q* - 1) / 5%)."""
+        mean = min(each.latency.mean for each in self.all)
+        tail = min(each.latency_p99.mean for each in self.all)
+        return max((trial.latency.mean / mean - 1) / MEAN_TOLERANCE,
+                   (trial.latency_p99.mean / tail - 1) / TAIL_TOLERANCE)
+
+
+def try_out(designs: Sequence[Policy], workload: Workload, replica: Replica, *, horizon: float | None = None,
+            replications: int = 4, traffic: Traffic = POISSON, seed: int = 0, workers: int = -1,
+            progress: Progress | None = None, also: Sequence[Policy] = ()) -> Trials:
+    """Try the engine as it comes, the engine with other flags, and designs on the same arrivals.
+
+    Of the engine (`VllmV1`) its budget of tokens is tried, and shares of it down to an eighth; and where it preempts,
+    at its own budget and at the best, the watermarks 1, 2, 5, 10 and 15%; and any policies `also`. `horizon` is in
+    seconds; without one a trial lasts 40,000 requests, or 60 times as long as a request takes alone if that is more.
+
+    >>> from fluid import IterationTime, PromptType
+    >>> replica = Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.013e-7))
+    >>> found = try_out([], Workload([PromptType(512, 20, 20.0)]), replica, horizon=20.0)
+    >>> found.best is found.engine                                     # far from the edge nothing is to be changed
+    True
+    """
+    seconds = horizon or usual_horizon(solve(workload, replica))
+
+    def tried(policies: Sequence[Policy]) -> list[Trial]:
+        return [_try(Experiment(policy, workload, replica, seconds, traffic, seed, workers), replications, progress)
+                for policy in policies]
+
+    own = vllm_v1.RULE.made(replica) if vllm_v1.RULE.made else VllmV1()
+    assert isinstance(own, VllmV1)
+    engine = tried(_budgets(own, replica))
+    best = Trials(tuple(engine)).best
+    for trial in dict.fromkeys((engine[0], best)):
+        if trial.evictions_per_hour.mean > 0:
+            engine += tried(watermarks(trial.policy)[1:])
+    known = [trial.policy for trial in engine]
+    return Trials((*engine, *tried([policy for policy in (*designs, *also) if policy not in known])))
+
+
+def usual_horizon(equilibrium: Equilibrium) -> float:
+    """Seconds of a trial: 40,000 requests, and 60 lives of the request with the most stages at Delta*."""
+    iteration = equilibrium.iteration_time or float(equilibrium.replica.iteration_time.overheads.max())
+    return max(REQUESTS / equilibrium.workload.rate, LIVES * iteration * float(equilibrium.profile.stages.mean()))
+
+
+def watermarks(engine: Policy) -> list[VllmV1]:
+    """The engine at the watermarks that are tried, from none to 15%."""
+    assert isinstance(engine, VllmV1)
+    return [replace(engine, watermark=watermark) for watermark in WATERMARKS]
+
+
+def _budgets(own: VllmV1, replica: Replica) -> list[VllmV1]:
+    """The engine with its budget and with smaller ones, no smaller than its cap on sequences."""
+    least = max(LEAST_BUDGET, replica.max_num_seqs or 0)
+    smaller = [int(share * own.max_num_batched_tokens) for share in BUDGETS]
+    return [own, *(replace(own, max_num_batched_tokens=budget) for budget in smaller if budget >= least)]
+
+
+def _try(experiment: Experiment, replications: int, progress: Progress | None) -> Trial:
+    window = Window(FROM * experiment.horizon, experiment.horizon, TO * experiment.horizon)
+
+    def measured(run: Run) -> tuple[float, ...]:
+        delays = measures.delays(run, window)
+        return (measures.throughput(run, window), delays.latency, delays.latency_p99, delays.ttft,
+                run.evictions / run.end_time * HOUR)
+
+    found = told(experiment.each(range(replications), measured, record=False), progress, 0, replications)
+    return Trial(experiment.policy, *(t_interval(column) for column in zip(*found, strict=True)))
+
+
+def flags(policy: Policy, own: Policy) -> str:
+    """What to add to vLLM's command line for a policy where it differs from the engine as it comes; else nothing."""
+    if not (isinstance(policy, VllmV1) and isinstance(own, VllmV1)):
+        return ""
+    parts = []
+    if policy.max_num_batched_tokens != own.max_num_batched_tokens:
+        parts.append(f"--max-num-batched-tokens {policy.max_num_batched_tokens}")
+    if policy.watermark != own.watermark:
+        parts.append(f"--watermark {policy.watermark:g}")
+    return " ".join(parts)
