@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fluid import FluidwaitError, solve
+from fluid.errors import one_of
 from fluidwait.commands import measurements, rates
 from fluidwait.commands.options import (
     Against,
@@ -15,6 +16,7 @@ from fluidwait.commands.options import (
     DesignName,
     File,
     Horizon,
+    Install,
     Json,
     Out,
     PolicyName,
@@ -26,10 +28,11 @@ from fluidwait.deployment.deployment import deployment_of, embedded, embedded_te
 from fluidwait.deployment.policy_names import AUTO, BASELINES, DESIGNED, known, visible
 from fluidwait.reports import answers
 from fluidwait.reports.console import give, write
-from fluidwait.reports.run import show_equilibrium, show_outcome, show_run, show_thresholds
+from fluidwait.reports.run import show_equilibrium, show_outcome, show_plugin, show_run, show_thresholds
 from fluidwait.study.advice import advise
 from fluidwait.study.designs import choose
 from fluidwait.study.outcomes import Comparison, Plan, compare, examine
+from fluidwait.study.plugin import INSTALLED, written
 from thresholds import write_policy
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich",
@@ -71,12 +74,18 @@ def solve_command(file: File = None, json: Json = False, version: Version = Fals
 
 
 @app.command("thresholds", epilog="Example: fluidwait thresholds deployment.toml --policy paced")
-def thresholds_command(file: File = None, policy: DesignName = AUTO,
+def thresholds_command(file: File = None, policy: DesignName = AUTO, install: Install = None, out: Out = None,
                        json: Json = False, version: Version = False) -> None:
     """Derive admission thresholds, say what they guarantee and how to install them."""
     known("--policy", policy, (AUTO, *DESIGNED))
+    _check_install(install, policy, out)
     deployment = deployment_of(file)
     visible("--policy", policy, deployment)
+    if install is not None and out is not None:
+        path = written(deployment, install, out)
+        answer = {**answers.provenance("thresholds", deployment), "install": install, "file": str(path)}
+        give(answer, json, lambda: show_plugin(path))
+        return
     choice = choose(deployment, policy)
     advice = advise(deployment, choice) if policy == AUTO else None
     answer = {**answers.provenance("thresholds", deployment), "why": choice.why,
@@ -121,6 +130,17 @@ app.command("sweep", epilog="Example: fluidwait sweep --rates 10:80:10 --policie
             )(rates.sweep_command)
 app.command("capacity", epilog="Example: fluidwait capacity deployment.toml --policy paced --latency 2"
             )(rates.capacity_command)
+
+
+def _check_install(install: str | None, policy: str, out: Path | None) -> None:
+    if install is None and out is not None:
+        raise FluidwaitError("--out goes with --install (got --out alone)")
+    if install is None:
+        return
+    one_of("--install", install, tuple(INSTALLED))
+    one_of("--policy", policy, (AUTO, "paced"))
+    if out is None:
+        raise FluidwaitError("--install must have --out FOLDER beside it (got none)")
 
 
 def _later(name: str) -> None:

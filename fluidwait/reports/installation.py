@@ -1,93 +1,87 @@
-"""How to install a policy: the nearest engine settings and what they lose, or a gateway that counts entries.
+"""How to install a policy: what the flags of an engine guarantee and cost, and a scheduler class for windows.
 
-Engines cap the sequences they run together; none of them spaces entries. With P the largest KV of a prompt, a cap of
-floor(C/P) sequences can never overflow but admits only floor(C/P)/S prompts per iteration; a cap at the sequences the
-policy itself can hold admits as much as the policy, but lets them bunch, and bunched prompts grow together.
+Engines cap the sequences they run together, the tokens of an iteration and the memory they take; none of them spaces
+entries. With P the largest KV of a request, floor(C/P) sequences can never overflow. What a cap B costs is what its
+half-space takes of the region (`fluid.region`): the largest rate at which batches of B carry the mix, as a share of
+the largest rate without the cap. A cap at the sequences that windows can hold admits as much as the windows, but lets
+entries bunch, and bunched requests grow together: of it nothing is proved unless it is at most floor(C/P).
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 from typing import NamedTuple
 
-from fluid import Equilibrium
+from fluid import Equilibrium, stability_region
 from thresholds import PacedPolicy, WaitPolicy, sequence_bound
 
-GATEWAY = '''\
-from collections import deque
-
-class Window:
-    """At most `entries` requests in any `iterations` consecutive engine iterations."""
-
-    def __init__(self, entries, iterations):
-        self.iterations = iterations
-        self.recent = deque(maxlen=entries)  # the iterations of the last entries
-
-    def may_enter(self, iteration):
-        """Whether a request may enter the engine's next iteration; if so it counts as entered."""
-        full = len(self.recent) == self.recent.maxlen
-        if full and self.recent[0] > iteration - self.iterations:
-            return False
-        self.recent.append(iteration)
-        return True
-
-    def engine_is_empty(self):
-        """Call when no request is running: the count starts anew."""
-        self.recent.clear()
-
-windows = {windows}
-# in the gateway's loop, `iteration` being the engine's iteration counter:
-#     if queue[kind] and windows[{key}].may_enter(iteration):
-#         engine.submit(queue[kind].popleft())
-'''
+MORE_CACHE = 0.01  # of the KV cache, of which it is said what it is worth
 
 
-class EngineCap(NamedTuple):
-    """A cap on running sequences: `sequences`, and the prompts per iteration it admits as a share of the policy's."""
+class Flag(NamedTuple):
+    """A setting of vLLM's command line: what it guarantees, what it costs."""
 
-    sequences: int
-    share: float
-
-
-def safe_cap(equilibrium: Equilibrium, policy: PacedPolicy | WaitPolicy) -> EngineCap:
-    """The cap that can never overflow: floor(C / P)."""
-    profile = equilibrium.profile
-    sequences = int(min(equilibrium.kv_capacity // int(profile.peak.max()), equilibrium.replica.most_sequences))
-    shares = equilibrium.workload.rates / equilibrium.workload.rate
-    admitted = sequences / float(shares @ profile.stages)
-    return EngineCap(sequences, min(1.0, admitted / _entries(equilibrium, policy)))
+    flag: str
+    guarantees: str
+    costs: str
 
 
-def full_cap(equilibrium: Equilibrium, policy: PacedPolicy | WaitPolicy) -> EngineCap:
-    """The cap at the sequences the policy itself can hold."""
-    sequences = min(sequence_bound(policy, equilibrium) or 1, equilibrium.replica.most_sequences)
-    return EngineCap(int(sequences), 1.0)
+def safe_sequences(equilibrium: Equilibrium) -> int:
+    """floor(C/P): so many sequences never overflow, whatever they are."""
+    return equilibrium.kv_capacity // int(equilibrium.profile.peak.max())
 
 
-def gateway(equilibrium: Equilibrium, policy: PacedPolicy) -> str:
-    """A gateway that counts entries, as Python that runs."""
-    pairs = list(zip(policy.entries, policy.iterations, strict=True))
-    if len(pairs) == 1:
-        return GATEWAY.replace("{windows}", f"{{'all': Window{pairs[0]}}}").replace("{key}", "'all'")
-    made = ", ".join(f"{name!r}: Window{pair}" for name, pair in zip(equilibrium.workload.names, pairs, strict=True))
-    return GATEWAY.replace("{windows}", f"{{{made}}}").replace("{key}", "kind")
+def kept_under_cap(equilibrium: Equilibrium, sequences: int) -> float:
+    """The share of the largest rate that batches of so many sequences carry."""
+    replica = equilibrium.replica
+    if sequences >= replica.most_sequences:
+        return 1.0
+    capped = replace(replica, max_num_seqs=max(sequences, 1))
+    rates = equilibrium.workload.rates
+    return stability_region(equilibrium.workload, capped).max_rate_scale(rates) / equilibrium.max_rate_scale
 
 
-def advice(equilibrium: Equilibrium, policy: PacedPolicy | WaitPolicy) -> dict[str, str]:
-    """How to install the policy, by engine: a setting and what it loses."""
-    safe, full = safe_cap(equilibrium, policy), full_cap(equilibrium, policy)
-    text = {}
-    for engine, flag in (("vllm", "--max-num-seqs"), ("sglang", "--max-running-requests")):
-        share = math.floor(100 * safe.share)
-        text[engine] = (f"{flag} {safe.sequences} can never overflow and carries {share}% of this policy; {flag} "
-                        f"{full.sequences} carries all of it, but entries may bunch and be preempted")
-    if isinstance(policy, PacedPolicy):
-        text["gateway"] = gateway(equilibrium, policy)
-    return text
+def least_tokens(equilibrium: Equilibrium) -> float:
+    """The tokens of an iteration at the edge without a budget: with fewer the budget binds before anything else."""
+    free = replace(equilibrium.replica, max_num_batched_tokens=None)
+    scale = stability_region(equilibrium.workload, free).max_rate_scale(equilibrium.workload.rates)
+    overheads = free.iteration_time.overheads
+    work = equilibrium.profile.time_work(free.iteration_time) @ equilibrium.workload.rates * scale
+    return float((overheads / (1 - work)).max() * scale * (equilibrium.profile.tokens @ equilibrium.workload.rates))
 
 
-def _entries(equilibrium: Equilibrium, policy: PacedPolicy | WaitPolicy) -> float:
-    """Prompts per iteration the policy admits at most."""
-    if isinstance(policy, WaitPolicy):
-        return float(sum(policy.thresholds))
-    return sum(n / g for n, g in zip(policy.entries, policy.iterations, strict=True))
+def worth_of_cache(equilibrium: Equilibrium) -> float:
+    """By what share the largest rate grows with 1% more KV cache."""
+    replica = equilibrium.replica
+    more = replace(replica, kv_capacity=round(replica.kv_capacity * (1 + MORE_CACHE)))
+    rates = equilibrium.workload.rates
+    return stability_region(equilibrium.workload, more).max_rate_scale(rates) / equilibrium.max_rate_scale - 1
+
+
+def flags(equilibrium: Equilibrium, policy: PacedPolicy | WaitPolicy) -> list[Flag]:
+    """The flags of vLLM that need no code, for a design that is feasible."""
+    return [*_caps(equilibrium, policy), *_others(equilibrium)]
+
+
+def _caps(equilibrium: Equilibrium, policy: PacedPolicy | WaitPolicy) -> list[Flag]:
+    safe, held = safe_sequences(equilibrium), sequence_bound(policy, equilibrium) or 1
+    cap = int(min(held, equilibrium.replica.most_sequences))
+    if cap <= safe:
+        return [_cap(equilibrium, cap, "nothing is ever preempted: so many of the longest requests fit")]
+    return [_cap(equilibrium, safe, "nothing is ever preempted: so many of the longest requests fit"),
+            _cap(equilibrium, cap, "nothing: as many as the policy holds, but entries may bunch and be preempted")]
+
+
+def _cap(equilibrium: Equilibrium, sequences: int, guarantees: str) -> Flag:
+    lost = 1 - kept_under_cap(equilibrium, sequences)
+    return Flag(f"--max-num-seqs {sequences}", guarantees, f"{lost:.1%} of the largest rate")
+
+
+def _others(equilibrium: Equilibrium) -> list[Flag]:
+    tokens = least_tokens(equilibrium)
+    return [
+        Flag(f"--max-num-batched-tokens {tokens:,.0f} or more".replace(",", ""),
+             "the budget of tokens never binds before memory or time", "longer iterations: see the advice"),
+        Flag("--gpu-memory-utilization", f"the engine must report {equilibrium.kv_capacity:,} KV tokens or more",
+             f"1% more KV cache carries {worth_of_cache(equilibrium):.2%} more"),
+        Flag("--watermark", "nothing is proved; a few percent stop most preemptions", "see the advice")]

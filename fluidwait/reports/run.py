@@ -11,13 +11,14 @@ from rich.markup import escape
 from fluid import Equilibrium
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.reports.console import console, largest, new_table, number, optional, print_table, say, seconds, title
-from fluidwait.reports.installation import advice
+from fluidwait.reports.installation import flags
 from fluidwait.reports.simulation import evidence, show_beside, show_measured, show_outlook, show_trials
 from fluidwait.reports.wording import growth, memory, predicted, window_names
 from fluidwait.reports.workload import in_few_types, show_origin, show_shares, show_windows
 from fluidwait.study.advice import Advice
 from fluidwait.study.outcomes import Comparison, Outcome
-from thresholds import Choice, Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign
+from fluidwait.study.plugin import INSTALLED
+from thresholds import Choice, Design, NestedDesign, PacedDesign, PacedPolicy, UnknownPacedDesign, WaitDesign
 from verification import Check
 from verification.experiments.stability import STABLE
 
@@ -134,11 +135,26 @@ def _show_installation(design: Design) -> None:
     if isinstance(design, NestedDesign):
         console.print("Installation: nested WAIT pauses residents between iterations; no engine setting comes near it.")
         return
-    text = advice(design.equilibrium, design)
-    console.print(f"[bold]Installation[/bold]\nvLLM: {escape(text['vllm'])}\nSGLang: {escape(text['sglang'])}")
-    if "gateway" in text:
-        console.print("A gateway that counts entries loses nothing:\n")
-        console.print(text["gateway"], markup=False, soft_wrap=True)
+    table = new_table("flag of vLLM", "guarantees", "costs")
+    for flag in flags(design.equilibrium, design):
+        table.add_row(*flag)
+    console.print("[bold]Installation[/bold] without code:")
+    console.print(table)
+    console.print("SGLang calls them --max-running-requests, --chunked-prefill-size and --mem-fraction-static.")
+    if isinstance(design, PacedPolicy):
+        console.print("With code, as proved: --install vllm --out FOLDER writes these windows as a scheduler class, "
+                      "--install gateway as a gateway.")
+
+
+def show_plugin(path: Path) -> None:
+    """How to start a server with the file of `fluidwait thresholds --install vllm`."""
+    console.print(f"wrote {escape(str(path))}", soft_wrap=True)
+    if path.name != INSTALLED["vllm"]:
+        return
+    console.print("start the server with one of")
+    for options in ("--no-async-scheduling --scheduler-cls paced_scheduler.PacedScheduler",
+                    "--async-scheduling --scheduler-cls paced_scheduler.AsyncPacedScheduler"):
+        console.print(f"    PYTHONPATH={escape(str(path.parent))} vllm serve MODEL {options}", soft_wrap=True)
 
 
 def show_outcome(outcome: Outcome) -> None:
