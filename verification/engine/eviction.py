@@ -31,14 +31,14 @@ def evict_overflow(problem: Problem, state: State, queue: Queue, residents: Resi
     evicted = False
     while residents.tally[KV] > problem.capacity:
         place, kept = take_newest(problem, residents, progress)
-        _note_eviction(problem, state, queue, request_at(queue, place))
+        note_eviction(problem, state, queue, request_at(queue, place))
         put_back(queue, place, kept if queue.keeps else 0)
         evicted = True
     return evicted
 
 
 @compiled
-def _note_eviction(problem: Problem, state: State, queue: Queue, r: int) -> None:
+def note_eviction(problem: Problem, state: State, queue: Queue, r: int) -> None:
     """Of a request that starts again nothing of this pass counts, but a first token made elsewhere stays."""
     state.counts[EVICTIONS] += 1
     state.admitted[r] = np.nan

@@ -106,10 +106,10 @@ def run(problem: Problem, state: State, segments: Segments, by_type: bool, budge
 @compiled
 def _take_arrivals(problem: Problem, state: State, segments: Segments, by_type: bool) -> None:
     """Queue every request that has arrived by now."""
-    r = next_arrival(problem, state)
+    r = next_arrival(problem, state, state.clock[NOW])
     while r != NOBODY:
         _queue(segments, problem.seen[r] if by_type else 0, r)
-        r = next_arrival(problem, state)
+        r = next_arrival(problem, state, state.clock[NOW])
 
 
 @compiled

@@ -66,16 +66,22 @@ def queue_of_evicting(problem: Problem, most_resident: int, requeue: str, evicti
 @compiled
 def take_arrivals(problem: Problem, state: State, queue: Queue) -> None:
     """Queue every request that has arrived by now."""
+    take_arrivals_by(problem, state, queue, state.clock[NOW])
+
+
+@compiled
+def take_arrivals_by(problem: Problem, state: State, queue: Queue, now: float) -> None:
+    """Queue every request that has arrived by a moment."""
     if len(queue.order) == 0:
-        arrived, now = state.counts[ARRIVED], state.clock[NOW]
+        arrived = state.counts[ARRIVED]
         while arrived < len(problem.times) and problem.times[arrived] <= now:
             arrived += 1
         state.counts[ARRIVED] = queue.upto[0] = arrived
         return
-    r = next_arrival(problem, state)
+    r = next_arrival(problem, state, now)
     while r != NOBODY:
         queue.upto[problem.seen[r] if len(queue.upto) > 1 else 0] += 1
-        r = next_arrival(problem, state)
+        r = next_arrival(problem, state, now)
 
 
 @compiled

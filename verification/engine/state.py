@@ -159,10 +159,10 @@ def fits(problem: Problem, r: int) -> bool:
 
 
 @compiled
-def next_arrival(problem: Problem, state: State) -> int:
-    """The next request that has arrived by now and can ever fit, NOBODY if there is none."""
+def next_arrival(problem: Problem, state: State, now: float) -> int:
+    """The next request that has arrived by a moment and can ever fit, NOBODY if there is none."""
     counts = state.counts
-    while counts[ARRIVED] < len(problem.times) and problem.times[counts[ARRIVED]] <= state.clock[NOW]:
+    while counts[ARRIVED] < len(problem.times) and problem.times[counts[ARRIVED]] <= now:
         counts[ARRIVED] += 1
         if fits(problem, counts[ARRIVED] - 1):
             return counts[ARRIVED] - 1

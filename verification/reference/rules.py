@@ -110,7 +110,10 @@ def _reserved(system: System, r: Request) -> int:
 
 
 def _vllm_v1_batch(policy: VllmV1, system: System) -> list[Request]:
-    """As the engine does it: block by block, one running request after the other, then the waiting ones."""
+    """As the engine does it: block by block, one running request after the other, then the waiting ones.
+
+    Decided early (async scheduling) those whose last token is being made still run: they stand in `system.ended`.
+    """
     step = _Step(policy, system)
     step.schedule_running()
     if not step.preempted:
@@ -125,11 +128,17 @@ class _Step:
         self.policy, self.system = policy, system
         self.left, self.preempted, self.batch = policy.max_num_batched_tokens, False, list[Request]()
         self.blocks = system.replica.kv_capacity // system.replica.block
-        alone = len(system.residents) + len(system.waiting) == 1
+        alone = len(self.running()) + len(system.waiting) == 1
         self.chunk = math.inf if alone else policy.long_prefill_token_threshold or math.inf
+
+    def running(self) -> list[Request]:
+        """In order of admission."""
+        return sorted([*self.system.residents, *self.system.ended], key=lambda r: r.turn)
 
     def blocks_of(self, r: Request, more: int = 0) -> int:
         """Blocks for the tokens computed so far, and for so many more."""
+        if r in self.system.ended:
+            return self.system.kv[r.type][-1] // self.system.replica.block
         if self.system.in_prefill(r):
             computed = r.done
         else:
@@ -138,7 +147,7 @@ class _Step:
 
     def free(self) -> int:
         return self.blocks - sum(self.blocks_of(r, self.tokens_of(r) if r in self.batch else 0)
-                                 for r in self.system.residents)
+                                 for r in self.running())
 
     def tokens_of(self, r: Request) -> int:
         return self.system.tokens_of(r)
@@ -153,24 +162,34 @@ class _Step:
 
     def schedule_running(self) -> None:
         place = 0
-        while place < len(self.system.residents) and self.left > 0:
-            r = self.system.residents[place]
+        while place < len(self.running()) and self.left > 0:
+            r = self.running()[place]
+            place += 1
+            if r in self.system.ended:
+                continue
             self.give(r)
             while self.blocks_of(r, self.tokens_of(r)) - self.blocks_of(r) > self.free():
-                newest = self.system.residents[-1]
-                self.system.leave(newest, self.policy.eviction == "recompute")
-                self.system.waiting.insert(0, newest)
-                self.preempted = True
+                newest = self.running()[-1]
+                self.preempt(newest)
                 if newest is r:
                     return
             self.take_into_batch(r)
-            place += 1
+
+    def preempt(self, r: Request) -> None:
+        """The blocks are free at once; a last token that is being made is delivered all the same."""
+        self.preempted = True
+        if r in self.system.ended:
+            self.system.ended.remove(r)
+            self.system.evictions += 1
+        else:
+            self.system.leave(r, self.policy.eviction == "recompute")
+            self.system.waiting.insert(0, r)
 
     def schedule_waiting(self) -> None:
-        while self.left > 0 and self.system.waiting and self.system.places() > 0:
+        while self.left > 0 and self.system.waiting and self.system.places() > len(self.system.ended):
             head = self.system.waiting[0]
             self.give(head)
-            kept_free = int(self.policy.watermark * (self.blocks + 1)) if self.system.residents else 0
+            kept_free = int(self.policy.watermark * (self.blocks + 1)) if self.running() else 0
             whole = head.done + self.system.to_prefill(head)
             asked = [self.blocks_of(head, self.tokens_of(head))]
             if self.policy.reserve_full_prompt and whole > 0:

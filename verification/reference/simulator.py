@@ -38,10 +38,15 @@ def simulate_literally(policy: Policy | OwnRule, workload: Workload, replica: Re
     served = on_replica(policy, replica)
     system = System(arrivals, stage_profile(workload, served), served, horizon)
     while system.now < horizon:
-        system.take_arrivals()
+        decided_before = getattr(policy, "asynchronous", False)  # while the iteration before ran
+        system.take_arrivals(system.before if decided_before else system.now)
+        if not decided_before:
+            system.ended.clear()
         batch = _batch(policy, system)
         if batch:
             system.serve(batch)
+        elif system.ended:
+            system.wait_for_the_iteration_before()
         elif system.arrived < len(system.requests):
             system.rest(system.requests[system.arrived].arrival)
         else:

@@ -33,6 +33,7 @@ class Request:
     done: int = 0
     part: int | None = None
     again: int = 0
+    turn: int = 0
     admitted: float = math.nan
     first_token: float = math.nan
     finished: float = math.nan
@@ -49,11 +50,14 @@ class System:
     requests: list[Request] = field(default_factory=list)
     waiting: list[Request] = field(default_factory=list)
     residents: list[Request] = field(default_factory=list)  # in order of admission
+    ended: list[Request] = field(default_factory=list)  # in the last iteration
     now: float = 0.0
+    before: float = 0.0  # when the last iteration began; now, if there was none since the server rested
     origin: float = 0.0
     totals: list[list[int]] = field(default_factory=list)  # since the origin, by line of the iteration time
     arrived: int = 0
     busy: float = 0.0
+    entered: int = 0
     iterations: int = 0
     evictions: int = 0
     overflows: int = 0
@@ -74,8 +78,8 @@ class System:
             if self.profile.first_token_stage[r.type] < 0 and self.served(r):
                 r.first_token = r.arrival  # made where it was prefilled
 
-    def take_arrivals(self) -> None:
-        while self.arrived < len(self.requests) and self.requests[self.arrived].arrival <= self.now:
+    def take_arrivals(self, until: float) -> None:
+        while self.arrived < len(self.requests) and self.requests[self.arrived].arrival <= until:
             request = self.requests[self.arrived]
             self.arrived += 1
             if self.served(request):
@@ -86,7 +90,7 @@ class System:
         return max(self.kv[r.type]) <= self.replica.kv_capacity
 
     def held(self) -> int:
-        return sum(self.held_by(r) for r in self.residents)
+        return sum(self.held_by(r) for r in self.residents) + sum(self.kv[r.type][-1] for r in self.ended)
 
     def held_by(self, r: Request) -> int:
         return self.kv[r.type][r.stage] if r.part is None else self.in_blocks(self.read_by(r))
@@ -137,12 +141,20 @@ class System:
         self.kv_peak = max(self.kv_peak, self.held())
         self.overflows += (self.held() > self.replica.kv_capacity or len(batch) > self.replica.most_sequences
                            or sum(self.tokens_of(r) for r in batch) > self.replica.most_tokens)
+        held = self.held()
+        self.ended.clear()
         start = self.now
         self.spend(read, prefill, len(batch))
+        self.before = start
         self.iterations += 1
-        self.rows.append((start, self.now, self.held(), len(batch)))
+        self.rows.append((start, self.now, held, len(batch)))
         for r in batch:
             self.finish_stage(r)
+
+    def wait_for_the_iteration_before(self) -> None:
+        """Nobody is served in an iteration that was decided early: what has ended by now is seen."""
+        self.ended.clear()
+        self.before = self.now
 
     def spend(self, read: int, prefill: int, size: int) -> None:
         """The time goes on by one iteration, in whole numbers as in `verification.engine.clock`: bits agree."""
@@ -157,7 +169,7 @@ class System:
     def rest(self, until: float) -> None:
         """The server stops and goes on at a later moment."""
         self.busy += max(min(self.now, self.horizon) - self.origin, 0.0)
-        self.now = self.origin = until
+        self.now = self.before = self.origin = until
         self.totals = [[0, 0, 0, 0] for _ in self.totals]
 
     def finish_stage(self, r: Request) -> None:
@@ -172,13 +184,15 @@ class System:
         r.stage += 1
         if r.stage == len(self.kv[r.type]):
             self.residents.remove(r)
+            self.ended.append(r)
             if self.now <= self.horizon:
                 r.finished = self.now
 
     def enter(self, r: Request) -> None:
         self.waiting.remove(r)
         self.residents.append(r)
-        r.admitted = self.now
+        self.entered += 1
+        r.admitted, r.turn = self.now, self.entered
 
     def leave(self, r: Request, keep: bool = False) -> None:
         """Evict a request: it loses all progress, or it keeps the tokens that it has made."""

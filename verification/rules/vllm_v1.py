@@ -29,7 +29,7 @@ from fluid.errors import InputError, whole
 from fluid.replica import Replica
 from verification.engine.state import NO_CAP, Kernel, Problem
 from verification.policies import Evicting, with_whole_prompts
-from verification.rules import token_budget
+from verification.rules import token_budget, vllm_v1_async
 from verification.rules.rule import Look, Rule
 
 
@@ -38,7 +38,9 @@ class VllmV1(Evicting):
     """vLLM V1: `max_num_batched_tokens` is the budget of an iteration, `watermark` the share of blocks kept free.
 
     `reserve_full_prompt` asks for the blocks of the whole prompt before its first chunk is admitted;
-    `long_prefill_token_threshold` is the most tokens of a prefill in one iteration unless it is alone (None: no limit).
+    `long_prefill_token_threshold` is the most tokens of a prefill in one iteration unless it is alone (None: no limit);
+    `asynchronous` is async scheduling, where each step is decided while the one before runs
+    (`verification.rules.vllm_v1_async`; slower to simulate).
     Raises InputError for a budget or threshold below 1 token, a watermark outside [0, 1), and on a replica whose
     `max_num_seqs` is above the budget, which the engine refuses too.
 
@@ -53,6 +55,7 @@ class VllmV1(Evicting):
     reserve_full_prompt: bool = True
     long_prefill_token_threshold: int | None = None
     eviction: str = "recompute"
+    asynchronous: bool = False
     requeue: str = field(default="front", init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -61,8 +64,9 @@ class VllmV1(Evicting):
             if getattr(self, name) is not None:
                 tokens = whole(name, getattr(self, name), type(self).__name__, unit="tokens")
                 object.__setattr__(self, name, tokens)
-        if not isinstance(self.reserve_full_prompt, bool):
-            raise InputError("reserve_full_prompt", "True or False", self.reserve_full_prompt, type(self).__name__)
+        for name in ("reserve_full_prompt", "asynchronous"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(name, "True or False", getattr(self, name), type(self).__name__)
 
     def on_replica(self, replica: Replica) -> Replica:
         """The replica with the stages this rule goes by: it makes its own chunks of whole prompts."""
@@ -83,7 +87,7 @@ def kernel(policy: VllmV1, problem: Problem) -> Kernel:
     count = token_budget.HEAD if policy.reserve_full_prompt else token_budget.CHUNK
     chunk = policy.long_prefill_token_threshold or NO_CAP
     tokens = token_budget.Tokens(policy.max_num_batched_tokens, chunk, limit, count)
-    return token_budget.kernel(policy, problem, tokens)
+    return (vllm_v1_async if policy.asynchronous else token_budget).kernel(policy, problem, tokens)
 
 
 def _for_budget_of(replica: Replica) -> VllmV1:

@@ -110,14 +110,14 @@ def run(problem: Problem, state: State, cohorts: Cohorts, budget: int) -> None:
 
 @compiled
 def _take_arrivals(problem: Problem, state: State, cohorts: Cohorts) -> None:
-    r = next_arrival(problem, state)
+    r = next_arrival(problem, state, state.clock[NOW])
     while r != NOBODY:
         j = problem.types[r]
         cohorts.waiting[j] += 1
         if cohorts.waiting[j] == cohorts.threshold[j]:
             cohorts.eligible[cohorts.tally[ELIGIBLE]] = j
             cohorts.tally[ELIGIBLE] += 1
-        r = next_arrival(problem, state)
+        r = next_arrival(problem, state, state.clock[NOW])
 
 
 @woven

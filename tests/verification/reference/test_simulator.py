@@ -99,7 +99,7 @@ greedy_policies = st.builds(Greedy, watermarks, ends, evictions)
 vllm_v0_policies = st.builds(VllmV0, watermarks, ends, st.one_of(st.none(), st.integers(1, 60)), evictions)
 sarathi_policies = st.builds(Sarathi, st.integers(1, 40), watermarks, ends, evictions)
 vllm_v1_policies = st.builds(VllmV1, st.integers(12, 60), watermarks, st.booleans(),  # 12: the largest cap of `paths`
-                             st.one_of(st.none(), st.integers(1, 20)), evictions)
+                             st.one_of(st.none(), st.integers(1, 20)), evictions, st.booleans())
 
 
 WITH_THRESHOLDS: dict[type, Callable[[Path], st.SearchStrategy[Any]]] = {
@@ -192,7 +192,8 @@ def _pressed(seed: int) -> tuple[Path, list[Policy]]:
     arrivals = Arrivals(np.sort(rng.uniform(0, rng.choice([1, 50, 200]), 40)), rng.integers(0, types, 40))
     watermark, tokens, threshold = float(rng.choice([0.0, 0.05, 0.3])), int(rng.integers(25, 60)), rng.integers(1, 20)
     policies: list[Policy] = [
-        VllmV1(tokens, watermark, bool(rng.integers(2)), [None, int(threshold)][rng.integers(2)]),
+        VllmV1(tokens, watermark, bool(rng.integers(2)), [None, int(threshold)][rng.integers(2)],
+               asynchronous=bool(seed % 2)),
         VllmV0(watermark, "front", tokens), Sarathi(tokens, watermark), Greedy(watermark, eviction="recompute")]
     return Path(workload, replica, arrivals), policies
 
