@@ -1,7 +1,8 @@
 """The largest rate each policy sustains, as a share of the fluid limit of the replica it runs on.
 
-vLLM v0, Sarathi with chunks of 512 and 2,048 tokens, greedy admission, WAIT and paced WAIT, whole prefills, with and
-without a cap of 256 sequences. WAIT and paced WAIT keep the thresholds designed for the largest rate at which they fit.
+vLLM V1 with budgets of 2,048 and 8,192 tokens and with a watermark, vLLM v0, Sarathi with chunks of 512 and 2,048
+tokens, [A]'s greedy admission, which restarts what it evicts, WAIT and paced WAIT, whole prefills, with and without a
+cap of 256 sequences. WAIT and paced WAIT keep the thresholds designed for the largest rate at which they fit.
 The rate is found by bisection: it is sustained where `verification.judge` calls the replications stable. The fluid
 limit is `solve(...).max_rate_scale`, the cap included. Beside the share, at that rate: mean latency and iteration time,
 and evictions for each completed request.
@@ -22,7 +23,7 @@ import numpy as np
 from fluid import IterationTime, PromptType, Replica, Workload, solve
 from fluidwait.deployment.deployment import embedded
 from thresholds import Design, paced, wait
-from verification import Greedy, Run, Sarathi, VllmV0, judge, replicate
+from verification import Greedy, Run, Sarathi, VllmV0, VllmV1, judge, replicate
 from verification.experiments.stability import STABLE
 from verification.policies import Policy
 
@@ -34,8 +35,9 @@ INSTANCES = {
     "512+1000, prefill cost": (PromptType(512, 1000, 1.0), Replica(137_000, WITH_PREFILL)),
 }
 POLICIES: dict[str, Policy | Callable[[Workload, Replica], Design]] = {
-    "vLLM v0": VllmV0(), "Sarathi 512": Sarathi(512), "Sarathi 2048": Sarathi(2048), "greedy": Greedy(),
-    "WAIT": wait, "paced WAIT": paced,
+    "vLLM V1, 2048": VllmV1(2048), "V1, watermark 5%": VllmV1(2048, 0.05), "vLLM V1, 8192": VllmV1(8192),
+    "vLLM v0": VllmV0(), "Sarathi 512": Sarathi(512), "Sarathi 2048": Sarathi(2048),
+    "greedy, restart": Greedy(), "WAIT": wait, "paced WAIT": paced,
 }
 CAP = 256
 
@@ -47,7 +49,7 @@ def main() -> None:
     parser.add_argument("--replications", type=int, default=10)
     parser.add_argument("--steps", type=int, default=9, help="of the bisection, from 0 to 105%%")
     options = parser.parse_args()
-    print(f"{'instance':26}{'cap':>5}{'limit/s':>9}  {'policy':13}{'share':>7}{'latency s':>11}{'iteration s':>12}"
+    print(f"{'instance':26}{'cap':>5}{'limit/s':>9}  {'policy':17}{'share':>7}{'latency s':>11}{'iteration s':>12}"
           f"{'evictions':>11}")
     for name, (kind, server) in INSTANCES.items():
         for cap in (None, CAP):
@@ -55,7 +57,7 @@ def main() -> None:
             edge = Workload([kind]).scaled(solve(Workload([kind]), replica).max_rate_scale)
             for label, policy in POLICIES.items():
                 share, runs = sustained(policy, edge, replica, options)
-                print(f"{name:26}{cap or '-':>5}{edge.rate:9.4g}  {label:13}{share:7.1%}{described(runs)}", flush=True)
+                print(f"{name:26}{cap or '-':>5}{edge.rate:9.4g}  {label:17}{share:7.1%}{described(runs)}", flush=True)
 
 
 def sustained(policy: Policy | Callable[[Workload, Replica], Design], edge: Workload, replica: Replica,

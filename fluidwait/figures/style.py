@@ -1,7 +1,7 @@
 """The colours of all figures, and how each policy is drawn.
 
-The palette is that of Okabe and Ito, which colour-blind readers can distinguish; policies also differ in line style
-and marker, for black and white print.
+The palette is that of Okabe and Ito and a violet, which colour-blind readers can distinguish; policies also differ in
+line style and marker, for black and white print.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from verification.rules import rule_named
 from verification.rules.rule import Look
 
 BLUE, ORANGE, GREEN, BLACK, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9"
-AMBER, GREY = "#E69F00", "#777777"
-COLOURS = {"blue": BLUE, "orange": ORANGE, "green": GREEN, "pink": PINK, "sky": SKY, "amber": AMBER, "grey": GREY}
+AMBER, GREY, VIOLET = "#E69F00", "#777777", "#6A3D9A"
+COLOURS = {"blue": BLUE, "orange": ORANGE, "green": GREEN, "pink": PINK, "sky": SKY, "amber": AMBER, "grey": GREY,
+           "violet": VIOLET}
 
 
 def style(policy: str) -> Look:

@@ -61,8 +61,8 @@ def show_beside(found: Comparison) -> None:
 
 def show_trials(advice: Advice) -> None:
     """The short trials in one table: what to do first."""
-    table = new_table("tried, on the same arrivals", "tokens/s", "latency s", "p99 s", "TTFT s", "evictions/h")
-    for trial in advice.trials.all:
+    table = new_table("tried", "tokens/s", "latency s", "p99 s", "TTFT s", "evictions/h")
+    for trial in advice.worth_showing:
         name = name_of_trial(trial, advice.trials)
         table.add_row(f"[bold]{escape(name)}[/bold]" if trial is advice.best else escape(name),
                       *(with_interval(each) for each in (trial.throughput, trial.latency, trial.latency_p99, trial.ttft,

@@ -10,7 +10,7 @@ from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.policy_names import AUTO
 from fluidwait.progress import working
 from fluidwait.study.designs import choose
-from thresholds import Choice
+from thresholds import Choice, PacedPolicy
 from thresholds.paced_wait.known import MOST_WINDOWS
 from verification import Trial, Trials, VllmV1, try_out
 from verification.experiments.trials import flags, usual_horizon
@@ -46,10 +46,26 @@ class Advice:
         """One sentence: what to do, and what it gains on the same arrivals."""
         if self.leave:
             return f"leave the engine as it is: {ENGINE} has {_delays(self.best)}{self._others}"
-        what = f"install the windows or thresholds of {name_of_trial(self.best, self.trials)}"
+        what = f"install the {'windows' if isinstance(self.best.policy, PacedPolicy) else 'thresholds'}"
         if not self.thresholds:
             what = f"no thresholds, but start the engine with {self.flags}"
-        return f"{what}: {_delays(self.best)}, the engine as it comes {_delays(self.trials.engine)}"
+        return (f"{what}: {_delays(self.best)}, the engine as it comes {_delays(self.trials.engine)} "
+                f"over {self.trials.horizon:,.0f} s")
+
+    @property
+    def worth_showing(self) -> tuple[Trial, ...]:
+        """The engine as it comes, with each watermark, with the best budget if another is better, and the designs."""
+        own = self.trials.engine.policy
+        best_flags = min((trial for trial in self.trials.all if isinstance(trial.policy, VllmV1)),
+                         key=self.trials.regret)
+
+        def shown(trial: Trial) -> bool:
+            policy = trial.policy
+            same = isinstance(policy, VllmV1) and isinstance(own, VllmV1) and (
+                policy.max_num_batched_tokens == own.max_num_batched_tokens)
+            return same or not isinstance(policy, VllmV1) or trial in (best_flags, self.best)
+
+        return tuple(trial for trial in self.trials.all if shown(trial))
 
     @property
     def flags(self) -> str:

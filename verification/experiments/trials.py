@@ -56,9 +56,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Trials:
-    """All trials of a workload on a replica, the engine as it comes first, and the one to use."""
+    """All trials of a workload on a replica, of `horizon` seconds each, the engine as it comes first."""
 
     all: tuple[Trial, ...]
+    horizon: float = 0.0
 
     @property
     def engine(self) -> Trial:
@@ -108,7 +109,7 @@ def try_out(designs: Sequence[Policy], workload: Workload, replica: Replica, *, 
         if trial.evictions_per_hour.mean > 0:
             engine += tried(watermarks(trial.policy)[1:])
     known = [trial.policy for trial in engine]
-    return Trials((*engine, *tried([policy for policy in (*designs, *also) if policy not in known])))
+    return Trials((*engine, *tried([policy for policy in (*designs, *also) if policy not in known])), seconds)
 
 
 def usual_horizon(equilibrium: Equilibrium) -> float:

@@ -97,4 +97,4 @@ def _for_budget_of(replica: Replica) -> VllmV1:
 
 
 RULE = Rule(VllmV1, kernel, frozenset(),
-            Look("green", "-.", "X"), made=_for_budget_of)
+            Look("violet", (0, (5, 1)), "X"), made=_for_budget_of)
