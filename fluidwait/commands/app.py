@@ -23,13 +23,14 @@ from fluidwait.commands.options import (
     Replications,
     Seed,
     Version,
+    Watermark,
 )
-from fluidwait.deployment.deployment import deployment_of, embedded, embedded_text
+from fluidwait.deployment.deployment import Deployment, deployment_of, embedded, embedded_text
 from fluidwait.deployment.policy_names import AUTO, BASELINES, DESIGNED, known, visible
 from fluidwait.reports import answers
 from fluidwait.reports.console import give, write
 from fluidwait.reports.run import show_equilibrium, show_outcome, show_plugin, show_run, show_thresholds
-from fluidwait.study.advice import advise
+from fluidwait.study.advice import ENGINE, advise
 from fluidwait.study.designs import choose
 from fluidwait.study.outcomes import Comparison, Plan, compare, examine
 from fluidwait.study.plugin import INSTALLED, written
@@ -100,13 +101,15 @@ def thresholds_command(file: File = None, policy: DesignName = AUTO, install: In
 @app.command("verify", epilog="Example: fluidwait verify deployment.toml --policy greedy --horizon 600")
 def verify_command(file: File = None, policy: PolicyName = AUTO, horizon: Horizon = None,
                    replications: Replications = 10, precision: AskedPrecision = None, seed: Seed = 0,
-                   json: Json = False, version: Version = False) -> None:
+                   watermark: Watermark = None, json: Json = False, version: Version = False) -> None:
     """Simulate a policy and hold the predictions of the fluid model against it."""
     known("--policy", policy)
     deployment = deployment_of(file)
     visible("--policy", policy, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed, precision)
-    outcome = examine(deployment, policy, plan)
+    if policy == ENGINE:
+        _refuse_what_never_fits(deployment)
+    outcome = examine(deployment, policy, plan, watermark)
     answer = {**answers.provenance("verify", deployment), **answers.verify_answer(outcome)}
     give(answer, json, lambda: show_outcome(outcome))
     _say(outcome.yes)
@@ -130,6 +133,13 @@ app.command("sweep", epilog="Example: fluidwait sweep --rates 10:80:10 --policie
             )(rates.sweep_command)
 app.command("capacity", epilog="Example: fluidwait capacity deployment.toml --policy paced --latency 2"
             )(rates.capacity_command)
+
+
+def _refuse_what_never_fits(deployment: Deployment) -> None:
+    """As the engine does, which takes no request that is longer than its cache."""
+    equilibrium = solve(deployment.workload, deployment.replica)
+    if equilibrium.limit == "length":
+        raise FluidwaitError(f"{deployment.source}: {equilibrium.reason}, and vLLM refuses such requests")
 
 
 def _check_install(install: str | None, policy: str, out: Path | None) -> None:

@@ -80,6 +80,9 @@ Jobs = Annotated[int | None, typer.Option(parser=whole_number, metavar="NUMBER",
 Dask = Annotated[str | None, typer.Option(metavar="ADDRESS", show_default=False,
                                           help="Run the cells on the Dask cluster with this scheduler.")]
 PolicyName = Annotated[str, typer.Option(metavar="NAME", help=either(POLICIES))]
+Watermark = Annotated[float | None, typer.Option(
+    parser=share, metavar="SHARE", show_default=False,
+    help="Keep this share of the KV cache free when admitting, under a policy that evicts: 5%.")]
 Install = Annotated[str | None, typer.Option(
     metavar="ENGINE", show_default=False,
     help='Write the windows as a scheduler class ("vllm") or a gateway ("gateway") into --out FOLDER instead.')]

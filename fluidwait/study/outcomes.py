@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from fluid import Equilibrium, Replica, solve
-from fluid.errors import InputError, real, whole
+from fluid.errors import InputError, one_of, real, whole
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.policy_names import AUTO, BASELINES
 from fluidwait.progress import working
@@ -175,14 +176,23 @@ def _examine_best(deployment: Deployment, choice: Choice, advice: Advice | None,
     return replace(found, setting=name_of_trial(advice.best, advice.trials).removeprefix(ENGINE).strip())
 
 
-def examine(deployment: Deployment, policy: str, plan: Plan) -> Outcome:
-    """Simulate the policy of a name, designed for the deployment's rates where it has thresholds."""
+def examine(deployment: Deployment, policy: str, plan: Plan, watermark: float | None = None) -> Outcome:
+    """Simulate the policy of a name, designed for the deployment's rates where it has thresholds.
+
+    `watermark` takes the place of that of a rule that evicts; raises InputError where it has none.
+    """
+    if watermark is not None:
+        one_of("--policy", policy, BASELINES, "beside --watermark")
     if policy == AUTO:
         choice = choose(deployment, policy)
         return _examine_best(deployment, choice, advise(deployment, choice, plan.seed, plan.workers), plan)
     if policy in BASELINES:
         workload, replica = deployment.workload, deployment.replica
-        return _examine(deployment, baseline(policy, replica), policy, solve(workload, replica), plan)
+        rule: Any = baseline(policy, replica)
+        if watermark is None:
+            return _examine(deployment, rule, policy, solve(workload, replica), plan)
+        found = _examine(deployment, replace(rule, watermark=watermark), policy, solve(workload, replica), plan)
+        return replace(found, setting=f"watermark {watermark:.3g}")
     return examine_design(deployment, choose(deployment, policy).design, plan)
 
 

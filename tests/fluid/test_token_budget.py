@@ -24,6 +24,7 @@ SHORT = Workload([PromptType(512, 20, 1.0)])
 def budgeted(draw: Any) -> Instance:
     """A mix and a replica that computes between its cap and a few thousand tokens in an iteration."""
     mix, replica = draw(capped(load=(0.01, 2.0)))
+    replica = replace(replica, max_num_seqs=min(replica.max_num_seqs or 1, 10**6))
     chunk = replica.prefill if isinstance(replica.prefill, int) else 1
     least = max(chunk, replica.max_num_seqs or 1)
     return Instance(mix, replace(replica, max_num_batched_tokens=draw(st.integers(least, least + 4000))))

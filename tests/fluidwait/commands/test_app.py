@@ -150,6 +150,33 @@ def test_run_without_a_file_reports_the_built_in_deployment(capsys: pytest.Captu
     assert "greedy" not in shown
 
 
+@pytest.mark.parametrize(("text", "flags", "message"), [
+    ("max_num_seqs = 64\nmax_num_batched_tokens = 32\n", [], "must be at least max_num_seqs, 64"),
+    ("kv_capacity = 1000\n", [], "grows to 1,511 KV tokens, the replica has 1,000, and vLLM refuses such requests"),
+    ("", ["--watermark", "100%"], "watermark must be a share of the KV cache in [0, 1)"),
+    ("", ["--watermark", "5%", "--policy", "paced"], "beside --watermark"),
+])
+def test_settings_that_the_engine_refuses_are_one_line(
+        text: str, flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A budget below the cap, a request longer than the cache, nothing but free blocks."""
+    given = LONG.replace("max_num_seqs = 256\n", "").replace("block = 16\n", text)
+    if "kv_capacity" in text:
+        given = given.replace("kv_capacity = 137000\n", "")
+    file = str(written(tmp_path, given))
+    assert status(["verify", file, "--policy", "vllm-v1", "--horizon", "60", *flags]) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert message in captured.err
+
+
+def test_a_watermark_may_be_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the engine near the edge it stops most preemptions."""
+    file, asked = written(tmp_path, LONG), ["--policy", "vllm-v1", "--horizon", 2000, "--replications", 4]
+    plain, free = (answer(capsys, "verify", file, *asked, *more)[1] for more in ([], ["--watermark", "5%"]))
+    assert (plain["setting"], free["setting"]) == ("", "watermark 0.05")
+    assert free["evictions"]["mean"] < 0.5 * plain["evictions"]["mean"]
+
+
 def test_run_simulates_what_it_is_asked_to_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
     """[A]'s greedy admission, and Sarathi; another name is one line."""
     code, found = answer(capsys, "run", "--against", "greedy, sarathi", "--horizon", 200, "--replications", 3)
