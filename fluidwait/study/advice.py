@@ -18,6 +18,7 @@ from verification.policies import Policy
 
 ENGINE = VllmV1.name
 SHARES = (0.8, 0.9, 0.95, 0.98)  # of the largest rate of a mix: where an outlook is taken
+OUTLOOK = 0.25  # of the horizon of a trial
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,17 @@ class Advice:
         return "".join(f", {name_of_trial(trial, self.trials)} {_delays(trial)}" for trial in designs)
 
 
-def advise(deployment: Deployment, choice: Choice, seed: int = 0, workers: int = -1) -> Advice | None:
-    """Try the engine and the feasible designs of a choice; None where the mathematics alone says unstable."""
+def advise(deployment: Deployment, choice: Choice, seed: int = 0, workers: int = -1,
+           part: float = 1.0) -> Advice | None:
+    """Try the engine and the feasible designs of a choice; None where the mathematics alone says unstable.
+
+    `part` of the usual horizon of a trial.
+    """
     equilibrium = choice.design.equilibrium
     if not equilibrium.stable or deployment.mix.overload:
         return None
     designs: list[Policy] = [design for design in choice.candidates if design.feasible]
-    horizon = deployment.mix.windows[-1].end if deployment.mix.windows else usual_horizon(equilibrium)
+    horizon = deployment.mix.windows[-1].end if deployment.mix.windows else part * usual_horizon(equilibrium)
     with working("trying the engine and the thresholds") as progress:
         return Advice(try_out(designs, deployment.workload, deployment.replica, horizon=horizon,
                               traffic=deployment.traffic, seed=seed, workers=workers, progress=progress))
@@ -101,7 +106,7 @@ def outlook(deployment: Deployment, seed: int = 0, workers: int = -1) -> dict[fl
     found = {}
     for share in SHARES:
         there = deployment.at(share * edge * deployment.workload.rate)
-        advice = advise(there, choose(there, AUTO), seed, workers)
+        advice = advise(there, choose(there, AUTO), seed, workers, OUTLOOK)
         if advice is not None:
             found[share] = advice
     return found

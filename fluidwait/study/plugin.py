@@ -2,7 +2,9 @@
 
 vLLM takes a scheduler of one's own (`--scheduler-cls`). Ours overrides `schedule` alone: before each step it lowers the
 cap on running requests that the engine's scheduler reads to those that run, those that were preempted, and those that
-the windows let start. Everything else stays the engine's.
+the windows let start. Everything else stays the engine's. A window by prompt length holds the requests of a closed one
+back while the engine looks at its queue; a request that waits for something else (a grammar, its KV) takes a place, and
+those that wait for nothing go first in the step after. Not modelled: KV that connectors load before a request starts.
 
 An engine sees prompts, not types. Where types differ by prompt a window is for a range of prompt lengths: a request
 counts with the type of the shortest prompt that is no shorter than its own. Where they do not, or the design has one
@@ -26,7 +28,7 @@ from fluidwait.study.designs import choose
 from thresholds import PacedDesign, UnknownPacedDesign, paced
 from thresholds.paced_wait.design import AnyPacedDesign
 
-TESTED = "0.33"
+TESTED = "0.11, 0.12, 0.13, 0.17, 0.20, 0.25, 0.29 and 0.33"
 INSTALLED = {"vllm": "paced_scheduler.py", "gateway": "gateway.py"}
 
 

@@ -105,13 +105,19 @@ class Engine:
     def __init__(self) -> None:
         self.running: list[Any] = []
         self.waiting, self.requests, self.max_num_active_reqs = Requests(), {}, 1000
+        self.scheduler_config = SimpleNamespace(async_scheduling=False)
 
     def schedule(self) -> SimpleNamespace:
         """The requests that start now."""
-        started = []
+        started, skipped = [], Requests()
         while self.waiting and len(self.running) < self.max_num_active_reqs:
-            started.append(self.waiting.pop(0))
-            self.running.append(started[-1])
+            head = self.waiting.pop(0)
+            if head.status.name.startswith("WAITING_"):
+                skipped.append(head)
+                continue
+            started.append(head)
+            self.running.append(head)
+        self.waiting[:0] = skipped
         new = [SimpleNamespace(req_id=each.req_id) for each in started if each.status.name == "WAITING"]
         return SimpleNamespace(scheduled_new_reqs=new, total_num_scheduled_tokens=len(self.running))
 
@@ -180,6 +186,38 @@ def test_a_closed_row_is_not_in_the_way_of_an_open_one(paced_engine: Callable[..
     engine.schedule()
     assert engine.running == [first, short]
     assert list(engine.waiting) == [second]
+
+
+def test_requests_that_wait_for_something_else_take_a_place_but_not_for_ever(paced_engine: Callable[..., Any]) -> None:
+    """One whose grammar compiles is skipped by the engine; the row opens to no second one in that step, and in the next
+    to those that are ready.
+    """
+    engine = paced_engine((0, 1, 10), (101, 5, 1))
+    slow, ready = request(engine, 0, status="WAITING_FOR_FSM"), request(engine, 1)
+    engine.schedule()
+    assert engine.running == []
+    engine.schedule()
+    assert engine.running == [ready]
+    slow.status.name = "WAITING"
+    for _ in range(9):
+        engine.schedule()
+    assert engine.running == [ready]
+    engine.schedule()
+    assert engine.running == [ready, slow]
+
+
+def test_a_class_for_the_other_mode_refuses_to_start(paced_engine: Callable[..., Any],
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    """Async scheduling is on by default, whatever class the engine is told to use."""
+    start = Engine.__init__
+
+    def asynchronous(self: Engine) -> None:
+        start(self)
+        self.scheduler_config.async_scheduling = True
+
+    monkeypatch.setattr(Engine, "__init__", asynchronous)
+    with pytest.raises(ValueError, match="PacedScheduler needs --no-async-scheduling"):
+        paced_engine((0, 1, 1))
 
 
 def test_when_nothing_runs_the_past_is_forgotten(paced_engine: Callable[..., Any]) -> None:
