@@ -24,6 +24,7 @@ from verification.rules.rule import Rule
 TIMES = ("admitted", "first_token", "finished")
 COUNTS = ("iterations", "evictions", "overflows", "rejected", "kv_peak", "busy_time", "end_time", "completed")
 agreed = settings(max_examples=250, deadline=None, derandomize=True, database=None)
+briefly = settings(agreed, max_examples=80)  # where the same rules are tried with more examples elsewhere
 
 
 class Path(NamedTuple):
@@ -130,7 +131,7 @@ def test_every_rule_is_among_those_tried() -> None:
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.made], ids=lambda rule: rule.name)
-@agreed
+@briefly
 @given(path=paths())
 def test_a_rule_without_thresholds_agrees_with_its_literal_twin_as_it_is_made(rule: Rule, path: Path) -> None:
     """Whatever is entered in `RULES`, with the policy that it makes for the replica."""
@@ -165,7 +166,7 @@ def test_vllm_v0_agrees_with_its_literal_twin(path: Path, policy: VllmV0) -> Non
     assert_twins(policy, path)
 
 
-@agreed
+@briefly
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 3)), min_size=2, max_size=8), st.integers(1, 6),
        st.integers(33, 90), st.sampled_from(["front", "back"]))
 def test_greedy_evicts_prompts_that_overtook_longer_ones(
@@ -239,7 +240,7 @@ def test_rules_by_type_agree_with_their_literal_twins_where_types_are_mistaken(d
     assert_twins(data.draw(st.one_of(wait_policies(path), paced_policies(path))), path)
 
 
-@agreed
+@briefly
 @given(st.data())
 def test_wait_by_what_is_seen_is_wait_where_everything_is_seen_right(data: st.DataObject) -> None:
     """The rule that lets members of a cohort differ gives the bits of the one whose members are alike."""
@@ -251,7 +252,7 @@ def test_wait_by_what_is_seen_is_wait_where_everything_is_seen_right(data: st.Da
                 simulate(policy, path.workload, path.replica, arrivals=path.arrivals))
 
 
-@agreed
+@briefly
 @given(mistaken(), st.one_of(greedy_policies, vllm_v0_policies, sarathi_policies, vllm_v1_policies))
 def test_what_is_predicted_is_nothing_to_rules_that_look_at_no_length(path: Path, policy: Policy) -> None:
     """Greedy admission, vLLM and Sarathi run as if nothing were predicted."""
@@ -260,7 +261,7 @@ def test_what_is_predicted_is_nothing_to_rules_that_look_at_no_length(path: Path
     assert_same(told, simulate(policy, path.workload, path.replica, arrivals=untold))
 
 
-@agreed
+@briefly
 @given(st.data(), st.integers(0, 50), st.floats(0.1, 3.0))
 def test_the_twins_agree_up_to_a_horizon(data: st.DataObject, seed: int, crowding: float) -> None:
     """On Poisson arrivals with a horizon (some 20 requests) the literal twin replays the compiled run."""
