@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from fluid import Replica
-from fluid.errors import InputError, one_of, real
+from fluid.errors import InputError, one_of, real, whole
 from fluid.replica import DECODE_ONLY, WHOLE
 from verification.reference.system import Request, System
 
@@ -54,6 +54,10 @@ class Evicting:
             raise InputError("watermark", "a share of the KV cache in [0, 1)", self.watermark, name)
         one_of("requeue", self.requeue, ("front", "back"), name)
         one_of("eviction", self.eviction, ("recompute", "restart"), name)
+
+    def keep_whole_tokens(self, field: str) -> None:
+        """Keep a field of the rule as a whole number of tokens; raises InputError where it is none."""
+        object.__setattr__(self, field, whole(field, getattr(self, field), type(self).__name__, unit="tokens"))
 
     @property
     def by_type(self) -> bool:

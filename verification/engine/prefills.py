@@ -20,12 +20,21 @@ from typing import NamedTuple
 import numpy as np
 
 from fluid.arrays import Ints
-from verification.engine.clock import execute
+from verification.engine.clock import execute, next_moment, sleep
 from verification.engine.compile import compiled, woven
 from verification.engine.continuous_batching import advance, first_tokens, settle
 from verification.engine.queues import Queue, request_at
 from verification.engine.residents import KV, READ, SERIAL, SIZE, Residents, join, newest, take_newest
-from verification.engine.state import NOW, Problem, State, complete, in_blocks, make_first_token
+from verification.engine.state import (
+    NO_CAP,
+    NOW,
+    Problem,
+    State,
+    complete,
+    in_blocks,
+    make_first_token,
+    stage_read,
+)
 
 # places in Prefills.tally
 COUNT, CLOCK = range(2)
@@ -56,6 +65,12 @@ def to_prefill(problem: Problem, j: int, kept: int) -> int:
     if kept > 0:
         return kept
     return problem.prompt[j] if problem.prefill_stages[j] > 0 else 0
+
+
+@compiled
+def held_on_entry(problem: Problem, j: int, tokens: int) -> int:
+    """KV of a request with so many tokens prefilled; of its first decode where there are none to prefill."""
+    return in_blocks(problem, min(tokens, problem.window) if tokens > 0 else stage_read(problem, j, 0))
 
 
 @compiled
@@ -106,6 +121,19 @@ def take_newest_of_both(problem: Problem, residents: Residents, prefills: Prefil
         tally[KV] -= in_blocks(problem, reach(problem, prefills, last))
         return prefills.who[last], prefills.kept[last]
     return take_newest(problem, residents, prefills.tally[CLOCK])
+
+
+@woven
+def serve_or_sleep(problem: Problem, state: State, queue: Queue, residents: Residents, prefills: Prefills,
+                   decoding: bool, evicted: bool, blocked: bool) -> None:
+    """End a decision: `serve` whoever is resident, one iteration if somebody was `evicted`, else until something may
+    change (with `blocked` no arrival does); with nobody wait for the next arrival.
+    """
+    if residents.tally[SIZE] > 0:
+        serve(problem, state, queue, residents, prefills, decoding, next_moment(problem, state, not blocked),
+              1 if evicted else NO_CAP)
+    else:
+        sleep(problem, state)
 
 
 @woven

@@ -22,7 +22,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fluid.errors import whole
 from fluid.replica import Replica
 from verification.engine.state import NO_CAP, Kernel, Problem
 from verification.policies import Evicting, with_whole_prompts
@@ -49,7 +48,7 @@ class Sarathi(Evicting):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "chunk", whole("chunk", self.chunk, "Sarathi", unit="tokens"))
+        self.keep_whole_tokens("chunk")
 
     def on_replica(self, replica: Replica) -> Replica:
         """The replica with the stages this rule goes by: it makes its own chunks of whole prompts."""

@@ -24,18 +24,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from verification.engine.clock import next_moment, paused, sleep
+from verification.engine.clock import paused
 from verification.engine.compile import compiled, entry, woven
 from verification.engine.eviction import evict_overflow
 from verification.engine.prefills import (
     COUNT,
     Prefills,
     enter,
+    held_on_entry,
     left_to_prefill,
     make_prefills,
     plan,
     reach,
-    serve,
+    serve_or_sleep,
     take_newest_of_both,
     to_prefill,
 )
@@ -51,7 +52,7 @@ from verification.engine.queues import (
     waiting,
 )
 from verification.engine.residents import KV, SIZE, Residents, make_residents
-from verification.engine.state import NO_CAP, NOBODY, Kernel, Problem, State, in_blocks, stage_read
+from verification.engine.state import NO_CAP, NOBODY, Kernel, Problem, State, in_blocks
 from verification.policies import Evicting
 
 # what is counted of requests in prefill when the head of the queue is tried: of all what they hold, the head with what
@@ -88,11 +89,7 @@ def run(problem: Problem, state: State, queue: Queue, residents: Residents, pref
         left = _plan(problem, queue, residents, prefills, tokens, chunk)
         evicted = evict_overflow(problem, state, queue, residents, take_newest_of_both, prefills)
         blocked = evicted or _admit_what_fits(problem, state, queue, residents, prefills, tokens, chunk, left)
-        if residents.tally[SIZE] > 0:
-            serve(problem, state, queue, residents, prefills, True, next_moment(problem, state, not blocked),
-                  1 if evicted else NO_CAP)
-        else:
-            sleep(problem, state)
+        serve_or_sleep(problem, state, queue, residents, prefills, True, evicted, blocked)
 
 
 @compiled
@@ -122,23 +119,17 @@ def _admit_what_fits(problem: Problem, state: State, queue: Queue, residents: Re
     while place != NOBODY:
         kept, j = kept_by_head(queue), problem.types[request_at(queue, place)]
         whole = to_prefill(problem, j, kept)
-        taken = min(left, chunk, whole) if whole > 0 else 1
-        held, all_held = _held(problem, j, whole, taken), _held(problem, j, whole, whole)
+        prefilled = min(left, chunk, whole)
+        held, all_held = held_on_entry(problem, j, prefilled), held_on_entry(problem, j, whole)
         counted = tally[KV] + reserved + (held if tokens.counted == CHUNK else all_held)
         if (tally[SIZE] > 0 and counted > tokens.limit) or left <= 0 or tally[SIZE] >= problem.most_sequences:
             return True
         take(queue, 0)
-        enter(problem, state, queue, residents, prefills, place, kept, taken)
+        enter(problem, state, queue, residents, prefills, place, kept, prefilled)
         reserved += all_held - held if tokens.counted == ALL else 0
-        left -= taken
+        left -= max(prefilled, 1)  # a first decode takes a token too
         place = head(queue, 0)
     return False
-
-
-@compiled
-def _held(problem: Problem, j: int, whole: int, prefilled: int) -> int:
-    """KV of so many tokens prefilled of the whole; of the first decode where there are none to prefill."""
-    return in_blocks(problem, min(prefilled, problem.window) if whole > 0 else stage_read(problem, j, 0))
 
 
 @woven

@@ -27,19 +27,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fluid.errors import whole
 from fluid.replica import Replica
-from verification.engine.clock import next_moment, paused, sleep
+from verification.engine.clock import paused
 from verification.engine.compile import entry, woven
 from verification.engine.eviction import evict_overflow
 from verification.engine.prefills import (
     COUNT,
     Prefills,
     enter,
+    held_on_entry,
     left_to_prefill,
     make_prefills,
     plan,
-    serve,
+    serve_or_sleep,
     take_newest_of_both,
     to_prefill,
 )
@@ -53,7 +53,7 @@ from verification.engine.queues import (
     take_arrivals,
 )
 from verification.engine.residents import KV, SIZE, Residents, make_residents, most_resident
-from verification.engine.state import NO_CAP, NOBODY, Kernel, Problem, State, in_blocks, stage_read
+from verification.engine.state import NO_CAP, NOBODY, Kernel, Problem, State
 from verification.policies import Evicting, with_whole_prompts
 from verification.rules.rule import Claim, Look, Rule
 
@@ -79,8 +79,7 @@ class VllmV0(Evicting):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.max_num_batched_tokens is not None:
-            tokens = whole("max_num_batched_tokens", self.max_num_batched_tokens, "VllmV0", unit="tokens")
-            object.__setattr__(self, "max_num_batched_tokens", tokens)
+            self.keep_whole_tokens("max_num_batched_tokens")
 
     def on_replica(self, replica: Replica) -> Replica:
         """The replica with the stages this rule goes by: its prompts are whole."""
@@ -111,11 +110,7 @@ def run(problem: Problem, state: State, queue: Queue, residents: Residents, pref
         left = most - _plan_chunks(problem, queue, residents, prefills, together)
         evicted = evict_overflow(problem, state, queue, residents, take_newest_of_both, prefills)
         blocked = evicted or _admit_what_fits(problem, state, queue, residents, prefills, limit, left, together)
-        if residents.tally[SIZE] > 0:
-            serve(problem, state, queue, residents, prefills, together, next_moment(problem, state, not blocked),
-                  1 if evicted else NO_CAP)
-        else:
-            sleep(problem, state)
+        serve_or_sleep(problem, state, queue, residents, prefills, together, evicted, blocked)
 
 
 @woven
@@ -137,8 +132,7 @@ def _admit_what_fits(problem: Problem, state: State, queue: Queue, residents: Re
     while place != NOBODY:
         kept, j = kept_by_head(queue), problem.types[request_at(queue, place)]
         tokens = min(problem.prefill_chunk, to_prefill(problem, j, kept))
-        first = in_blocks(problem, min(tokens, problem.window) if tokens > 0 else stage_read(problem, j, 0))
-        full = tally[KV] + first > limit and tally[SIZE] > 0
+        full = tally[KV] + held_on_entry(problem, j, tokens) > limit and tally[SIZE] > 0
         begun = tally[SIZE] if together else prefills.tally[COUNT]  # a batch without any takes the head
         if full or tally[SIZE] >= problem.most_sequences or (max(tokens, together) > left and begun > 0):
             return True

@@ -25,7 +25,7 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from fluid.errors import InputError, whole
+from fluid.errors import InputError
 from fluid.replica import Replica
 from verification.engine.state import NO_CAP, Kernel, Problem
 from verification.policies import Evicting, with_whole_prompts
@@ -60,10 +60,9 @@ class VllmV1(Evicting):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("max_num_batched_tokens", "long_prefill_token_threshold"):
-            if getattr(self, name) is not None:
-                tokens = whole(name, getattr(self, name), type(self).__name__, unit="tokens")
-                object.__setattr__(self, name, tokens)
+        self.keep_whole_tokens("max_num_batched_tokens")
+        if self.long_prefill_token_threshold is not None:
+            self.keep_whole_tokens("long_prefill_token_threshold")
         for name in ("reserve_full_prompt", "asynchronous"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(name, "True or False", getattr(self, name), type(self).__name__)
@@ -90,11 +89,11 @@ def kernel(policy: VllmV1, problem: Problem) -> Kernel:
     return (vllm_v1_async if policy.asynchronous else token_budget).kernel(policy, problem, tokens)
 
 
-def _for_budget_of(replica: Replica) -> VllmV1:
+def as_it_comes(replica: Replica) -> VllmV1:
     """With the replica's budget; without one, with that which its cap on sequences asks for if it is above the default.
     """
     return VllmV1(replica.max_num_batched_tokens or max(VllmV1.max_num_batched_tokens, replica.max_num_seqs or 0))
 
 
 RULE = Rule(VllmV1, kernel, frozenset(),
-            Look("violet", (0, (5, 1)), "X"), made=_for_budget_of)
+            Look("violet", (0, (5, 1)), "X"), made=as_it_comes)

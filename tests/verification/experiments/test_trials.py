@@ -40,6 +40,11 @@ def test_the_first_that_is_hardly_beaten_is_taken(delays: list[tuple[float, floa
     assert found.best is found.all[best]
 
 
+def test_where_nothing_was_measured_nothing_is_changed() -> None:
+    found = Trials((trial(math.nan, math.nan), trial(math.nan, math.nan)))
+    assert found.best is found.engine
+
+
 def test_all_see_the_same_arrivals_and_none_is_tried_twice() -> None:
     """Two policies that are one in effect measure the same; budgets go down to the cap."""
     mix = Workload([PromptType(60, 20, 5.0)])

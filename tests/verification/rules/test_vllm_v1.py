@@ -161,6 +161,7 @@ def test_the_last_token_is_never_written_and_what_could_never_fit_is_rejected() 
 
 @pytest.mark.parametrize(("make", "message"), [
     (lambda: VllmV1(0), "max_num_batched_tokens must be"),
+    (lambda: VllmV1(None), "max_num_batched_tokens must be"),
     (lambda: VllmV1(watermark=1.0), r"watermark must be a share of the KV cache in \[0, 1\) \(got 1.0\)"),
     (lambda: VllmV1(long_prefill_token_threshold=0), "long_prefill_token_threshold must be"),
     (lambda: VllmV1(reserve_full_prompt=1), "reserve_full_prompt must be True or False"),
