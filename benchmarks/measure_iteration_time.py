@@ -174,8 +174,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def shape(options: argparse.Namespace) -> Model:
     """The model to build: dense, its own keys and values in every layer."""
     model = find_model(options.model) if options.model else model_from_config(options.config)
-    if model.latent is not None or model.experts is not None:
-        raise InputError("model", "dense and without latent attention to be measured here", model.name)
+    if model.latent is not None or model.experts is not None or model.tensors:
+        raise InputError("model", "dense, of Llama's layers and without latent attention to be measured here",
+                         model.name)
     return model if options.layers is None else replace(model, layers=options.layers)
 
 

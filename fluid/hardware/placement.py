@@ -14,10 +14,10 @@ weights of b_w bytes, KV elements of b_k bytes, and t GPUs of M bytes, B bytes/s
 A is the memory an engine reserves on each GPU, out of its share, for activations and CUDA graphs: 0 unless given. vLLM
 prints it when it starts: some GiB where an iteration may prefill thousands of tokens.
 
-Weights of fewer than 16 bits: the embedding and the output head stay in 16, as checkpoints and engines keep them, and
-int4 means 4 + 20/128 bits, for every 128 weights share a scale of 16 bits and a zero of 4 (AWQ, GPTQ). Scales of 8-bit
-weights are left out (at most 1 in 1,000), and so are those of a quantised KV cache: nothing with one scale per layer,
-one number per vector of d elements where every token and head has its own.
+Weights of fewer than 16 bits: P b_w is a sum over tensors (`fluid.hardware.element_types`); all but the linear layers
+stays in 16 bits, and so does the output head. The types are those of the model's file unless given. The scales of a
+quantised KV cache are left out: nothing with one scale per layer, one number per vector of d elements where every token
+and head has its own.
 
 beta and gamma, the shares of the data sheet an engine achieves, come from Llama-2-7B on an A100-80GB. The published
 calibration (10.6 ms, 0.4013 us per KV token) means beta = 0.611 and 0.641; Vidur's fit, max(10.1 ms,
@@ -36,17 +36,14 @@ Sources: model.md sections 1 and 2; the shapes and data sheets of `fluid.hardwar
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from fluid.errors import InputError, one_of, real, whole
 from fluid.hardware.catalogue import GIB, Gpu, find_gpu, find_model
+from fluid.hardware.element_types import FORMATS, KV_BITS, Quantization, quantization
 from fluid.hardware.model import Model
 from fluid.replica import IterationTime, Replica
-
-KV_BITS = {"float16": 16, "bfloat16": 16, "float32": 32, "fp8": 8, "int8": 8}
-WEIGHT_BITS = KV_BITS | {"int4": 4 + 20 / 128}
 
 
 @dataclass(frozen=True)
@@ -66,8 +63,8 @@ class Placement:
     gpu: Gpu
     tensor_parallel: int = 1
     memory_fraction: float = 0.99
-    kv_dtype: str = "float16"
-    weight_dtype: str = "float16"
+    kv_dtype: str | None = None
+    weight_dtype: str | None = None
     bandwidth_share: float = 0.64
     compute_share: float = 0.72
     activation_memory: float = 0.0
@@ -75,8 +72,9 @@ class Placement:
     def __post_init__(self) -> None:
         for field in ("memory_fraction", "bandwidth_share", "compute_share"):
             _share(field, getattr(self, field))
-        one_of("kv_dtype", self.kv_dtype, tuple(KV_BITS))
-        one_of("weight_dtype", self.weight_dtype, tuple(WEIGHT_BITS))
+        for field, known in (("kv_dtype", KV_BITS), ("weight_dtype", FORMATS)):
+            if getattr(self, field) is not None:
+                one_of(field, getattr(self, field), tuple(known))
         activation = real("activation_memory", self.activation_memory, unit="GiB per GPU", zero=True)
         gpus = whole("tensor_parallel", self.tensor_parallel, unit="GPUs")
         heads, kv_heads = self.model.attention_heads, self.model.kv_heads
@@ -87,6 +85,7 @@ class Placement:
             if kv_heads < heads:
                 requirement += f" and is a divisor or a multiple of its {kv_heads} KV heads"
             raise InputError("tensor_parallel", requirement, self.tensor_parallel)
+        refuse_mixed_layers(self.model)
         object.__setattr__(self, "tensor_parallel", gpus)
         object.__setattr__(self, "activation_memory", activation)
 
@@ -96,16 +95,34 @@ class Placement:
         return self.model.attention_window
 
     @property
+    def quantization(self) -> Quantization:
+        """The element types of the weights: `weight_dtype` where given, else what the model's file says, or 16 bit."""
+        if self.weight_dtype is None and self.model.quantization is not None:
+            return self.model.quantization
+        return quantization(self.weight_dtype or "float16")
+
+    @property
+    def kv_type(self) -> str:
+        """The element type of the KV cache: `kv_dtype` where given, else what the model's file says, or 16 bit."""
+        asked = self.model.quantization.kv_dtype if self.model.quantization else None
+        return self.kv_dtype or asked or "float16"
+
+    @property
     def kv_bytes_per_token(self) -> int:
         """k, bytes over the whole group."""
         gpus = self.tensor_parallel
         copies = gpus if self.model.latent is not None else max(1, gpus // self.model.kv_heads)
-        return self.model.kv_elements * copies * KV_BITS[self.kv_dtype] // 8
+        return self.model.kv_bytes(self.kv_type) * copies
 
     @property
     def weight_bytes(self) -> int:
         """P b_w, bytes over the whole group."""
-        return self._bytes(self.model.parameters, copies=1 if self.model.tied_embeddings else 2)
+        return self.quantization.bytes_of(self.model.weights)
+
+    @property
+    def bytes_read(self) -> int:
+        """P_r b_w: bytes of weights that an iteration reads, over the whole group."""
+        return self.quantization.bytes_of(each for each in self.model.weights if each.is_read)
 
     @property
     def kv_capacity(self) -> int:
@@ -115,7 +132,7 @@ class Placement:
         tokens = int((usable - activations - self.weight_bytes) // self.kv_bytes_per_token)
         if tokens < 1:
             others = f", activations and CUDA graphs {activations / GIB:,.1f} GiB" if activations else ""
-            requirement = (f"larger: the weights of {self.model.name} in {self.weight_dtype} take "
+            requirement = (f"larger: the weights of {self.model.name} in {self.quantization.name} take "
                            f"{self.weight_bytes / GIB:,.1f} GiB{others} and {self.tensor_parallel} x {self.gpu.name} "
                            f"has {usable / GIB:,.1f} GiB at memory_fraction {self.memory_fraction:g}, "
                            f"which leaves no room for a token of KV cache")
@@ -127,18 +144,25 @@ class Placement:
         """d0 + d1 KV + d2 prefill, seconds."""
         bandwidth = self.tensor_parallel * self.bandwidth_share * self.gpu.bandwidth
         compute = self.tensor_parallel * self.compute_share * self.gpu.compute
-        return IterationTime(overhead=self._bytes(self.model.parameters_read, copies=1) / bandwidth,
+        return IterationTime(overhead=self.bytes_read / bandwidth,
                              per_kv_token=self.kv_bytes_per_token / bandwidth,
                              per_prefill_token=2 * self.model.parameters_active / compute)
 
-    def _bytes(self, parameters: int, copies: int) -> int:
-        """Bytes of so many parameters, of which those of `copies` embeddings are kept in at least 16 bits."""
-        bits, wide = WEIGHT_BITS[self.weight_dtype], copies * self.model.embedding
-        return math.ceil(((parameters - wide) * bits + wide * max(bits, 16)) / 8)
+
+def refuse_mixed_layers(model: Model) -> None:
+    """Refuse a model whose layers do not all keep the same tokens; raises InputError naming what is missing."""
+    if model.windowed_layers is not None:
+        raise InputError("model", "one whose layers all attend to the same tokens: a KV cache with a window in some "
+                         f"layers only is not simulated yet, and {model.name} has one in {model.windowed_layers} of "
+                         f"{model.kv_layers}", model.name)
+    if model.attention_layers is not None or model.state_bytes:
+        raise InputError("model", "one whose layers all hold keys and values: a state of constant size per sequence is "
+                         f"not simulated yet, and {model.name} keeps one in {model.layers - model.kv_layers} of "
+                         f"{model.layers} layers ({model.state_bytes} bytes per sequence)", model.name)
 
 
 def replica_from_catalogue(model: str, gpu: str, *, tensor_parallel: int = 1, memory_fraction: float = 0.99,
-                           kv_dtype: str = "float16", weight_dtype: str = "float16",
+                           kv_dtype: str | None = None, weight_dtype: str | None = None,
                            activation_memory: float = 0.0) -> Replica:
     """Return the replica of a catalogue model on catalogue GPUs: C tokens and tau = d0 + d1 KV + d2 prefill.
 

@@ -88,18 +88,21 @@ def test_the_kv_element_type_scales_the_bytes_of_a_token_and_nothing_else(dtype,
 
 
 def test_eight_bit_weights_halve_the_layers_and_leave_embedding_and_head_in_sixteen():
-    """Two embeddings of 131,072,000: (6,738,415,616 - 262,144,000) x 1 byte + 262,144,000 x 2 = 7,000,559,616 bytes.
+    """Two embeddings of 131,072,000 and 65 norms of 4,096 keep 2 bytes, which is one more than the others have:
 
-    Read is one of them: d0 is (6,607,343,616 - 131,072,000) + 131,072,000 x 2 = 6,738,415,616 bytes.
+    6,738,415,616 + 262,144,000 + 266,240 = 7,000,825,856 bytes. Read is one of the embeddings: d0 is
+    6,607,343,616 + 131,072,000 + 266,240 = 6,738,681,856 bytes.
     """
     eight = placement(weight_dtype="fp8")
-    assert eight.weight_bytes == 7_000_559_616
-    assert eight.iteration_time.pieces[0].overhead == pytest.approx(6_738_415_616 / 1304.96e9)
+    assert eight.weight_bytes == 7_000_825_856
+    assert eight.iteration_time.pieces[0].overhead == pytest.approx(6_738_681_856 / 1304.96e9)
 
 
 def test_four_bit_weights_carry_a_scale_and_a_zero_for_every_128():
-    """6,476,271,616 x (4 + 16/128 + 4/128) / 8 = 3,364,625,488 bytes, and 524,288,000 for embedding and head."""
-    assert placement(weight_dtype="int4").weight_bytes == 3_364_625_488 + 524_288_000
+    """6,476,005,376 x (4 + 16/128 + 4/128) / 8 = 3,364,487,168 bytes in the linear layers, 524,288,000 for embedding
+    and head, and 2 x 65 x 4,096 = 532,480 for the norms.
+    """
+    assert placement(weight_dtype="int4").weight_bytes == 3_364_487_168 + 524_288_000 + 532_480
 
 
 def test_four_bytes_a_weight_are_four_for_the_embedding_too():
