@@ -21,7 +21,7 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -102,7 +102,7 @@ def canonical(name: str) -> str:
 
 @dataclass(frozen=True)
 class Quantization:
-    """The formats of a model's weights: `linear` layers but for those `kept` in 16 bits, and single modules `named`.
+    """The formats of a model's weights: `linear` layers but for those `kept` in 16 bits and others `named`.
 
     `kv_dtype` is the element type of the KV cache that the file asks for (None: 16 bits).
 
@@ -112,7 +112,7 @@ class Quantization:
 
     linear: Format = FULL
     kept: Modules = Modules()
-    named: tuple[tuple[str, Format], ...] = ()
+    named: tuple[tuple[Modules, Format], ...] = ()
     kv_dtype: str | None = None
     full: Format = FULL
 
@@ -125,23 +125,12 @@ class Quantization:
         """The format of one tensor; 16 bits for whatever is not a linear layer (the head: unless it is named)."""
         if tensor.kind not in (LINEAR, HEAD) or tensor.name in self.kept:
             return self.full
-        named = next((self._named[path] for path in _ancestors(tensor.name) if path in self._named), None)
+        named = next((each for modules, each in self.named if tensor.name in modules), None)
         return named or (self.linear if tensor.kind == LINEAR else self.full)
 
     def bytes_of(self, tensors: Iterable[Tensor]) -> int:
         """Bytes of all of them together."""
         return sum(self.format_of(each).bytes_of(each) for each in tensors)
-
-    @cached_property
-    def _named(self) -> dict[str, Format]:
-        return {canonical(name): format_ for name, format_ in self.named}
-
-
-def _ancestors(name: str) -> Iterator[str]:
-    """The module and those it is part of, the innermost first."""
-    while name:
-        yield name
-        name = name.rpartition(".")[0]
 
 
 def quantization(dtype: str) -> Quantization:
