@@ -6,8 +6,8 @@ intermediate size m), between an embedding of V rows and an output head. Its par
     per layer  h (2 H + 2 K) d [+ (H + 2 K) d with QKV biases] [+ 2 d with norms on Q and K] + 3 h m + 2 h
     total      L (per layer) + h + V h (twice, unless the head is the embedding itself)
 
-which gives the published counts exactly (Llama-2-7B: 6,738,415,616). A family whose layers have other parts lists its
-tensors itself (`fluid.hardware.families`); the counts are sums over `weights`, its own tensors or those of this shape.
+which gives the published counts exactly (Llama-2-7B: 6,738,415,616). A family whose layers have other parts lists
+its tensors itself (`fluid.hardware.configs`): the counts are sums over `weights`, its own or those of this shape.
 
 KV elements per token: 2 A K d, A the layers that hold keys and values: all L, but in hybrids. Three variants:
 
@@ -23,7 +23,7 @@ token and layer (`index_bytes`, their sum), and makes engines store an 8-bit lat
 Windows: of the A layers, `windowed_layers` attend to the last `attention_window` tokens only (None: all A).
 
 Hybrids: the layers without KV keep a state of constant size instead, `state_bytes` per sequence
-(`fluid.hardware.hybrid`).
+(`fluid.hardware.configs.hybrid`).
 
 Mixture of experts: past the first f layers the MLP is a router over E experts of size m_e, e of them per token, and s
 shared ones: 3 h m_e (E + s) + E h [+ E with a bias on the router] in place of 3 h m. So three counts differ:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from fluid import InputError
-from fluid.hardware.catalogue import MODELS
+from fluid.hardware.catalogue import MODELS, find_gpu
 from fluid.hardware.huggingface import model_from_config
+from fluid.hardware.placement import Placement
 
 CONFIG = {"model_type": "llama", "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32,
           "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256, "tie_word_embeddings": False}
@@ -120,15 +121,73 @@ def test_qwen_looks_back_on_a_window_where_asked_to_and_from_the_layer_named(con
     assert model_from_config(config(model_type="qwen2", **changes)).attention_window == window
 
 
+@pytest.mark.parametrize(("changes", "window", "windowed"), [
+    ({"model_type": "gemma2", "num_hidden_layers": 42}, 4096, 21),  # every other layer
+    ({"model_type": "gemma3_text", "num_hidden_layers": 34, "sliding_window": 1024}, 1024, 29),  # all but every sixth
+    ({"model_type": "gemma3_text", "num_hidden_layers": 34, "sliding_window_pattern": 2}, 4096, 17),
+    ({"model_type": "cohere2", "sliding_window_pattern": 4}, 4096, 24),
+    ({"model_type": "gpt_oss", "num_local_experts": 4, "num_experts_per_tok": 2}, 128, 16),
+    ({"model_type": "llama4_text", "num_local_experts": 4, "num_experts_per_tok": 1}, 8192, 24),  # chunks
+    ({"model_type": "llama4_text", "num_local_experts": 4, "num_experts_per_tok": 1, "attention_chunk_size": 4096,
+      "no_rope_layers": [1] * 30 + [0] * 2}, 4096, 30),
+    ({"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": 8, "sliding_window": 4096}, 4096, 24),
+    ({"model_type": "mistral", "layer_types": ["sliding_attention", "full_attention"] * 16}, 4096, 16)])
+def test_some_layers_have_a_window_and_the_others_none(config, changes, window, windowed):
+    read = model_from_config(config(**changes))
+    assert (read.attention_window, read.windowed_layers) == (window, windowed)
+
+
+def test_all_layers_of_one_kind_are_no_mixture(config):
+    read = model_from_config(config(model_type="gemma2", layer_types=["sliding_attention"] * 32, sliding_window=128))
+    assert (read.attention_window, read.windowed_layers) == (128, None)
+    whole = model_from_config(config(model_type="gemma2", layer_types=["full_attention"] * 32))
+    assert (whole.attention_window, whole.windowed_layers) == (None, None)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"model_type": "gemma2"}, "a KV cache with a window in some layers only is not simulated yet"),
+    ({"model_type": "bamba", "attn_layer_indices": [9, 18, 27], "mamba_n_heads": 128, "mamba_d_head": 64,
+      "mamba_n_groups": 1, "mamba_d_state": 128, "mamba_d_conv": 4}, "keeps one in 29 of 32 layers")])
+def test_a_mixed_model_is_read_and_refused_in_a_sentence_where_it_is_placed(config, changes, message):
+    read = model_from_config(config(**changes))
+    with pytest.raises(InputError, match=message):
+        Placement(read, find_gpu("h100-80gb"))
+
+
 @pytest.mark.parametrize(("changes", "field"), [
-    ({"model_type": "gemma2"}, "model_type"), ({"model_type": "gpt_oss"}, "model_type"),
-    ({"model_type": None, "architectures": ["Gemma3ForCausalLM"]}, "architectures"),
-    ({"layer_types": ["sliding_attention", "full_attention"]}, "layer_types"),
-    ({"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": 8}, "max_window_layers")])
-def test_a_model_that_mixes_windowed_and_global_attention_is_refused_in_a_sentence(config, changes, field):
-    with pytest.raises(InputError, match="mixes windowed and global attention") as refusal:
+    ({"model_type": "gemma4_text"}, "model_type"), ({"model_type": "deepseek_v4"}, "model_type"),
+    ({"layer_types": ["sliding_attention"] * 16 + ["full_attention"] * 16}, "layer_types"),  # Llama has no windows
+    ({"model_type": "mistral", "layer_types": ["full_attention"] * 31}, "layer_types"),
+    ({"model_type": "mistral", "layer_types": ["full_attention"] * 31 + ["conv"]}, "layer_types"),
+    ({"model_type": "bamba"}, "layer_types"), ({"model_type": "nemotron_h"}, "hybrid_override_pattern"),
+    ({"model_type": "nemotron_h", "hybrid_override_pattern": "M-X"}, "hybrid_override_pattern"),
+    ({"model_type": "nemotron_h", "layers_block_type": ["mamba", "mlp"]}, "layers_block_type"),
+    ({"model_type": "qwen3_moe", "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
+      "mlp_only_layers": "none"}, "mlp_only_layers"),
+    ({"dtype": "float8_e4m3fn"}, "dtype"), ({"torch_dtype": ["float16"]}, "torch_dtype")])
+def test_layers_that_are_not_understood_are_refused_by_the_key_that_says_so(config, changes, field):
+    with pytest.raises(InputError) as refusal:
         model_from_config(config(**changes))
     assert refusal.value.field == field
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_class_tells_the_shape_where_the_type_is_new(config):
+    path = config()
+    path.write_text(json.dumps(CONFIG | V3 | {"model_type": "kimi_k9", "architectures": ["DeepseekV3ForCausalLM"]}))
+    assert model_from_config(path).parameters == MODELS["deepseek-v3"].parameters
+
+
+def test_a_model_that_sees_is_read_as_its_language_model(config):
+    path, text = config(), {key: value for key, value in CONFIG.items() if key != "tie_word_embeddings"}
+    path.write_text(json.dumps({"model_type": "llava", "text_config": text, "tie_word_embeddings": True}))
+    read = model_from_config(path)
+    assert (read.layers, read.tied_embeddings) == (32, True)
+
+
+def test_32_bit_files_are_cast_to_16(config):
+    assert Placement(model_from_config(config(torch_dtype="float32")), find_gpu("h100-80gb")).weight_bytes == \
+        2 * MODELS["llama-3-8b"].parameters
 
 
 @pytest.mark.parametrize(("key", "value"), [
