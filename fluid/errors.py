@@ -9,8 +9,10 @@ An answer of the mathematics ("overloaded", "infeasible") is a value with a reas
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -99,3 +101,15 @@ def one_of(field: str, value: Any, allowed: tuple[str, ...], where: str = "") ->
     if not isinstance(value, str) or value not in allowed:
         raise InputError(field, " or ".join(f'"{name}"' for name in allowed), value, where)
     return value
+
+
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
+    """The question which of the known names was meant: those that begin with `name`, else the nearest; "" if none is.
+
+    >>> did_you_mean("h100", ["a100-80gb", "h100-80gb", "h200"])
+    'did you mean "h100-80gb"?'
+    """
+    short, names = name[:60] if isinstance(name, str) else "", list(known)
+    near = [each for each in names if len(short) > 1 and each.lower().startswith(short.lower())][:3]
+    near = near or difflib.get_close_matches(short, names, n=1)
+    return "did you mean " + " or ".join(f'"{each}"' for each in near) + "?" if near else ""

@@ -8,12 +8,13 @@ much, "with sparsity", for the newer boards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeVar
 
-from fluid.errors import InputError, real
+from fluid.errors import InputError, did_you_mean, real
+from fluid.hardware.hub_names import FP8_BLOCKS, HUB, on_the_hub, says_quantised
 from fluid.hardware.model import Experts, Latent, Model
 
 GIB = 2**30
@@ -47,7 +48,7 @@ class Gpu:
 
 
 def find_gpu(name: str) -> Gpu:
-    """Return the GPU of that name (in any case); raises InputError listing the known names.
+    """Return the GPU of that name (in any case); raises InputError with the nearest names, or all of them.
 
     >>> find_gpu("A100-80GB").memory
     80.0
@@ -56,18 +57,28 @@ def find_gpu(name: str) -> Gpu:
 
 
 def find_model(name: str) -> Model:
-    """Return the model of that name (in any case); raises InputError listing the known names.
+    """Return the model of that name, in the catalogue or on the hub (`fluid.hardware.hub_names`), in any case.
 
-    >>> find_model("llama-2-7b").parameters
-    6738415616
+    Raises InputError with the nearest names, or all of the catalogue, and for quantised weights that are not known.
+
+    >>> find_model("llama-2-7b").parameters, find_model("Qwen/Qwen2.5-7B-Instruct").name
+    (6738415616, 'qwen2.5-7b')
     """
-    return _find("model", name, MODELS)
+    listed = on_the_hub(name) if isinstance(name, str) else None
+    if listed is not None:
+        model = MODELS[listed[0]]
+        return model if listed[1] is None else replace(model, quantization=listed[1])
+    if isinstance(name, str) and name.lower() not in MODELS and says_quantised(name):
+        raise InputError("model", "a checkpoint whose element types are known here: give weight_dtype beside the name "
+                         "of the model alone, or the path of its config.json", name)
+    return _find("model", name, MODELS, also=HUB)
 
 
-def _find(field: str, name: str, entries: Mapping[str, Entry]) -> Entry:
+def _find(field: str, name: str, entries: Mapping[str, Entry], also: Iterable[str] = ()) -> Entry:
     entry = entries.get(name.lower()) if isinstance(name, str) else None
     if entry is None:
-        raise InputError(field, "one of " + ", ".join(entries), name)
+        near = did_you_mean(name, entries) or did_you_mean(name, also)
+        raise InputError(field, f"a known name: {near}" if near else "one of " + ", ".join(entries), name)
     return entry
 
 
@@ -99,6 +110,7 @@ _MODEL_TABLE = (
     Model("llama-3-70b", 80, 8192, 64, 8, 128, 28672, 128256, source="config.json of meta-llama/Meta-Llama-3-70B"),
     Model("llama-3.1-8b", 32, 4096, 32, 8, 128, 14336, 128256, source="config.json of meta-llama/Llama-3.1-8B"),
     Model("llama-3.1-70b", 80, 8192, 64, 8, 128, 28672, 128256, source="config.json of meta-llama/Llama-3.1-70B"),
+    Model("llama-3.1-405b", 126, 16384, 128, 8, 128, 53248, 128256, source="config.json of meta-llama/Llama-3.1-405B"),
     Model("llama-3.2-1b", 16, 2048, 32, 8, 64, 8192, 128256, tied_embeddings=True,
           source="config.json of meta-llama/Llama-3.2-1B"),
     Model("llama-3.2-3b", 28, 3072, 24, 8, 128, 8192, 128256, tied_embeddings=True,
@@ -108,19 +120,41 @@ _MODEL_TABLE = (
           source="config.json of mistralai/Mistral-7B-Instruct-v0.2"),
     Model("mistral-7b-v0.1", 32, 4096, 32, 8, 128, 14336, 32000, attention_window=4096,
           source="config.json of mistralai/Mistral-7B-v0.1"),
+    Model("mistral-7b-v0.3", 32, 4096, 32, 8, 128, 14336, 32768, source="config.json of mistralai/Mistral-7B-v0.3"),
+    Model("mistral-small-24b", 40, 5120, 32, 8, 128, 32768, 131072,
+          source="config.json of mistralai/Mistral-Small-24B-Base-2501"),
     Model("mixtral-8x7b", 32, 4096, 32, 8, 128, 14336, 32000, experts=Experts(8, 2, 14336),
           source="config.json of mistralai/Mixtral-8x7B-v0.1"),
+    Model("mixtral-8x22b", 56, 6144, 48, 8, 128, 16384, 32000, experts=Experts(8, 2, 16384),
+          source="config.json of mistralai/Mixtral-8x22B-v0.1"),
+    Model("phi-4", 40, 5120, 40, 10, 128, 17920, 100352, source="config.json of microsoft/phi-4"),
+    Model("qwen2.5-0.5b", 24, 896, 14, 2, 64, 4864, 151936, tied_embeddings=True, qkv_bias=True,
+          source="config.json of Qwen/Qwen2.5-0.5B"),
+    Model("qwen2.5-1.5b", 28, 1536, 12, 2, 128, 8960, 151936, tied_embeddings=True, qkv_bias=True,
+          source="config.json of Qwen/Qwen2.5-1.5B"),
+    Model("qwen2.5-3b", 36, 2048, 16, 2, 128, 11008, 151936, tied_embeddings=True, qkv_bias=True,
+          source="config.json of Qwen/Qwen2.5-3B"),
     Model("qwen2.5-7b", 28, 3584, 28, 4, 128, 18944, 152064, qkv_bias=True, source="config.json of Qwen/Qwen2.5-7B"),
     Model("qwen2.5-14b", 48, 5120, 40, 8, 128, 13824, 152064, qkv_bias=True, source="config.json of Qwen/Qwen2.5-14B"),
     Model("qwen2.5-32b", 64, 5120, 40, 8, 128, 27648, 152064, qkv_bias=True, source="config.json of Qwen/Qwen2.5-32B"),
     Model("qwen2.5-72b", 80, 8192, 64, 8, 128, 29568, 152064, qkv_bias=True, source="config.json of Qwen/Qwen2.5-72B"),
+    Model("qwen3-0.6b", 28, 1024, 16, 8, 128, 3072, 151936, tied_embeddings=True, qk_norm=True,
+          source="config.json of Qwen/Qwen3-0.6B"),
+    Model("qwen3-1.7b", 28, 2048, 16, 8, 128, 6144, 151936, tied_embeddings=True, qk_norm=True,
+          source="config.json of Qwen/Qwen3-1.7B"),
+    Model("qwen3-4b", 36, 2560, 32, 8, 128, 9728, 151936, tied_embeddings=True, qk_norm=True,
+          source="config.json of Qwen/Qwen3-4B"),
     Model("qwen3-8b", 36, 4096, 32, 8, 128, 12288, 151936, qk_norm=True, source="config.json of Qwen/Qwen3-8B"),
+    Model("qwen3-14b", 40, 5120, 40, 8, 128, 17408, 151936, qk_norm=True, source="config.json of Qwen/Qwen3-14B"),
+    Model("qwen3-32b", 64, 5120, 64, 8, 128, 25600, 151936, qk_norm=True, source="config.json of Qwen/Qwen3-32B"),
     Model("qwen3-30b-a3b", 48, 2048, 32, 4, 128, 6144, 151936, qk_norm=True, experts=Experts(128, 8, 768),
           source="config.json of Qwen/Qwen3-30B-A3B"),
+    Model("qwen3-235b-a22b", 94, 4096, 64, 4, 128, 12288, 151936, qk_norm=True, experts=Experts(128, 8, 1536),
+          source="config.json of Qwen/Qwen3-235B-A22B"),
     Model("deepseek-v2-lite", 27, 2048, 16, 16, 192, 10944, 102400, latent=Latent(512, 64, 128, 128),
           experts=Experts(64, 6, 1408, shared=2, dense_layers=1), source="config.json of deepseek-ai/DeepSeek-V2-Lite"),
     Model("deepseek-v3", 61, 7168, 128, 128, 192, 18432, 129280, latent=Latent(512, 64, 128, 128, query_rank=1536),
-          experts=Experts(256, 8, 2048, shared=1, dense_layers=3, router_bias=True),
+          experts=Experts(256, 8, 2048, shared=1, dense_layers=3, router_bias=True), quantization=FP8_BLOCKS,
           source="config.json of deepseek-ai/DeepSeek-V3, without its layer for multi-token prediction"),
 )
 

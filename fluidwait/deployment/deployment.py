@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fluid.errors import FileError, InputError, one_of, probability, real
-from fluid.hardware.catalogue import MODELS, find_gpu, find_model
+from fluid.hardware.catalogue import find_gpu, find_model
 from fluid.hardware.huggingface import model_from_config
 from fluid.hardware.model import Model
 from fluid.hardware.placement import Placement
@@ -170,16 +170,16 @@ def _refuse_catalogue_keys(table: ReplicaTable, source: str) -> None:
 
 
 def _model(name: str, source: str, folder: Path) -> Model:
-    if not name.lower().endswith(".json"):
-        if name.lower() not in MODELS:
-            known = ", ".join(MODELS)
-            raise FileError(source, "replica.model",
-                            f"must be one of {known}, or the path of a Hugging Face config.json (got {found(name)})")
-        return find_model(name)
+    if name.lower().endswith(".json"):
+        try:
+            return model_from_config(folder / name)
+        except InputError as error:
+            raise FileError(source, "replica.model", f"cannot be used: {error}") from None
     try:
-        return model_from_config(folder / name)
+        return find_model(name)
     except InputError as error:
-        raise FileError(source, "replica.model", f"cannot be used: {error}") from None
+        raise FileError(source, "replica.model", "must be the path of a Hugging Face config.json, or "
+                        f"{error.requirement} (got {found(name)})") from None
 
 
 def _replica(table: ReplicaTable, placement: Placement | None, source: str) -> Replica:

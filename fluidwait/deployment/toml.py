@@ -6,7 +6,6 @@ with its unit, and what was found.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import tomllib
@@ -19,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from fluid.errors import FileError, InputError, shown
+from fluid.errors import FileError, InputError, did_you_mean, shown
 
 LARGEST_FILE = 2**20
 LONGEST_TOML_LINE = 4000  # a dotted key costs the parser memory in the square of its length
@@ -140,8 +139,7 @@ def _problem(table: type[BaseModel], kind: str, loc: tuple[int | str, ...], valu
 
 def _suggestion(key: str, holder: type[BaseModel]) -> str:
     known = [info.alias or name for name, info in holder.model_fields.items()]
-    near = difflib.get_close_matches(key[:60], known, n=1)
-    return f'did you mean "{near[0]}"?' if near else "known here: " + ", ".join(known)
+    return did_you_mean(key, known) or "known here: " + ", ".join(known)
 
 
 def _field(table: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[type[BaseModel], FieldInfo | None]:

@@ -30,7 +30,8 @@ LITE = {"model_type": "deepseek_v2", "num_hidden_layers": 27, "hidden_size": 204
 V3 = LITE | {"model_type": "deepseek_v3", "num_hidden_layers": 61, "hidden_size": 7168, "num_attention_heads": 128,
              "num_key_value_heads": 128, "intermediate_size": 18432, "vocab_size": 129280, "q_lora_rank": 1536,
              "n_routed_experts": 256, "n_shared_experts": 1, "num_experts_per_tok": 8,
-             "moe_intermediate_size": 2048, "first_k_dense_replace": 3, "num_nextn_predict_layers": 1}
+             "moe_intermediate_size": 2048, "first_k_dense_replace": 3, "num_nextn_predict_layers": 1,
+             "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
 
 
 @pytest.fixture

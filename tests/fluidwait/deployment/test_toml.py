@@ -168,6 +168,15 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(text, key, hint):
     assert line.isprintable()
 
 
+@pytest.mark.parametrize(("text", "key", "hint"), [
+    (changed("llama-2-7b", "llama2-7b", A100) + TYPES, "replica.model", 'did you mean "llama-2-7b"? (got'),
+    (changed("a100-80gb", "a100", A100) + TYPES, "replica.gpu", 'did you mean "a100-40gb" or "a100-80gb"? (got')])
+def test_an_unknown_model_or_gpu_is_refused_with_the_nearest_known_ones(text, key, hint):
+    line = str(refusal(text))
+    assert line.startswith(f"mix.toml: {key} must be ")
+    assert hint in line
+
+
 @pytest.mark.parametrize(("data", "problem"), [
     (b"[replica\n", "line 1"),
     (b"[replica]\nkv_capacity = \n", "line 2"),
