@@ -19,6 +19,7 @@ rotation, v of a value, and queries of rank q (0: not compressed), the attention
 
 An indexer (DeepSeek-V3.2) beside it caches keys of its own in 8 bits with a scale of 32 per 128: x + 4 x/128 bytes per
 token and layer (`index_bytes`, their sum), and makes engines store an 8-bit latent vector as c + 4 c/128 + 2 r bytes.
+(It also spares reading most latent vectors of a long context, which the iteration time of a placement does not know.)
 
 Windows: of the A layers, `windowed_layers` attend to the last `attention_window` tokens only (None: all A).
 
@@ -54,6 +55,7 @@ _SIZES = {"layers": "layers", "hidden_size": "elements", "attention_heads": "hea
           "windowed_layers": "layers", "attention_layers": "layers", "state_bytes": "bytes", "index_bytes": "bytes",
           "routed": "experts", "per_token": "experts", "size": "elements", "shared": "experts",
           "dense_layers": "layers"}
+MOST_LAYERS = 10_000  # the tensors of each are listed
 _OPTIONAL = ("attention_window", "windowed_layers", "attention_layers")  # None has a meaning
 
 
@@ -156,7 +158,8 @@ class Model:
                       "vocab_size", *_OPTIONAL, "state_bytes", "index_bytes"):
             if field not in _OPTIONAL or getattr(self, field) is not None:
                 value = whole(field, getattr(self, field), where, unit=_SIZES[field],
-                              least=0 if field.endswith("bytes") else 1, most=2**53 if "bytes" in field else 2**31)
+                              least=0 if field.endswith("bytes") else 1,
+                              most=2**53 if "bytes" in field else MOST_LAYERS if field == "layers" else 2**31)
                 object.__setattr__(self, field, value)
         self._check_layers(where)
         if self.attention_heads % self.kv_heads:

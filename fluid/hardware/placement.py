@@ -37,6 +37,7 @@ Sources: model.md sections 1 and 2; the shapes and data sheets of `fluid.hardwar
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from fluid.errors import InputError, one_of, real, whole
@@ -114,12 +115,12 @@ class Placement:
         copies = gpus if self.model.latent is not None else max(1, gpus // self.model.kv_heads)
         return self.model.kv_bytes(self.kv_type) * copies
 
-    @property
+    @cached_property
     def weight_bytes(self) -> int:
         """P b_w, bytes over the whole group."""
         return self.quantization.bytes_of(self.model.weights)
 
-    @property
+    @cached_property
     def bytes_read(self) -> int:
         """P_r b_w: bytes of weights that an iteration reads, over the whole group."""
         return self.quantization.bytes_of(each for each in self.model.weights if each.is_read)

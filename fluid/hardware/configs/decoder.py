@@ -22,7 +22,7 @@ from fluid.hardware import tensors
 from fluid.hardware.configs import hybrid
 from fluid.hardware.configs.families import Family, Mixture, Switch
 from fluid.hardware.configs.keys import Keys
-from fluid.hardware.model import Experts, Latent
+from fluid.hardware.model import MOST_LAYERS, Experts, Latent
 from fluid.hardware.tensors import Tensor
 
 WINDOWED = ("sliding_attention", "chunked_attention")
@@ -92,7 +92,9 @@ class Decoder:
         keys, family = self.keys, self.family
         if family.mixer == "nemotron":
             return tuple(hybrid.nemotron_parts(keys))
-        layers, kinds = keys.size("num_hidden_layers"), keys.texts("layer_types")
+        layers, kinds = keys.size("num_hidden_layers", most=MOST_LAYERS), keys.texts("layer_types")
+        if 0 in (keys.wholes("attn_type_list") or ()):  # MiniMax writes 1 for attention, 0 for its linear kind
+            raise keys.refuse("attn_type_list", "1 for every layer: linear attention of this family is not known here")
         if kinds is None:
             return tuple("attention" if self._attends(i) else "state" for i in range(layers))
         known = WINDOWED + _WHOLE + (_STATE if family.mixer else ())

@@ -19,6 +19,7 @@ get_kv_cache_quant_algo_string, vLLM 0.15; releases before 0.12 needed --kv-cach
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,18 @@ def _by_method(keys: Keys) -> Quantization:
 
 
 def _kept(keys: Keys) -> Modules:
-    return Modules(tuple(each for key in _LEFT_OUT for each in keys.texts(key) or ()))
+    return Modules(tuple(each for key in _LEFT_OUT for each in _modules(keys, key)))
+
+
+def _modules(keys: Keys, key: str) -> list[str]:
+    """Patterns of modules, the regular expressions among them checked."""
+    patterns = keys.texts(key) or []
+    for each in patterns:
+        try:
+            re.compile(each.removeprefix("re:") if each.startswith("re:") else "")
+        except re.error:
+            raise InputError(key, "modules, each a name or a regular expression after re:", each, keys.where) from None
+    return patterns
 
 
 def _fp8(keys: Keys) -> Quantization:
@@ -135,7 +147,7 @@ def _compressed(keys: Keys) -> Quantization:
         raise keys.refuse("config_groups", "an object of groups")
     every, named = FULL, []
     for group in groups.values():
-        targets, weights = Keys(group, keys.where).texts("targets") or ["Linear"], group.get("weights")
+        targets, weights = _modules(Keys(group, keys.where), "targets") or ["Linear"], group.get("weights")
         if not isinstance(weights, dict):
             continue
         format_ = _weights(Keys(weights, keys.where))

@@ -70,7 +70,8 @@ def test_keys_a_config_json_may_leave_out_have_the_values_engines_assume(config)
 
 @pytest.mark.parametrize(("key", "value"), [
     ("num_hidden_layers", None), ("hidden_size", None), ("num_attention_heads", None), ("intermediate_size", None),
-    ("vocab_size", None), ("num_hidden_layers", 0), ("hidden_size", "4096"), ("vocab_size", 1.5), ("vocab_size", True),
+    ("vocab_size", None), ("num_hidden_layers", 0), ("num_hidden_layers", 2**31),
+    ("hidden_size", "4096"), ("vocab_size", 1.5), ("vocab_size", True),
     ("num_key_value_heads", [8]), ("head_dim", -1), ("tie_word_embeddings", 1), ("model_type", "falcon"),
     ("model_type", {}), ("hidden_size", 4097)])
 def test_a_missing_or_unusable_key_of_a_config_json_is_refused_with_the_key_and_the_file(config, key, value):

@@ -128,6 +128,7 @@ def test_types_that_are_given_win_over_those_of_the_file(placed):
     ({"quant_method": "modelopt", "quant_algo": "W1A1"}, "quant_algo"),
     ({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}, "quantized_layers"),
     ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "NVFP4"}, "kv_cache_quant_algo"),
+    (group(num_bits=8, type="int") | {"ignore": ["re:*"]}, "ignore"),
     ({"quant_method": "bitsandbytes"}, "load_in_4bit")])
 def test_what_is_not_understood_is_refused_by_the_key_and_the_file(placed, tmp_path, quantization, field):
     with pytest.raises(InputError) as refusal:
