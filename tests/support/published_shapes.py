@@ -13,6 +13,11 @@ def _shape(kind: str, layers: int, hidden: int, heads: int, kv_heads: int, size:
 
 _GRANITE4 = {"tie_word_embeddings": True, "mamba_d_head": 64, "mamba_n_groups": 1, "mamba_d_state": 128,
              "mamba_d_conv": 4, "layer_types": ["attention" if i in (5, 15, 25, 35) else "mamba" for i in range(40)]}
+_V3 = {"q_lora_rank": 1536, "kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128,
+       "n_shared_experts": 1, "moe_layer_freq": 1}
+_INDEXER = {"index_head_dim": 128, "index_n_heads": 64, "index_topk": 2048}
+_MXFP4 = {"quant_method": "mxfp4", "modules_to_not_convert": [
+    "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]}
 _AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -79,10 +84,49 @@ SHAPES: dict[str, dict[str, Any]] = {
     "01-ai/Yi-34B": _shape("llama", 60, 7168, 56, 8, 20480, 64000),
     "TinyLlama/TinyLlama-1.1B-Chat-v1.0": _shape("llama", 22, 2048, 32, 4, 5632, 32000),
     "zai-org/GLM-4-9B-0414": _shape("glm4", 40, 4096, 32, 2, 13696, 151552, head_dim=128, attention_bias=True),
+    "allenai/Olmo-3-1025-7B": _shape("olmo3", 32, 4096, 32, 32, 11008, 100278, sliding_window=4096),
+    "PrimeIntellect/INTELLECT-3": _shape(
+        "glm4_moe", 46, 4096, 96, 8, 10944, 151552, head_dim=128, attention_bias=True, use_qk_norm=False,
+        n_routed_experts=128, n_shared_experts=1, num_experts_per_tok=8, moe_intermediate_size=1408,
+        first_k_dense_replace=1),
+    "LGAI-EXAONE/EXAONE-4.0-32B": _shape(
+        "exaone4", 64, 5120, 40, 8, 27392, 102400, head_dim=128, sliding_window=4096, sliding_window_pattern="LLLG",
+        layer_types=["full_attention" if i % 4 == 3 else "sliding_attention" for i in range(64)]),
+    "rednote-hilab/dots.llm1.base": _shape(
+        "dots1", 62, 4096, 32, 32, 10944, 152064, head_dim=128, moe_intermediate_size=1408, n_routed_experts=128,
+        n_shared_experts=2, num_experts_per_tok=6, first_k_dense_replace=1),
+    "deepseek-ai/DeepSeek-V3.2": _shape(
+        "deepseek_v32", 61, 7168, 128, 128, 18432, 129280, n_routed_experts=256, num_experts_per_tok=8,
+        moe_intermediate_size=2048, first_k_dense_replace=3, **_V3, **_INDEXER,
+        quantization_config={"quant_method": "fp8", "weight_block_size": [128, 128]}),
+    "zai-org/GLM-5": _shape(
+        "glm_moe_dsa", 78, 6144, 64, 64, 12288, 154880, n_routed_experts=256, num_experts_per_tok=8,
+        moe_intermediate_size=2048, first_k_dense_replace=3, **_V3 | {
+            "q_lora_rank": 2048, "qk_nope_head_dim": 192, "v_head_dim": 256}, **_INDEXER | {"index_n_heads": 32}),
+    "moonshotai/Kimi-K2.5": {"model_type": "kimi_k25", "text_config": _shape(
+        "kimi_k2", 61, 7168, 64, 64, 18432, 163840, n_routed_experts=384, num_experts_per_tok=8,
+        moe_intermediate_size=2048, first_k_dense_replace=1, **_V3, quantization_config={
+            "quant_method": "compressed-tensors", "ignore": [
+                "lm_head", "re:.*self_attn.*", "re:.*shared_experts.*", r"re:.*mlp\.(gate|up|gate_up|down)_proj.*"],
+            "config_groups": {"group_0": {"targets": ["Linear"], "weights": {
+                "num_bits": 4, "type": "int", "strategy": "group", "group_size": 32, "symmetric": True}}}})},
+    "MiniMaxAI/MiniMax-M2.5": _shape(
+        "minimax_m2", 62, 3072, 48, 8, 1536, 200064, head_dim=128, num_local_experts=256, num_experts_per_tok=8,
+        use_qk_norm=True, quantization_config={"quant_method": "fp8", "weight_block_size": [128, 128]}),
+    "meta-llama/Llama-4-Scout-17B-16E-Instruct": {"model_type": "llama4", "text_config": _shape(
+        "llama4_text", 48, 5120, 40, 8, 8192, 202048, head_dim=128, intermediate_size_mlp=16384, num_local_experts=16,
+        num_experts_per_tok=1, interleave_moe_layer_step=1, attention_chunk_size=8192)},
+    "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16": _shape(
+        "nemotron_h", 52, 2688, 32, 2, 1856, 131072, head_dim=128, mamba_num_heads=64, mamba_head_dim=64, n_groups=8,
+        ssm_state_size=128, conv_kernel=4, n_routed_experts=128, num_experts_per_tok=6, moe_intermediate_size=1856,
+        moe_shared_expert_intermediate_size=3712,
+        hybrid_override_pattern="MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"),
+    "openai/gpt-oss-120b": _shape(
+        "gpt_oss", 36, 2880, 64, 8, 2880, 201088, head_dim=64, num_local_experts=128, num_experts_per_tok=4,
+        sliding_window=128, quantization_config=_MXFP4),
     "openai/gpt-oss-20b": _shape(
         "gpt_oss", 24, 2880, 64, 8, 2880, 201088, head_dim=64, num_local_experts=32, num_experts_per_tok=4,
-        sliding_window=128, quantization_config={"quant_method": "mxfp4", "modules_to_not_convert": [
-            "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]}),
+        sliding_window=128, quantization_config=_MXFP4),
     "TheBloke/Llama-2-7B-AWQ": _shape("llama", 32, 4096, 32, 32, 11008, 32000, quantization_config=_AWQ),
     "TheBloke/Llama-2-13B-AWQ": _shape("llama", 40, 5120, 40, 40, 13824, 32000, quantization_config=_AWQ),
     "TheBloke/Llama-2-70B-AWQ": _shape("llama", 80, 8192, 64, 8, 28672, 32000, quantization_config=_AWQ),

@@ -4,7 +4,7 @@ A family is what its layers have that Llama's do not: biases, norms on queries a
 without a gate, experts, latent attention, attention windows. Where the file decides, the family names the key. Windows
 follow `layer_types` where it is given, else, with L layers and a `period` p, every p-th layer is global:
 
-    windowed = L - floor(L / p)      Gemma 2, gpt-oss: p = 2; Gemma 3: 6; Cohere 2, Llama 4, OLMo 3: 4
+    windowed = L - floor(L / p)      Gemma 2, gpt-oss: p = 2; Gemma 3: 6; Cohere 2, Llama 4, OLMo 3, EXAONE 4: 4
     windowed = L - max_window_layers Qwen with use_sliding_window
     windowed = L                     Mistral, Mixtral, Phi-3, StarCoder2
 
@@ -108,6 +108,8 @@ FAMILIES: dict[str, Family] = {
     "cohere2": replace(_COHERE, windowed="period", window=4096, period=4),
     "olmo2": _OLMO2, "olmo3": replace(_OLMO2, windowed="period", window=4096, period=4),
     "olmoe": Family("attention_bias", "attention_bias", qk_norm="width", mixture=Mixture(size="intermediate_size")),
+    "exaone4": replace(_QWEN3, windowed="period", period=4, head_dim=0),
+    "dots1": replace(_QWEN3, windowed="", head_dim=0, mixture=replace(_DEEPSEEK, router_bias=True)),
     "glm4": Family("attention_bias", norms=4, head_dim=128),
     "glm4_moe": Family("attention_bias", qk_norm="head", qk_norm_if="use_qk_norm", head_dim=128,
                        mixture=replace(_DEEPSEEK, router_bias=True)),
@@ -131,10 +133,11 @@ CLASSES = {"LlamaForCausalLM": "llama", "MistralForCausalLM": "mistral", "Mixtra
            "GptOssForCausalLM": "gpt_oss", "Llama4ForCausalLM": "llama4_text", "CohereForCausalLM": "cohere",
            "Cohere2ForCausalLM": "cohere2", "Olmo2ForCausalLM": "olmo2", "Olmo3ForCausalLM": "olmo3",
            "OlmoeForCausalLM": "olmoe", "Glm4ForCausalLM": "glm4", "Glm4MoeForCausalLM": "glm4_moe",
-           "MiniMaxM2ForCausalLM": "minimax_m2", "GraniteForCausalLM": "granite",
-           "GraniteMoeForCausalLM": "granitemoe", "GraniteMoeHybridForCausalLM": "granitemoehybrid",
-           "NemotronForCausalLM": "nemotron", "NemotronHForCausalLM": "nemotron_h",
-           "Starcoder2ForCausalLM": "starcoder2", "SeedOssForCausalLM": "seed_oss", "SmolLM3ForCausalLM": "smollm3"}
+           "Exaone4ForCausalLM": "exaone4", "Dots1ForCausalLM": "dots1", "MiniMaxM2ForCausalLM": "minimax_m2",
+           "GraniteForCausalLM": "granite", "GraniteMoeForCausalLM": "granitemoe",
+           "GraniteMoeHybridForCausalLM": "granitemoehybrid", "NemotronForCausalLM": "nemotron",
+           "NemotronHForCausalLM": "nemotron_h", "Starcoder2ForCausalLM": "starcoder2",
+           "SeedOssForCausalLM": "seed_oss", "SmolLM3ForCausalLM": "smollm3"}
 
 _HEADS_DIFFER = "one whose attention layers all have the same KV heads and head size, which this one's have not"
 _COMPRESSED = "one whose layers keep something of every token, where this one's keep one of 4 or 128 (compress_ratios)"
