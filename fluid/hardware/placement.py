@@ -158,8 +158,8 @@ def refuse_mixed_layers(model: Model) -> None:
                          f"{model.kv_layers}", model.name)
     if model.attention_layers is not None or model.state_bytes:
         raise InputError("model", "one whose layers all hold keys and values: a state of constant size per sequence is "
-                         f"not simulated yet, and {model.name} keeps one in {model.layers - model.kv_layers} of "
-                         f"{model.layers} layers ({model.state_bytes} bytes per sequence)", model.name)
+                         f"not simulated yet, and {model.name} keeps {model.state_bytes} bytes, with keys and "
+                         f"values in {model.kv_layers} of {model.layers} layers", model.name)
 
 
 def replica_from_catalogue(model: str, gpu: str, *, tensor_parallel: int = 1, memory_fraction: float = 0.99,

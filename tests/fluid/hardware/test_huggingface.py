@@ -149,7 +149,7 @@ def test_all_layers_of_one_kind_are_no_mixture(config):
 @pytest.mark.parametrize(("changes", "message"), [
     ({"model_type": "gemma2"}, "a KV cache with a window in some layers only is not simulated yet"),
     ({"model_type": "bamba", "attn_layer_indices": [9, 18, 27], "mamba_n_heads": 128, "mamba_d_head": 64,
-      "mamba_n_groups": 1, "mamba_d_state": 128, "mamba_d_conv": 4}, "keeps one in 29 of 32 layers")])
+      "mamba_n_groups": 1, "mamba_d_state": 128, "mamba_d_conv": 4}, "with keys and values in 3 of 32 layers")])
 def test_a_mixed_model_is_read_and_refused_in_a_sentence_where_it_is_placed(config, changes, message):
     read = model_from_config(config(**changes))
     with pytest.raises(InputError, match=message):
