@@ -16,6 +16,10 @@ The last ensures rho < 1, to the shared tolerance of 1e-9, at every point of the
 terms of the others are negligible. A mix can grow by the factor 1 / max_i sum_j lambda_j h_ij. A type that never fits
 (its largest stage KV exceeds C) is outside at every positive rate. Source: model.md section 2; sequences and tokens
 derived here.
+
+**How sure.** With one piece the load of the edge is linear in its coefficients d = (d0, d1, d2, d3): the largest over
+the limits of g . d, g = (sum_j lambda_j x_j / X of the limit, sum_j lambda_j (KV read, tokens prefilled, stages)). If d
+is known up to a covariance V, the factor 1 / (g . d) has at 95% the interval 1 / (g . d +- 1.96 sqrt(g' V g)).
 """
 
 from __future__ import annotations
@@ -91,6 +95,29 @@ def stability_region(workload: Workload, replica: Replica) -> Region:
     1.0
     """
     return region_of(stage_profile(workload, replica), replica)
+
+
+def max_rate_scale_interval(workload: Workload, replica: Replica, covariance: Floats) -> tuple[float, float | None]:
+    """The interval at 95% of `max_rate_scale` under a covariance (4, 4) of the one piece of the iteration time.
+
+    The upper end is None where the interval has none. Raises InputError for an iteration time of several pieces.
+
+    >>> from fluid import IterationTime, PromptType
+    >>> replica = Replica(kv_capacity=9, iteration_time=IterationTime(0.5, 0.5 / 9))
+    >>> workload = Workload([PromptType(1, 1, 1.0)])
+    >>> low, high = max_rate_scale_interval(workload, replica, np.diag([1e-4, 0, 0, 0]))
+    >>> low < stability_region(workload, replica).max_rate_scale([1.0]) < high
+    True
+    """
+    if len(replica.iteration_time.pieces) > 1:
+        raise InputError("iteration_time", "one piece", len(replica.iteration_time.pieces), "max_rate_scale_interval")
+    profile, rates = stage_profile(workload, replica), workload.rates
+    limits = [profile.kv_work / replica.kv_capacity, profile.stages / replica.most_sequences,
+              profile.tokens / replica.most_tokens]
+    held = max(float(rates @ each) for each in limits)
+    g = np.array([held, *(float(rates @ each) for each in (profile.kv_read, profile.prefilled, profile.stages))])
+    load, half = float(g @ replica.iteration_time.coefficients[0]), 1.96 * float(np.sqrt(g @ covariance @ g))
+    return 1.0 / (load + half), 1.0 / (load - half) if half < load else None
 
 
 def region_of(profile: StageProfile, replica: Replica) -> Region:

@@ -1,9 +1,8 @@
 """The catalogue: data sheets of GPUs, shapes of decoder-only language models (counted in `fluid.hardware.model`).
 
-GPU memory is what an engine finds, in GiB: on boards with HBM the data sheet's figure, on server boards with GDDR6
-15/16 of it, because their error correction, on by default, takes the rest (an L4 of "24 GB" reports 22.5 GiB); on
-workstation boards (RTX) it is off by default. Compute is the dense 16-bit tensor rate: data sheets quote twice as
-much, "with sparsity", for the newer boards.
+GPU memory is what a process finds, in GiB, as CUDA reports it in public logs: less than the name says (79.2 of 80 on an
+H100, 23.5 of 24 on an RTX 4090, 44.4 on an L40S of "48 GB", whose error correction takes a sixteenth). Compute is the
+dense 16-bit tensor rate: data sheets quote twice as much, "with sparsity", for the newer boards.
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ Entry = TypeVar("Entry")
 class Gpu:
     """One GPU: `memory` in GiB, `bandwidth` of that memory in bytes/s, dense 16-bit `compute` in FLOP/s.
 
-    Raises InputError unless all three are positive and finite.
+    `narrowest` is the least number of bits of a floating-point type its tensor cores multiply in. Raises InputError
+    unless the others are positive and finite.
 
     >>> Gpu("my-gpu", memory=80, bandwidth=2.0e12, compute=3.0e14).memory_bytes
     85899345920.0
@@ -36,6 +36,7 @@ class Gpu:
     bandwidth: float
     compute: float
     source: str = ""
+    narrowest: int = 16
 
     def __post_init__(self) -> None:
         for field, unit in (("memory", "GiB"), ("bandwidth", "bytes/s"), ("compute", "FLOP/s")):
@@ -46,12 +47,16 @@ class Gpu:
         """Memory in bytes."""
         return self.memory * GIB
 
+    def speedup(self, bits: int) -> float:
+        """The factor on `compute` where a model multiplies in so many bits: 16 / bits, if the GPU can; else 1."""
+        return 16 / bits if self.narrowest <= bits < 16 else 1.0
+
 
 def find_gpu(name: str) -> Gpu:
     """Return the GPU of that name (in any case); raises InputError with the nearest names, or all of them.
 
     >>> find_gpu("A100-80GB").memory
-    80.0
+    79.25
     """
     return _find("gpu", name, GPUS)
 
@@ -83,23 +88,34 @@ def _find(field: str, name: str, entries: Mapping[str, Entry], also: Iterable[st
 
 
 _GPU_TABLE = (
-    Gpu("a100-40gb", 40, 1555e9, 312e12, "NVIDIA A100 datasheet, A100 40GB: 40 GB, 1,555 GB/s, 312 TFLOPS"),
-    Gpu("a100-80gb", 80, 2039e9, 312e12, "NVIDIA A100 datasheet, A100 80GB SXM: 80 GB, 2,039 GB/s, 312 TFLOPS"),
-    Gpu("h100-80gb", 80, 3350e9, 989.5e12,
-        "NVIDIA H100 datasheet, H100 SXM: 80 GB, 3.35 TB/s, 1,979 TFLOPS with sparsity"),
-    Gpu("h100-nvl", 94, 3900e9, 835.5e12,
-        "NVIDIA H100 datasheet, H100 NVL: 94 GB, 3.9 TB/s, 1,671 TFLOPS with sparsity"),
-    Gpu("h200", 141, 4800e9, 989.5e12, "NVIDIA H200 datasheet, H200 SXM: 141 GB, 4.8 TB/s, 1,979 TFLOPS with sparsity"),
-    Gpu("b200", 180, 7700e9, 2250e12,
-        "Lenovo product guide, HGX B200 180GB: 180 GB, 7.7 TB/s, 2.25 PFLOPS (4.5 with sparsity)"),
-    Gpu("l40s", 48 * 15 / 16, 864e9, 362.05e12, "NVIDIA L40S datasheet: 48 GB GDDR6 with ECC, 864 GB/s, 362.05 TFLOPS"),
-    Gpu("l4", 24 * 15 / 16, 300e9, 121e12, "NVIDIA L4 datasheet: 24 GB GDDR6, 300 GB/s, 242 TFLOPS with sparsity"),
-    Gpu("a10g", 24 * 15 / 16, 600e9, 70e12,
+    Gpu("a100-40gb", 39.39, 1555e9, 312e12, "NVIDIA A100 datasheet, A100 40GB: 40 GB, 1,555 GB/s, 312 TFLOPS"),
+    Gpu("a100-80gb", 79.25, 2039e9, 312e12, "NVIDIA A100 datasheet, A100 80GB SXM: 80 GB, 2,039 GB/s, 312 TFLOPS"),
+    Gpu("h100-80gb", 79.18, 3350e9, 989.5e12,
+        "NVIDIA H100 datasheet, H100 SXM: 80 GB, 3.35 TB/s, 1,979 TFLOPS with sparsity", narrowest=8),
+    Gpu("h100-nvl", 93.1, 3900e9, 835.5e12,
+        "NVIDIA H100 datasheet, H100 NVL: 94 GB, 3.9 TB/s, 1,671 TFLOPS with sparsity", narrowest=8),
+    Gpu("h200", 139.81, 4800e9, 989.5e12,
+        "NVIDIA H200 datasheet, H200 SXM: 141 GB, 4.8 TB/s, 1,979 TFLOPS with sparsity", narrowest=8),
+    Gpu("b200", 178.35, 7700e9, 2250e12,
+        "Lenovo product guide, HGX B200 180GB: 180 GB, 7.7 TB/s, 2.25 PFLOPS (4.5 with sparsity)", narrowest=4),
+    Gpu("l40s", 44.42, 864e9, 362.05e12,
+        "NVIDIA L40S datasheet: 48 GB GDDR6 with ECC, 864 GB/s, 362.05 TFLOPS", narrowest=8),
+    Gpu("l4", 22.03, 300e9, 121e12,
+        "NVIDIA L4 datasheet: 24 GB GDDR6, 300 GB/s, 242 TFLOPS with sparsity", narrowest=8),
+    Gpu("a10g", 22.06, 600e9, 70e12,
         "NVIDIA A10G datasheet (AWS, 2022): 24 GB GDDR6, 600 GB/s, 70 TFLOPS (140 with sparsity)"),
-    Gpu("a6000", 48, 768e9, 154.85e12,
+    Gpu("a6000", 47.37, 768e9, 154.85e12,
         "NVIDIA RTX A6000 datasheet: 48 GB GDDR6 with ECC, 768 GB/s, 309.7 TFLOPS with sparsity"),
-    Gpu("rtx-4090", 24, 1008e9, 165.2e12,
-        "NVIDIA Ada architecture white paper: 24 GB GDDR6X, 1,008 GB/s, 165.2 TFLOPS accumulating in 32 bits"),
+    Gpu("rtx-4090", 23.52, 1008e9, 165.2e12,
+        "NVIDIA Ada architecture white paper: 24 GB GDDR6X, 1,008 GB/s, 165.2 TFLOPS accumulating in 32 bits",
+        narrowest=8),
+    Gpu("rtx-3090", 23.57, 936e9, 71e12,
+        "NVIDIA Ampere GA102 white paper: 24 GB GDDR6X, 936 GB/s, 71 TFLOPS accumulating in 32 bits"),
+    Gpu("rtx-5090", 31.36, 1792e9, 209.5e12,
+        "NVIDIA RTX Blackwell white paper: 32 GB GDDR7, 1,792 GB/s, 209.5 TFLOPS accumulating in 32 bits", narrowest=4),
+    Gpu("rtx-pro-6000", 94.97, 1792e9, 503.8e12,
+        "NVIDIA RTX PRO Blackwell white paper: 96 GB GDDR7, 1,792 GB/s, 503.8 TFLOPS accumulating in 32 bits",
+        narrowest=4),
 )
 
 _MODEL_TABLE = (

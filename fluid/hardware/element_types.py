@@ -46,6 +46,16 @@ class Format:
     columns: int = 0
     scale_bits: float = 0
 
+    @property
+    def multiplies_in(self) -> int:
+        """Bits of the type an engine multiplies in, where the GPU can: activations are converted too, or they stay 16.
+
+        Weights of integers with a scale per group (AWQ, GPTQ) and of mxfp4 are converted to 16 bits first.
+        """
+        if self.name == "int8":
+            return 16 if self.columns else 8
+        return {"fp8": 8, "mxfp8": 8, "nvfp4": 4}.get(self.name, 16)
+
     def bytes_of(self, tensor: Tensor) -> int:
         """(r c b + ceil(r / R) ceil(c / C) s) / 8 bytes, times the copies."""
         blocks = math.ceil(tensor.rows / (self.rows or tensor.rows))

@@ -1,37 +1,26 @@
-"""A model on a group of GPUs: how much KV cache fits, and how long an iteration takes.
+"""A model on a group of GPUs: how much KV cache an engine finds there, and how long an iteration takes.
 
 With P parameters stored, P_r of them read by an iteration, P_a multiplied by each token (`fluid.hardware.model`),
 weights of b_w bytes, KV elements of b_k bytes, and t GPUs of M bytes, B bytes/s and F FLOP/s in tensor parallel,
 
     KV bytes per token   k = 2 L K d b_k                        (x t/K where t > K: every GPU keeps a whole head)
                          k = t L (c + r) b_k                    latent attention: every GPU keeps the whole vector
-    KV capacity          C = floor((phi t M - t A - P b_w) / k) phi: share of the memory the engine may use
-    iteration time       tau = d0 + d1 KV + d2 prefill,
-                         d0 = P_r b_w / (t beta B)              every iteration reads the weights once
-                         d1 = k / (t beta B)                    and the KV cache of its batch
-                         d2 = 2 P_a / (t gamma F)               a multiply and an add per parameter and prompt token
+    KV capacity          C = floor((phi t M - t A - P b_w) / (b k)) b       in whole blocks of b tokens
+    iteration time       d0 + d1 KV + d2 prefill + d3 size      by the law of `fluid.hardware.iteration_law`
 
-A is the memory an engine reserves on each GPU, out of its share, for activations and CUDA graphs: 0 unless given. vLLM
-prints it when it starts: some GiB where an iteration may prefill thousands of tokens.
+phi is the share of the memory that the engine may use, 0.90 by default as in vLLM; M is the memory as the device
+reports it, which is less than its name; A is what the engine keeps on each GPU out of its share for activations, CUDA
+graphs and libraries, estimated in `fluid.hardware.memory` unless given. An engine's own number, `kv_capacity` in a
+deployment, is better than any estimate.
 
 Weights of fewer than 16 bits: P b_w is a sum over tensors (`fluid.hardware.element_types`); all but the linear layers
 stays in 16 bits, and so does the output head. The types are those of the model's file unless given. The scales of a
 quantised KV cache are left out: nothing with one scale per layer, one number per vector of d elements where every token
 and head has its own.
 
-beta and gamma, the shares of the data sheet an engine achieves, come from Llama-2-7B on an A100-80GB. The published
-calibration (10.6 ms, 0.4013 us per KV token) means beta = 0.611 and 0.641; Vidur's fit, max(10.1 ms,
-8.9 ms + 58.5 us T) for T tokens, means beta = 0.642 and gamma = 0.724. Hence beta = 0.64, gamma = 0.72: 10.13 ms,
-0.4018 us, 58.8 us. Nothing is added for launching kernels: beta holds it already, and one GPU cannot tell them apart.
-
-One line, not the larger of a memory-bound and a compute-bound one: Vidur's fit is itself a sum beyond 20 tokens
-(8.9 ms + 58.5 us T, not 58.5 us T). Its own KV coefficient, 0.255 us, means beta = 1 and charges 58.5 us per sequence
-besides; one affine d1 stands for both, so d3 = 0. For 200 to 1,000 tokens of context the two agree within 26%.
-
-Left out: communication between the GPUs, attention's quadratic part of a prefill (and latent attention's arithmetic in
-a decode), 8-bit tensor cores. A prefill also "reads" its own prompt (the convention of model.md), under 1% of d2.
-Measured batches are better than any data sheet: see `benchmarks/measure_iteration_time.py` and `fluidwait calibrate`.
-Sources: model.md sections 1 and 2; the shapes and data sheets of `fluid.hardware.model` and `fluid.hardware.catalogue`.
+A prefill also "reads" its own prompt (the convention of model.md), under 1% of d2. Measured batches are better than any
+data sheet: see `benchmarks/measure_iteration_time.py` and `fluidwait calibrate`. Sources: model.md sections 1 and 2;
+the shapes and data sheets of `fluid.hardware.model` and `fluid.hardware.catalogue`.
 """
 
 from __future__ import annotations
@@ -43,40 +32,46 @@ from typing import Any
 from fluid.errors import InputError, one_of, real, whole
 from fluid.hardware.catalogue import GIB, Gpu, find_gpu, find_model
 from fluid.hardware.element_types import FORMATS, KV_BITS, Quantization, quantization
+from fluid.hardware.iteration_law import DEFAULT_ENGINE, ENGINES, LawTime, costs, time_by_law
+from fluid.hardware.memory import EngineLimits, default_limits, reserved_bytes
 from fluid.hardware.model import Model
-from fluid.replica import IterationTime, Replica
+from fluid.replica import Replica
+
+TYPICAL_PROMPT = 512.0  # tokens: where no mix says how long prompts are
 
 
 @dataclass(frozen=True)
 class Placement:
     """A model on `tensor_parallel` GPUs of one kind, with the element types of its weights and KV cache.
 
-    `memory_fraction` is phi, `bandwidth_share` beta and `compute_share` gamma, each above 0 and at most 1;
-    `activation_memory` is A in GiB per GPU. Raises InputError for a value outside that, an unknown type, or a number
-    of GPUs the heads cannot be split over.
+    `memory_fraction` is phi, above 0 and at most 1; `activation_memory` is A in GiB per GPU, estimated where not given;
+    `engine` is "vllm", "sglang" or "trtllm"; `max_num_seqs` and `max_num_batched_tokens` are the limits of an iteration
+    (the engine's defaults where not given); `block` the tokens of a cache block. Raises InputError for a value outside
+    that, an unknown type, or a number of GPUs the heads cannot be split over.
 
     >>> placement = Placement(find_model("llama-2-7b"), find_gpu("a100-80gb"))
-    >>> placement.kv_bytes_per_token, placement.kv_capacity
-    (524288, 136496)
+    >>> placement.kv_bytes_per_token
+    524288
     """
 
     model: Model
     gpu: Gpu
     tensor_parallel: int = 1
-    memory_fraction: float = 0.99
+    memory_fraction: float = 0.90
     kv_dtype: str | None = None
     weight_dtype: str | None = None
-    bandwidth_share: float = 0.64
-    compute_share: float = 0.72
-    activation_memory: float = 0.0
+    activation_memory: float | None = None
+    engine: str = DEFAULT_ENGINE
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    block: int = 1
 
     def __post_init__(self) -> None:
-        for field in ("memory_fraction", "bandwidth_share", "compute_share"):
-            _share(field, getattr(self, field))
+        _share("memory_fraction", self.memory_fraction)
+        one_of("engine", self.engine, ENGINES)
         for field, known in (("kv_dtype", KV_BITS), ("weight_dtype", FORMATS)):
             if getattr(self, field) is not None:
                 one_of(field, getattr(self, field), tuple(known))
-        activation = real("activation_memory", self.activation_memory, unit="GiB per GPU", zero=True)
         gpus = whole("tensor_parallel", self.tensor_parallel, unit="GPUs")
         heads, kv_heads = self.model.attention_heads, self.model.kv_heads
         if self.model.latent is not None:
@@ -88,7 +83,9 @@ class Placement:
             raise InputError("tensor_parallel", requirement, self.tensor_parallel)
         refuse_mixed_layers(self.model)
         object.__setattr__(self, "tensor_parallel", gpus)
-        object.__setattr__(self, "activation_memory", activation)
+        if self.activation_memory is not None:
+            kept = real("activation_memory", self.activation_memory, unit="GiB per GPU", zero=True)
+            object.__setattr__(self, "activation_memory", kept)
 
     @property
     def attention_window(self) -> int | None:
@@ -126,28 +123,40 @@ class Placement:
         return self.quantization.bytes_of(each for each in self.model.weights if each.is_read)
 
     @property
+    def limits(self) -> EngineLimits:
+        """The most sequences and tokens of an iteration: those given, else the engine's defaults on this GPU."""
+        default = default_limits(self.gpu)
+        return EngineLimits(self.max_num_seqs or default.max_num_seqs,
+                            self.max_num_batched_tokens or default.max_num_batched_tokens)
+
+    @property
+    def reserved_bytes(self) -> float:
+        """t A, bytes over the whole group."""
+        if self.activation_memory is not None:
+            return self.tensor_parallel * self.activation_memory * GIB
+        return self.tensor_parallel * reserved_bytes(self.model, self.tensor_parallel, self.limits)
+
+    @property
     def kv_capacity(self) -> int:
-        """C, tokens; raises InputError where the weights and activations leave no room for one."""
+        """C, tokens, in whole blocks; raises InputError where weights and activations leave no room for one."""
         usable = self.memory_fraction * self.tensor_parallel * self.gpu.memory_bytes
-        activations = self.tensor_parallel * self.activation_memory * GIB
-        tokens = int((usable - activations - self.weight_bytes) // self.kv_bytes_per_token)
-        if tokens < 1:
-            others = f", activations and CUDA graphs {activations / GIB:,.1f} GiB" if activations else ""
+        free = usable - self.reserved_bytes - self.weight_bytes
+        blocks = int(free // (self.kv_bytes_per_token * self.block))
+        if blocks < 1:
             requirement = (f"larger: the weights of {self.model.name} in {self.quantization.name} take "
-                           f"{self.weight_bytes / GIB:,.1f} GiB{others} and {self.tensor_parallel} x {self.gpu.name} "
+                           f"{self.weight_bytes / GIB:,.1f} GiB, activations and CUDA graphs "
+                           f"{self.reserved_bytes / GIB:,.1f} GiB and {self.tensor_parallel} x {self.gpu.name} "
                            f"has {usable / GIB:,.1f} GiB at memory_fraction {self.memory_fraction:g}, "
                            f"which leaves no room for a token of KV cache")
             raise InputError("tensor_parallel", requirement, self.tensor_parallel)
-        return tokens
+        return blocks * self.block
 
-    @property
-    def iteration_time(self) -> IterationTime:
-        """d0 + d1 KV + d2 prefill, seconds."""
-        bandwidth = self.tensor_parallel * self.bandwidth_share * self.gpu.bandwidth
-        compute = self.tensor_parallel * self.compute_share * self.gpu.compute
-        return IterationTime(overhead=self.bytes_read / bandwidth,
-                             per_kv_token=self.kv_bytes_per_token / bandwidth,
-                             per_prefill_token=2 * self.model.parameters_active / compute)
+    def time_by_law(self, prompt_tokens: float = TYPICAL_PROMPT) -> LawTime:
+        """The iteration time by the law, for prompts of that mean length (tokens, weighted by tokens)."""
+        table = costs(self.model, self.gpu, gpus=self.tensor_parallel, bytes_read=self.bytes_read,
+                      kv_bytes=self.kv_bytes_per_token, multiplies_in=self.quantization.linear.multiplies_in,
+                      prompt_tokens=prompt_tokens)
+        return time_by_law(table, self.engine)
 
 
 def refuse_mixed_layers(model: Model) -> None:
@@ -162,22 +171,22 @@ def refuse_mixed_layers(model: Model) -> None:
                          f"values in {model.kv_layers} of {model.layers} layers", model.name)
 
 
-def replica_from_catalogue(model: str, gpu: str, *, tensor_parallel: int = 1, memory_fraction: float = 0.99,
-                           kv_dtype: str | None = None, weight_dtype: str | None = None,
-                           activation_memory: float = 0.0) -> Replica:
-    """Return the replica of a catalogue model on catalogue GPUs: C tokens and tau = d0 + d1 KV + d2 prefill.
+def replica_from_catalogue(model: str, gpu: str, *, prompt_tokens: float = TYPICAL_PROMPT,
+                           **placement: Any) -> Replica:
+    """Return the replica of a catalogue model on catalogue GPUs, as an engine finds it: C, tau, and its cap B.
 
-    `memory_fraction` is the share of GPU memory the engine may use (engines often default to 0.90), of which
-    `activation_memory` GiB per GPU are not for the KV cache. Raises InputError for an unknown name (listing the known
-    ones) and for weights that do not fit.
+    `placement` are the other fields of `Placement`: `tensor_parallel`, `memory_fraction` (0.90) and so on;
+    `prompt_tokens` is the mean prompt length, weighted by tokens. Raises InputError for an unknown name (listing the
+    known ones) and for weights that do not fit.
 
     >>> replica = replica_from_catalogue("llama-2-7b", "a100-80gb")
-    >>> replica.kv_capacity, round(replica.iteration_time.pieces[0].overhead, 5)
-    (136496, 0.01013)
+    >>> replica.max_num_seqs, round(replica.iteration_time.pieces[0].overhead, 4)
+    (256, 0.0089)
     """
-    placement = Placement(find_model(model), find_gpu(gpu), tensor_parallel, memory_fraction, kv_dtype, weight_dtype,
-                          activation_memory=activation_memory)
-    return Replica(placement.kv_capacity, placement.iteration_time, attention_window=placement.attention_window)
+    placed = Placement(find_model(model), find_gpu(gpu), **placement)
+    return Replica(placed.kv_capacity, placed.time_by_law(prompt_tokens).iteration_time, block=placed.block,
+                   max_num_seqs=placed.limits.max_num_seqs, attention_window=placed.attention_window,
+                   max_num_batched_tokens=placed.max_num_batched_tokens)
 
 
 def _share(field: str, value: Any) -> None:

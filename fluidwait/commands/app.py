@@ -69,7 +69,7 @@ def solve_command(file: File = None, json: Json = False, version: Version = Fals
     deployment = deployment_of(file)
     equilibrium = solve(deployment.workload, deployment.replica)
     answer = {**answers.provenance("solve", deployment), **answers.solve_answer(equilibrium),
-              **answers.mix_answer(deployment.mix)}
+              **answers.timing_answer(deployment), **answers.mix_answer(deployment.mix)}
     give(answer, json, lambda: show_equilibrium(deployment, equilibrium))
     _say(equilibrium.stable and not deployment.mix.overload)
 

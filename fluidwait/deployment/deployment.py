@@ -1,13 +1,13 @@
 """A deployment: the workload, the replica and the target that a TOML file describes.
 
 Numbers in the file take precedence over the catalogue: `kv_capacity` over the capacity, a [replica.iteration_time]
-table over the whole roofline, of the named model and GPU. A file that cannot be used is a `FileError`, one line.
+table over the times, of the named model and GPU. A file that cannot be used is a `FileError`, one line.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -22,8 +22,9 @@ from fluid.replica import IterationTime, Replica
 from fluid.traces.trace import read_trace
 from fluid.workload import Workload
 from fluidwait.deployment.mix import Mix, trace_mix
-from fluidwait.deployment.read_workload import read_mix, read_predictor
+from fluidwait.deployment.read_workload import read_mix, read_predictor, with_windows
 from fluidwait.deployment.schema import ChunkTable, DeploymentTable, IterationTimeTable, LineTable, ReplicaTable
+from fluidwait.deployment.timing import KERNELS, Timing, by_kernels, by_law, timed
 from fluidwait.deployment.toml import check, found, keys_of, read_bytes, read_toml
 from fluidwait.progress import reading
 from verification.traffic.predicted_lengths import Predictor, confusion, seen_workload
@@ -32,7 +33,8 @@ from verification.traffic.processes import Predicted, Traffic
 EMBEDDED = "embedded"
 ITERATION_TIME = "replica.iteration_time"  # the table, as messages name it
 TRACE_ENDINGS = (".csv", ".jsonl", ".json")
-CATALOGUE_KEYS = ("tensor_parallel", "memory_fraction", "activation_memory", "kv_dtype", "weight_dtype")
+PLACEMENT_KEYS = ("tensor_parallel", "memory_fraction", "activation_memory", "kv_dtype", "weight_dtype", "engine")
+CATALOGUE_KEYS = (*PLACEMENT_KEYS, "times")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Deployment:
 
     `horizon` is in seconds; `lengths` is what a policy may see on arrival, "known", "predicted" or "unknown" output
     lengths; `predictor` is the model of the error of predicted ones; `placement` is the model on its GPUs where the
-    file names them; `source` is the file's name ("embedded" for the built-in one), `digest` the SHA-256 of its bytes.
+    file names them, `timing` where the iteration time comes from; `source` is the file's name ("embedded" for
+    the built-in one), `digest` the SHA-256 of its bytes.
     """
 
     mix: Mix
@@ -51,6 +54,7 @@ class Deployment:
     lengths: str = "known"
     predictor: Predictor | None = None
     placement: Placement | None = None
+    timing: Timing | None = field(default=None, compare=False)
     source: str = ""
     digest: str = ""
 
@@ -114,7 +118,10 @@ def _serving(path: Path) -> Deployment:
     builtin = embedded()
     with reading(str(path)) as progress:
         trace = read_trace(path, progress=progress)
-    return replace(builtin, mix=trace_mix(trace, builtin.replica), source=str(path), digest=trace.digest)
+    mix = trace_mix(trace, builtin.replica)
+    timing = by_law(builtin.placement, mix.workload) if builtin.placement else builtin.timing
+    replica = timed(builtin.replica, timing) if timing else builtin.replica
+    return replace(builtin, mix=mix, replica=replica, timing=timing, source=str(path), digest=trace.digest)
 
 
 def embedded() -> Deployment:
@@ -142,9 +149,12 @@ def parse(data: bytes, source: str, folder: Path = Path()) -> Deployment:
     placement = _placement(tables.replica, source, folder)
     replica = _replica(tables.replica, placement, source)
     mix = read_mix(tables.workload, replica, source, folder)
+    timing = _timing(tables.replica, placement, mix.workload, replica, source)
+    replica = timed(replica, timing)
+    mix = with_windows(mix, tables.workload, replica, source)
     with keys_of(source, "target"):
         return Deployment(mix, replica, tables.target.horizon, tables.target.overflow_probability,
-                          tables.workload.lengths, read_predictor(tables.workload, source), placement, source,
+                          tables.workload.lengths, read_predictor(tables.workload, source), placement, timing, source,
                           hashlib.sha256(data).hexdigest())
 
 
@@ -157,7 +167,8 @@ def _placement(table: ReplicaTable, source: str, folder: Path) -> Placement | No
         if getattr(table, key) is None:
             raise FileError(source, f"replica.{key}", "is missing: model and gpu go together")
     model = _model(str(table.model), source, folder)
-    given = {key: getattr(table, key) for key in CATALOGUE_KEYS if getattr(table, key) is not None}
+    keys = (*PLACEMENT_KEYS, "max_num_seqs", "max_num_batched_tokens", "block")
+    given = {key: getattr(table, key) for key in keys if getattr(table, key) is not None}
     with keys_of(source, "replica"):
         return Placement(model, find_gpu(str(table.gpu)), **given)
 
@@ -186,17 +197,31 @@ def _replica(table: ReplicaTable, placement: Placement | None, source: str) -> R
     time = _iteration_time(table.iteration_time, source)
     prefill = table.prefill.chunk if isinstance(table.prefill, ChunkTable) else table.prefill
     with keys_of(source, "replica"):
-        capacity, window = table.kv_capacity, table.attention_window
+        capacity, window, most = table.kv_capacity, table.attention_window, table.max_num_seqs
         if placement is not None:
             capacity = placement.kv_capacity if capacity is None else capacity
             window = placement.attention_window if window is None else window
-            time = time or placement.iteration_time
+            time = time or placement.time_by_law().iteration_time
+            most = most or placement.limits.max_num_seqs
         if capacity is None:
             raise _missing(source, "kv_capacity", "a whole number of tokens")
         if time is None:
             raise _missing(source, "iteration_time", "a table of seconds")
-        return Replica(capacity, time, prefill, table.block, table.first_token, table.max_num_seqs, window,
+        return Replica(capacity, time, prefill, table.block, table.first_token, most, window,
                        table.max_num_batched_tokens)
+
+
+def _timing(table: ReplicaTable, placement: Placement | None, workload: Workload, replica: Replica,
+            source: str) -> Timing:
+    """The iteration time for this mix and where it comes from; `replica` has the one the file gives, if it does."""
+    if table.iteration_time is not None:
+        return Timing(replica.iteration_time)
+    if placement is None:
+        raise _missing(source, "iteration_time", "a table of seconds")
+    if table.times != KERNELS:
+        return by_law(placement, workload)
+    with keys_of(source, "replica"):
+        return by_kernels(placement, workload, replica)
 
 
 def _missing(source: str, key: str, requirement: str) -> FileError:

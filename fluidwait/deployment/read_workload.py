@@ -23,11 +23,14 @@ PREDICTION = "workload.prediction"  # the table, as messages name it
 def read_mix(table: WorkloadTable, replica: Replica, source: str, folder: Path) -> Mix:
     """The mix of a [workload] table; raises FileError, one line, for anything that cannot be used."""
     if table.trace is None:
-        mix = Mix(_workload_of_types(table, replica, source))
-    elif table.type is not None:
+        return Mix(_workload_of_types(table, replica, source))
+    if table.type is not None:
         raise FileError(source, "workload.trace", f"must stand without [[workload.type]] (got {found(table.trace)})")
-    else:
-        mix = _mix_of_trace(table, table.trace, replica, source, folder)
+    return _mix_of_trace(table, table.trace, replica, source, folder)
+
+
+def with_windows(mix: Mix, table: WorkloadTable, replica: Replica, source: str) -> Mix:
+    """The mix with the windows of its [workload] table, if any: rates that change over time."""
     if table.window is None:
         return mix
     if isinstance(mix.traffic, Replay):

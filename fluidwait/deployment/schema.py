@@ -6,9 +6,10 @@ field is the requirement an error message quotes, unit included. Source: the dep
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 SCHEMA = 1
 LONGEST_NAME = 80
@@ -18,6 +19,16 @@ def _printable(name: str) -> str:
     if not name.isprintable() or not 1 <= len(name) <= LONGEST_NAME:
         raise ValueError
     return name
+
+
+def _printed_tokens(value: Any) -> Any:
+    """The tokens in an engine's start-up line; any other value as it is."""
+    found = _PRINTED.search(value) if isinstance(value, str) else None
+    return int((found[1] or found[2]).replace(",", "")) if found else value
+
+
+# vLLM and SGLang
+_PRINTED = re.compile(r"GPU KV cache size: ([\d,]{1,20}) tokens|max_total_num_tokens[=:] ?(\d{1,20})")
 
 
 def _kind(value: Any) -> str:
@@ -70,9 +81,12 @@ class ReplicaTable(TomlTable):
     memory_fraction: float | None = Field(default=None, description="a share of the GPU memory above 0 and at most 1")
     activation_memory: float | None = Field(
         default=None, description="a nonnegative number of GiB per GPU, for activations and CUDA graphs")
+    engine: str | None = Field(default=None, description='"vllm", "sglang" or "trtllm"')
+    times: Literal["law", "kernels"] | None = Field(default=None, description='"law" or "kernels"')
     kv_dtype: str | None = Field(default=None, description="the name of an element type")
     weight_dtype: str | None = Field(default=None, description="the name of an element type")
-    kv_capacity: Int | None = Field(default=None, description="a whole number of tokens, at least 1")
+    kv_capacity: Annotated[Int | None, BeforeValidator(_printed_tokens)] = Field(
+        default=None, description="a whole number of tokens, at least 1, or the line in which an engine prints it")
     prefill: Annotated[
         Annotated[Literal["whole", "decode-only"], Tag("name")] | Annotated[ChunkTable, Tag("table")],
         Discriminator(_kind)] = Field(default="whole", description='"whole", "decode-only" or { chunk = tokens }')

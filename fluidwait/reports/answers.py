@@ -13,6 +13,7 @@ import numpy as np
 from fluid import Equilibrium
 from fluid.equilibrium import scale_without_prefill_cost, time_shares
 from fluidwait import __version__
+from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.mix import Mix
 from fluidwait.reports.wording import predicted, window_names
 from fluidwait.study.advice import Advice, name_of_trial
@@ -63,6 +64,15 @@ def solve_answer(equilibrium: Equilibrium) -> dict[str, Any]:
             "time_shares": shares._asdict() if shares else None,
             "max_rate_scale_without_prefill_cost": scale_without_prefill_cost(equilibrium),
             "types": [dict(zip(keys, row, strict=True)) for row in columns]}
+
+
+def timing_answer(read: Deployment) -> dict[str, Any]:
+    """Where the iteration time comes from, its coefficients, and the edge's interval at 95% where one is known."""
+    if read.timing is None:
+        return {}
+    return {"iteration_time_source": read.timing.source, "iteration_time_detail": read.timing.detail,
+            "iteration_time_pieces": [line._asdict() for line in read.timing.iteration_time.pieces],
+            "max_rate_scale_interval": read.timing.rate_interval(read.workload, read.replica)}
 
 
 def mix_answer(mix: Mix) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from fluidwait.reports.console import console, largest, new_table, number, optio
 from fluidwait.reports.installation import flags
 from fluidwait.reports.simulation import evidence, show_beside, show_measured, show_outlook, show_trials
 from fluidwait.reports.wording import growth, memory, predicted, window_names
-from fluidwait.reports.workload import in_few_types, show_origin, show_shares, show_windows
+from fluidwait.reports.workload import in_few_types, show_origin, show_shares, show_timing, show_windows
 from fluidwait.study.advice import Advice
 from fluidwait.study.outcomes import Comparison, Outcome
 from fluidwait.study.plugin import INSTALLED
@@ -51,6 +51,7 @@ def show_equilibrium(deployment: Deployment, equilibrium: Equilibrium) -> None:
     console.print(f"load {equilibrium.load:.4g}, iteration time {seconds(equilibrium.iteration_time)}, "
                   f"{optional(equilibrium.sequences)} sequences in a batch, offered {equilibrium.throughput:,.4g} "
                   "output tokens/s")
+    show_timing(deployment)
     _show_types(in_few_types(deployment.mix, equilibrium))
     show_shares(equilibrium)
 

@@ -6,7 +6,9 @@ from rich.markup import escape
 
 from fluid import Equilibrium, solve
 from fluid.equilibrium import scale_without_prefill_cost, time_shares
+from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.mix import Mix
+from fluidwait.deployment.timing import GIVEN
 from fluidwait.deployment.write_workload import binning_errors
 from fluidwait.reports.console import MOST_ROWS, console, new_table, optional, say, seconds
 from verification import Replay
@@ -51,6 +53,21 @@ def show_shares(equilibrium: Equilibrium) -> None:
     if 0 < edge < free:
         console.print(f"prefill takes {1 - edge / free:.1%} of the region: if it took no time, the mix would be stable "
                       f"up to {free:.4g} of these rates instead of {edge:.4g}")
+
+
+def show_timing(deployment: Deployment) -> None:
+    """Where the iteration time comes from, and how far the edge may be from where it is printed."""
+    timing = deployment.timing
+    if timing is None or timing.source == GIVEN:
+        return
+    console.print(f"iteration time {escape(timing.detail)}")
+    interval = timing.rate_interval(deployment.workload, deployment.replica)
+    if interval is not None:
+        low, high = interval
+        rate = deployment.workload.rate
+        edge = (f"at {low * rate:.4g} requests/s or more, {low:.3g}" if high is None else
+                f"between {low * rate:.4g} and {high * rate:.4g} requests/s, {low:.3g} to {high:.3g}")
+        console.print(f"at 95% the edge lies {edge} of these rates")
 
 
 def show_windows(mix: Mix) -> None:

@@ -69,12 +69,6 @@ def test_a_tied_embedding_is_stored_once_and_read_as_the_output_head():
     assert untied.parameters_read == tied.parameters_read == tied.parameters
 
 
-def test_boards_with_gddr6_lose_a_sixteenth_of_their_memory_to_error_correction():
-    """What the driver reports: L40S 46,068 MiB, L4 23,034 MiB; what the data sheets say: 48 and 24 GB."""
-    assert find_gpu("l40s").memory == pytest.approx(46_068 / 1024, rel=1e-3)
-    assert find_gpu("l4").memory == pytest.approx(23_034 / 1024, rel=1e-3)
-
-
 @pytest.mark.parametrize(("find", "field"), [(find_model, "model"), (find_gpu, "gpu")])
 @pytest.mark.parametrize("name", ["gpt-5", "", 7, "x" * 10_000])
 def test_an_unknown_name_is_refused_with_the_known_ones(find, field, name):
@@ -166,10 +160,13 @@ def test_latent_attention_caches_a_ninth_of_what_heads_of_its_own_would():
     assert 27 * 5120 / lite.kv_elements == pytest.approx(8.89, abs=0.01)
 
 
-def test_drivers_report_the_memory_of_the_catalogue():
-    """What the driver reports: A10G 23,028 MiB, H100 NVL 95,830 MiB, B200 183,359 MiB, RTX A6000 49,140 MiB."""
-    for name, reported in (("a10g", 23_028), ("h100-nvl", 95_830), ("b200", 183_359), ("a6000", 49_140)):
-        assert find_gpu(name).memory == pytest.approx(reported / 1024, rel=6e-3), name
+def test_the_memory_of_the_catalogue_is_what_cuda_reports_and_no_more_than_the_driver():
+    """nvidia-smi in MiB, from public logs; CUDA itself keeps up to 4% of it from a process (an A100 of 40 GB)."""
+    reported = {"a10g": 23_028, "h100-nvl": 95_830, "h100-80gb": 81_559, "h200": 143_771, "b200": 183_359,
+                "a6000": 49_140, "l40s": 46_068, "l4": 23_034, "rtx-4090": 24_564, "rtx-5090": 32_607,
+                "rtx-pro-6000": 97_887, "a100-40gb": 40_960, "a100-80gb": 81_920}
+    for name, mib in reported.items():
+        assert 0.95 * mib / 1024 < find_gpu(name).memory < mib / 1024, name
 
 
 @pytest.mark.parametrize(("make", "field"), [

@@ -10,6 +10,7 @@ import pytest
 from fluid import IterationTime, solve
 from fluid.hardware.placement import replica_from_catalogue
 from fluidwait.deployment.deployment import Deployment, embedded, embedded_text, load, parse
+from fluidwait.deployment.timing import mean_prompt
 
 LINE = "overhead = 0.0106\nper_kv_token = 4.013e-7"
 REPLICA = f"[replica]\nkv_capacity = 137000\n[replica.iteration_time]\n{LINE}\n"
@@ -51,7 +52,8 @@ def test_the_same_bytes_make_equal_deployments_that_say_where_they_came_from(tmp
 
 def test_a_model_and_a_gpu_give_the_replica_of_the_catalogue():
     deployment = read(A100 + "memory_fraction = 0.9\ntensor_parallel = 2" + TYPES)
-    expected = replica_from_catalogue("llama-2-7b", "a100-80gb", memory_fraction=0.9, tensor_parallel=2)
+    expected = replica_from_catalogue("llama-2-7b", "a100-80gb", memory_fraction=0.9, tensor_parallel=2,
+                                      prompt_tokens=mean_prompt(deployment.workload))
     assert deployment.replica == expected
     assert deployment.placement.gpu.name == "a100-80gb"
 
@@ -64,14 +66,14 @@ def test_a_model_with_an_attention_window_gives_it_to_the_replica_unless_the_fil
 
 
 def test_the_cap_on_sequences_and_the_memory_for_activations_reach_the_replica():
-    """An A100's 80 GiB at 0.99 less 13,476,831,232 bytes of weights hold 136,496 tokens of 512 KiB; 4 GiB less, 8,192
-    tokens less."""
+    """79.25 GiB at 0.9 less 13,476,831,232 bytes of weights and 4 GiB: 58,812,837,069 / 524,288 = 112,176.6 tokens."""
     assert read(A100 + "max_num_seqs = 64\n" + TYPES).replica.max_num_seqs == 64
-    assert read(A100 + "activation_memory = 4.0\n" + TYPES).replica.kv_capacity == 136_496 - 8_192
+    assert read(A100 + "activation_memory = 4.0\n" + TYPES).replica.kv_capacity == 112_176
 
 
 def test_numbers_win_over_the_catalogue():
-    catalogue = replica_from_catalogue("llama-2-7b", "a100-80gb")
+    mix = read(A100 + TYPES).workload
+    catalogue = replica_from_catalogue("llama-2-7b", "a100-80gb", prompt_tokens=mean_prompt(mix))
     capacity = read(A100 + "kv_capacity = 5000" + TYPES).replica
     assert (capacity.kv_capacity, capacity.iteration_time) == (5000, catalogue.iteration_time)
     time = "[replica.iteration_time]\noverhead = 0.01\nper_kv_token = 0.0"
@@ -90,7 +92,8 @@ def test_the_path_of_a_config_json_starts_from_the_folder_of_the_file(tmp_path):
         ' "vocab_size": 32000}', encoding="utf-8")
     path = tmp_path / "mix.toml"
     path.write_text(A100.replace("llama-2-7b", "config.json") + TYPES, encoding="utf-8")
-    assert load(path).replica == replica_from_catalogue("llama-2-7b", "a100-80gb")
+    prompt = mean_prompt(load(path).workload)
+    assert load(path).replica == replica_from_catalogue("llama-2-7b", "a100-80gb", prompt_tokens=prompt)
 
 
 def test_pieces_are_several_lines_of_which_the_largest_counts():
@@ -158,9 +161,10 @@ def test_the_embedded_mix_loads_the_replica_to_between_60_and_80_percent_of_the_
 def test_literal_wait_is_feasible_on_the_embedded_mix():
     """w = (o + 1)(l + o/2): 61 x 94 = 5,734, 41 x 532 = 21,812, 21 x 266 = 5,586 token-iterations.
 
-    c = d1 w + d2 l = 6.07, 38.88, 17.30 ms. n = (5, 1, 1): Delta = 10.13 + 30.34 + 38.88 + 17.30 = 96.7 ms, at most
-    5/45 = 111 ms, 1/6 = 167 ms and 1/10 = 100 ms; n_chat = 4 gives 90.6 ms above 4/45 = 88.9 ms, so 5 is the least.
-    M = 5 x 5,734 + 21,812 + 5,586 = 56,068 of 136,496 tokens.
+    c = d1 w + d2 l + d3 S with d = 8.892 ms, 0.25713 us, 51.210 us, 77.956 us and S = 61, 41, 21: 9.507, 35.02,
+    16.18 ms. n = (3, 1, 1): Delta = 8.89 + 28.52 + 35.02 + 16.18 = 88.6 ms, at most 3/32 = 93.8 ms, 1/4 and 1/7 s;
+    n_chat = 2 gives 79.1 ms above 2/32 = 62.5 ms, so 3 is the least. M = 3 x 5,734 + 21,812 + 5,586 = 44,600 tokens,
+    of 119,492, in 3 x 61 + 41 + 21 = 245 sequences, of 256.
     """
     deployment = embedded()
     profile = solve(deployment.workload, deployment.replica).profile
@@ -170,7 +174,7 @@ def test_literal_wait_is_feasible_on_the_embedded_mix():
     for _ in range(100):
         delta = overhead + sum(n * c for n, c in zip(thresholds, time, strict=True))
         thresholds = [math.ceil(rate * delta) for rate in deployment.workload.rates]
-    assert thresholds == [5, 1, 1]
-    assert delta == pytest.approx(0.0967, abs=1e-4)
-    assert sum(n * w for n, w in zip(thresholds, work.tolist(), strict=True)) == 56_068
-    assert deployment.replica.kv_capacity >= 56_068
+    assert thresholds == [3, 1, 1]
+    assert delta == pytest.approx(0.0886, abs=1e-4)
+    assert sum(n * w for n, w in zip(thresholds, work.tolist(), strict=True)) == 44_600
+    assert deployment.replica.kv_capacity >= 44_600
