@@ -6,7 +6,8 @@ sum psi(u_r) z_r = 0, so its b has the covariance V = s^2 A^-1 B A^-1 with
     A = mean(psi') Z'Z,    B = sum (psi(u_r) / (1 - h_r))^2 z_r z_r',    h_r the leverage (HC3).
 
 The interval is b_j +- t se_j, se_j^2 = V_jj, cut at 0, with the se of the fit without b >= 0: where a sign binds, b is
-nearer the truth than that fit and the interval covers the truth more often than 95%.
+nearer the truth than that fit and the interval covers the truth more often than 95%. The least overhead is a sign too:
+where it binds, the interval reaches down to 0.
 
 With several lines a row may pass from one to another as b moves. To first order that does not matter, for f is
 continuous where two lines cross. It does where the rows that identify a coefficient lie at a crossing: the other line
@@ -36,7 +37,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fluid.arrays import Floats, Ints
-from fluid.calibration.regression import FEWEST, HUBER, MaxAffine, QuadraticProgram, independent_columns
+from fluid.calibration.regression import FEWEST, HUBER, MaxAffine, least_squares
 
 UPPER_TAIL = 0.975  # of a two-sided interval of 95%
 STEPS, FALL = 40, 1e-3  # in the search for a minimum of Q: the most steps, and the least fall that is worth another
@@ -60,14 +61,12 @@ class Profile:
     found: MaxAffine
     Z: Floats
     u: Floats
-    program: QuadraticProgram
 
     @classmethod
     def around(cls, found: MaxAffine, rows: Floats, measured: Floats) -> Profile:
         """The profile of a fit to rows (n, p) and measurements (n,)."""
         unit = (found.fitted(rows) * found.scale)[found.kept]
-        return cls(found, rows[found.kept] / unit[:, None], measured[found.kept] / unit,
-                   QuadraticProgram(rows.shape[1]))
+        return cls(found, rows[found.kept] / unit[:, None], measured[found.kept] / unit)
 
     def rise(self, i: int, j: int, value: float) -> float:
         """min {Q(b): b_ij = value} - Q(fit), at least 0."""
@@ -98,8 +97,7 @@ class Profile:
                 free[j], target = False, self.u - value * self.Z[:, j]
             rows = self.Z[mine] * root[mine, None]
             if len(rows) >= FEWEST:
-                free[free] = independent_columns(rows[:, free])
-                goal[line] = self.program.least_squares(rows, (target * root)[mine], free)
+                goal[line], _ = least_squares(rows, (target * root)[mine], free)
         goal[i, j] = value
         return goal
 
@@ -112,6 +110,8 @@ def intervals(found: MaxAffine, rows: Floats, measured: Floats) -> Floats:
         spread = _spread(found, rows, measured, i)
         half = spread.errors * spread.quantile
         bounds[i, estimated] = np.column_stack([np.maximum(line[estimated] - half, 0.0), line[estimated] + half])
+        if line[0] <= found.least:
+            bounds[i, 0, 0] = 0.0
         if profile:
             for j, ratio in zip(np.flatnonzero(estimated), spread.ratio, strict=True):
                 bounds[i, j] = [_moved(profile, i, int(j), end, spread.quantile * ratio) for end in bounds[i, j]]

@@ -3,9 +3,9 @@
     seconds ~ max_i [ d0_i + d1_i KV + d2_i prefill + d3_i size ]        d0_i > 0, the others >= 0
 
 fitted to relative errors, robustly, by `fluid.calibration.regression`: slow iterations (another process, a garbage
-collection, a compilation) are set aside as outliers and listed. Of collinear columns only the first is estimated, in
-the order overhead, prefill, KV, size; the coefficients of the others are fixed at 0, without an interval, and a note
-says so. Intervals: `fluid.calibration.coefficient_intervals`.
+collection, a compilation) are set aside as outliers and listed. A coefficient that the rows do not tell from those
+before it, in the order overhead, prefill, KV, size, is fixed at 0, without an interval, and a note says so. Intervals:
+`fluid.calibration.coefficient_intervals`.
 
     mape    mean |seconds - fitted| / seconds                                    over the rows kept
     r2      1 - sum (seconds - fitted)^2 / sum (seconds - mean seconds)^2        over the rows kept
@@ -39,7 +39,6 @@ from fluid.replica import IterationTime, Line
 MOST_PIECES = 8
 WORST = 5
 MANY_OUTLIERS = 0.1  # of the rows: more than a few slow iterations
-NO_OVERHEAD = 1e-5  # of the fastest batch: an overhead below it is only there because it must be positive
 REGRESSION_ORDER = (0, 2, 1, 3)  # of the coefficients of a Line: overhead, prefill, KV, size; its own inverse
 FEATURES = ("", "KV tokens", "prompt tokens", "sequences")
 
@@ -202,7 +201,7 @@ def calibrate(batches: Batches, pieces: int = 1) -> Calibration:
     found = several or one
     order = np.ix_(np.lexsort(-found.lines.T[::-1]), np.array(REGRESSION_ORDER))
     lines, bounds = found.lines[order], intervals(found, rows, batches.seconds)[order]
-    notes = [*_on_batches(batches, found.kept), *_on_coefficients(lines, found.estimated[order], batches)]
+    notes = [*_on_batches(batches, found.kept), *_on_coefficients(lines, found.estimated[order], found.least, batches)]
     if pieces > 1:
         notes += _on_pieces(one, several, rows, batches.seconds)
     return Calibration(batches, IterationTime.largest(*(IterationTime(*map(float, line)) for line in lines)),
@@ -227,17 +226,19 @@ def _on_batches(batches: Batches, kept: Bools) -> Iterator[str]:
                "from two settings of the engine, or need another piece")
 
 
-def _on_coefficients(lines: Floats, estimated: Bools, batches: Batches) -> Iterator[str]:
+def _on_coefficients(lines: Floats, estimated: Bools, least: float, batches: Batches) -> Iterator[str]:
     for i, line in enumerate(lines):
         where = f" in piece {i + 1}" if len(lines) > 1 else ""
         for j, name in enumerate(Line._fields):
             if not estimated[i, j] and name == "per_prefill_token" and not batches.prefill_tokens.any():
                 yield "no batch prefills: per_prefill_token cannot be told and is set to 0"
             elif not estimated[i, j]:
-                yield (f"{name}{where} cannot be told: in all its batches the {FEATURES[j]} follow from the other "
-                       "counts; it is set to 0 and the others carry its time")
-        if line[0] < NO_OVERHEAD * batches.seconds.min():
-            yield f"overhead{where} is at its least value: these batches show none"
+                yield (f"{name}{where} cannot be told: in its batches the {FEATURES[j]} follow from the other counts, "
+                       "vary too little beside the noise, or one row alone tells it; it is set to 0 and the others "
+                       "carry its time")
+        if line[0] <= least:
+            yield (f"overhead{where} is at its least value, a tenth of the fastest batch: these batches show less, if "
+                   "any")
 
 
 def _on_pieces(one: MaxAffine, several: MaxAffine | None, rows: Floats, seconds: Floats) -> Iterator[str]:
