@@ -1,7 +1,8 @@
 """The fluid model of LLM inference: workloads, replicas, the equilibrium and the stability region."""
 
 from fluid.calibration.batches import Batches, read_batches
-from fluid.calibration.fit import Calibration, calibrate
+from fluid.calibration.calibration import Calibration
+from fluid.calibration.fit import calibrate
 from fluid.equilibrium import Equilibrium, solve
 from fluid.errors import FileError, FluidwaitError, InputError
 from fluid.region import Region, stability_region

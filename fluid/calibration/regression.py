@@ -130,7 +130,7 @@ def fit(rows: Floats, measured: Floats) -> MaxAffine:
     [[3.0, 2.0]]
     """
     all_to_one = np.zeros(measured.size, dtype=np.int64)
-    return _without_outliers(rows, measured, all_to_one, 1)
+    return fitted_from(rows, measured, all_to_one, 1)
 
 
 def fit_largest(rows: Floats, measured: Floats, lines: int) -> MaxAffine | None:
@@ -139,11 +139,11 @@ def fit_largest(rows: Floats, measured: Floats, lines: int) -> MaxAffine | None:
     some, theirs, found = rows[sample], measured[sample], list[MaxAffine]()
     for start in _starts(some, theirs, lines):
         with suppress(TooFewRowsError):
-            found.append(_without_outliers(some, theirs, start, lines))
-    if not found:
-        return None
-    best = min(found, key=lambda each: mean_error(each, some, theirs))
-    return _without_outliers(rows, measured, best.owners(rows), lines)
+            found.append(fitted_from(some, theirs, start, lines))
+    for best in sorted(found, key=lambda each: mean_error(each, some, theirs)):
+        with suppress(TooFewRowsError):
+            return fitted_from(rows, measured, best.owners(rows), lines)
+    return None
 
 
 def mean_error(found: MaxAffine, rows: Floats, measured: Floats) -> float:
@@ -160,7 +160,8 @@ def _starts(rows: Floats, measured: Floats, lines: int) -> Iterator[Ints]:
             yield np.searchsorted(cuts, values)
 
 
-def _without_outliers(rows: Floats, measured: Floats, owner: Ints, lines: int) -> MaxAffine:
+def fitted_from(rows: Floats, measured: Floats, owner: Ints, lines: int) -> MaxAffine:
+    """The fit reached from a partition of the rows; raises TooFewRowsError where it leaves a line fewer than 8."""
     kept, least = np.ones(measured.size, dtype=bool), LEAST * float(measured.min())
     for _ in range(ROUNDS):
         b, estimated, scale = _told(rows[kept], measured[kept], owner[kept], lines, least)

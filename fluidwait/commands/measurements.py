@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,9 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from fluid import solve
+from fluid import Equilibrium, solve
 from fluid.calibration.batches import read_batches
-from fluid.calibration.fit import Calibration, calibrate
+from fluid.calibration.calibration import Calibration
+from fluid.calibration.fit import calibrate
 from fluid.errors import InputError, real, whole
 from fluid.traces.formats import FORMATS
 from fluid.traces.summary import TraceSummary, summarise
@@ -26,6 +28,7 @@ from fluidwait.reports.calibration import calibration_answer, show_calibration
 from fluidwait.reports.console import give, write
 from fluidwait.reports.trace import show_trace, trace_answer
 
+DIFFERENT = 0.2  # of the iteration time: what one line may forecast otherwise without a warning
 NAMED = {"metavar": "NAME", "show_default": False}
 TraceFile = Annotated[Path, typer.Argument(help="Request trace: CSV, JSON lines or JSON, also gzipped.")]
 TraceFormat = Annotated[str | None, typer.Option(
@@ -106,7 +109,21 @@ def _warnings(found: Calibration, deployment: Deployment, beyond: int) -> tuple[
         outside = [f"{deployment.source}: no equilibrium to compare: {equilibrium.reason}"]
     else:
         outside = [f"{deployment.source}: {sentence}" for sentence in found.warnings_for(equilibrium)]
+    if found.one_line is not None:
+        one = solve(deployment.workload, replace(replica, iteration_time=found.one_line))
+        outside += _disagreement(deployment.source, equilibrium, one)
     return (*([left_out] if beyond else []), *outside)
+
+
+def _disagreement(source: str, several: Equilibrium, one: Equilibrium) -> list[str]:
+    """What one line forecasts at the deployment's rates, where that differs from what the lines chosen forecast."""
+    times = [f"{1e3 * each.iteration_time:.3g} ms" if each.iteration_time else "none" for each in (several, one)]
+    alike = several.iteration_time and one.iteration_time and \
+        abs(math.log(several.iteration_time / one.iteration_time)) < math.log(1 + DIFFERENT)
+    if alike or times == ["none", "none"]:
+        return []
+    return [f"{source}: at its rates these lines forecast an iteration time of {times[0]}, one line {times[1]}: so "
+            "near the edge the batches do not settle the waiting times"]
 
 
 def _write_trace(folder: Path, trace: Trace, summary: TraceSummary, answer: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from fluid.calibration.fit import Calibration
+from fluid.calibration.calibration import Calibration
 from fluidwait.figures.style import BLACK, BLUE, ORANGE, PINK
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from fluid.calibration.fit import Bounds, Calibration, FittedBatch
+from fluid.calibration.calibration import Bounds, Calibration, FittedBatch
 from fluid.replica import Line
 from fluidwait.reports.console import console, new_table, seconds, title
 
@@ -23,6 +23,8 @@ def calibration_answer(found: Calibration, warnings: tuple[str, ...]) -> dict[st
             "skipped": found.batches.skipped, "covered": found.covered._asdict(),
             "worst": [each._asdict() for each in found.worst],
             "outlier_rows": [each._asdict() for each in found.outlier_rows],
+            "regions": [each._asdict() for each in found.regions],
+            "held_out": [each._asdict() for each in found.held_out],
             "notes": list(found.notes), "warnings": list(warnings), "iteration_time": found.to_toml()}
 
 
@@ -37,6 +39,7 @@ def show_calibration(found: Calibration, warnings: tuple[str, ...], out: Path | 
     covered = found.covered
     console.print(f"measured: KV {_range(covered.kv)} tokens, prefill {_range(covered.prefill)} tokens, "
                   f"{_range(covered.size)} sequences, {seconds(covered.seconds[0])} to {seconds(covered.seconds[1])}")
+    _show_regions(found)
     for note in (*found.notes, *warnings):
         console.print(f"[red]note:[/red] {escape(note)}")
     _show_batches("the rows that fit worst", found.worst)
@@ -58,9 +61,17 @@ def _show_lines(found: Calibration) -> None:
     console.print(table)
 
 
+def _show_regions(found: Calibration) -> None:
+    table = new_table("batches", "rows", "set aside", "mean error", "fitted too long by")
+    for name, rows, outliers, mape, bias in found.regions:
+        errors = ["-", "-"] if mape is None or bias is None else [f"{mape:.2%}", f"{bias:+.2%}"]
+        table.add_row(name, f"{rows:,}", f"{outliers:,}", *errors)
+    console.print(table)
+
+
 def _cells(line: Line, interval: Bounds | None, k: int, factor: float) -> list[str]:
     if interval is None:
-        return [f"{line[k] * factor:.5g}", "cannot be told"]
+        return ["-", "not told"]
     return [f"{line[k] * factor:.5g}", f"{interval[0] * factor:.4g} to {interval[1] * factor:.4g}"]
 
 
