@@ -13,7 +13,7 @@ With chunked prefill, the tokens of earlier chunks that a batch reads again belo
 
 A row is usable when its counts are whole numbers, its seconds are positive and finite, it has a sequence, and every
 sequence has a token: kv_tokens_decode >= num_decode, prefill_tokens >= num_prefill, and no prompt tokens where nothing
-prefills.
+prefills. A column that seems to be in another unit in most rows is asked about (`fluid.calibration.units`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from numpy.typing import ArrayLike
 
 from fluid.arrays import Bools, Floats, Ints
 from fluid.calibration.engine_logs import Row, iterations
+from fluid.calibration.units import ask_back
 from fluid.errors import FileError, InputError, one_line, shown
 from fluid.replica import Replica
 from fluid.traces.textfile import QUOTED_ROWS, TextFile, opened, refuse_bad_rows
@@ -43,7 +44,8 @@ class Batches:
     """Measured batches: arrays of shape (n,), counts of sequences and tokens and `seconds`; see `read_batches`.
 
     `lines` are the line numbers in the file `source` (1, 2, ... and "" where there is no file), `skipped` is the number
-    of its rows that were left out, the first three of them quoted in `bad_rows`; `digest` is the SHA-256 of its bytes.
+    of its rows that were left out, the first three of them quoted in `bad_rows`; `digest` is the SHA-256 of its bytes,
+    `remarks` are sentences on what its rows are.
     """
 
     decode_sequences: Floats
@@ -56,6 +58,7 @@ class Batches:
     skipped: int = 0
     bad_rows: tuple[str, ...] = ()
     digest: str = ""
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def from_arrays(cls, decode_sequences: ArrayLike, kv_tokens_decode: ArrayLike, seconds: ArrayLike, *,
@@ -78,12 +81,12 @@ class Batches:
 
     @classmethod
     def _of(cls, table: Floats, lines: Ints, source: str = "", skipped: int = 0, bad_rows: tuple[str, ...] = (),
-            digest: str = "") -> Batches:
+            digest: str = "", remarks: tuple[str, ...] = ()) -> Batches:
         table = np.asfortranarray(table)
         for kept in (table, lines):
             kept.flags.writeable = False
         decode, kv, prefill, tokens, seconds = table.T
-        return cls(decode, kv, prefill, tokens, seconds, lines, source, skipped, bad_rows, digest)
+        return cls(decode, kv, prefill, tokens, seconds, lines, source, skipped, bad_rows, digest, remarks)
 
     def __len__(self) -> int:
         return int(self.seconds.size)
@@ -111,7 +114,7 @@ class Batches:
         columns = (self.decode_sequences, self.kv_tokens_decode, self.prefill_sequences, self.prefill_tokens,
                    self.seconds)
         return Batches._of(np.column_stack(columns)[held], self.lines[held], self.source, self.skipped, self.bad_rows,
-                           self.digest)
+                           self.digest, self.remarks)
 
 
 def read_batches(path: str | os.PathLike[str], *, skip_bad_rows: bool = False) -> Batches:
@@ -120,9 +123,12 @@ def read_batches(path: str | os.PathLike[str], *, skip_bad_rows: bool = False) -
     Raises FileError, one line, where the file cannot be used, or has rows that cannot: how many, and the first three
     with line numbers and what is wrong. With `skip_bad_rows` they are counted and left out.
     """
+    remarks = list[str]()
     with opened(path) as text:
-        table, lines, unreadable = _parsed(text)
+        table, lines, unreadable = _parsed(text, remarks)
         source, digest = text.source, text.digest
+        if _is_csv(text):
+            ask_back(table, source)
     usable = _usable(table)
     kept = int(np.count_nonzero(usable))
     bad = len(unreadable) + len(table) - kept
@@ -132,13 +138,13 @@ def read_batches(path: str | os.PathLike[str], *, skip_bad_rows: bool = False) -
         refuse_bad_rows(source, quoted, bad, bad + kept, may_skip=kept > 0)
     if not kept:
         raise FileError(source, "", "holds no batches")
-    return Batches._of(table[usable], lines[usable], source, bad, quoted, digest)
+    return Batches._of(table[usable], lines[usable], source, bad, quoted, digest, tuple(remarks))
 
 
-def _parsed(text: TextFile) -> tuple[Floats, Ints, list[tuple[int, str]]]:
+def _parsed(text: TextFile, remarks: list[str]) -> tuple[Floats, Ints, list[tuple[int, str]]]:
     """The rows of five numbers, their line numbers, and the line numbers of other rows with what is wrong there."""
     values, lines, unreadable = array("d"), array("q"), list[tuple[int, str]]()
-    for line, row in _rows(text):
+    for line, row in _rows(text, remarks):
         if isinstance(row, str):
             unreadable.append((line, row))
         else:
@@ -148,9 +154,13 @@ def _parsed(text: TextFile) -> tuple[Floats, Ints, list[tuple[int, str]]]:
     return table, np.array(lines, dtype=np.int64), unreadable
 
 
-def _rows(text: TextFile) -> Iterator[Row]:
+def _rows(text: TextFile, remarks: list[str]) -> Iterator[Row]:
+    return _csv_rows(text) if _is_csv(text) else iterations(text, remarks)
+
+
+def _is_csv(text: TextFile) -> bool:
     first = next(line for line in text.head.splitlines() if line.strip())
-    return _csv_rows(text) if set(_names(first.split(","))) & set(CSV_COLUMNS) else iterations(text)
+    return not set(_names(first.split(","))).isdisjoint(CSV_COLUMNS)
 
 
 def _csv_rows(text: TextFile) -> Iterator[Row]:

@@ -42,6 +42,8 @@ are refused, and those of early 2026, which lack the usage. Exact batches under 
             self.last = now
             return done
 
+Where a log of vLLM holds no such iterations, its ten-second statistics are read (`fluid.calibration.vllm_statistics`).
+
 Speculative decoding makes several tokens in an iteration, which the iteration time of model.md does not cover: such
 lines are unusable rows. Read in the sources: SGLang's `scheduler.py` (2024), `scheduler_metrics_mixin.py` (2025, 2026);
 vLLM's `v1/engine/core.py`, `v1/utils.py`, `v1/core/kv_cache_utils.py`, pull requests 31193 (the line), 35072 (time).
@@ -52,10 +54,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from fluid.calibration.vllm_statistics import ADVICE, STEADY, VllmStatistics
 from fluid.errors import FileError
 from fluid.traces.textfile import TextFile
 
 Row = tuple[int, Sequence[float] | str]  # a line number, and the five numbers of a batch or what is wrong with them
+
+ENOUGH = 8  # rows of averages: fewer are not worth a fit, and the flags that give more are named
 
 _DECODE = re.compile(r"Decode batch(?: \[\d+\])?[.,] #running-req: (\d+), .*?#(?:full )?token: (\d+), "
                      r".*?gen throughput \(token/s\): (\d+\.?\d*)")
@@ -68,19 +73,56 @@ _ITERATION = re.compile(r"Iteration\(\d+\): (\d+) context requests, (\d+) contex
 _SPECULATIVE = "must be one token a sequence (speculative decoding has no iteration time of this form)"
 
 
-def iterations(text: TextFile) -> Iterator[Row]:
-    """The batches in a log of SGLang or vLLM; raises FileError where it has no iterations, or does not tell enough."""
-    engines, found = (_SGLang(), _VLLM(text.source)), False
+def iterations(text: TextFile, remarks: list[str]) -> Iterator[Row]:
+    """The batches in a log of SGLang or vLLM; raises FileError where it has no iterations, or does not tell enough.
+
+    What to beware of in them is added to `remarks`.
+    """
+    sglang, vllm, statistics = _SGLang(), _VLLM(text.source), VllmStatistics()
+    averages, found = list[Row](), False
     for number, line in enumerate(text.lines(), start=1):
-        for engine in engines:
-            row = engine.read(line)
+        for row in (sglang.read(line), vllm.read(line)):
             if row is not None:
+                found = True
                 yield number, row
-        found = found or "Decode batch" in line or "Iteration(" in line
-    if not found:
-        raise FileError(text.source, "", "must be a CSV file with the columns num_decode, kv_tokens_decode, "
-                                         "num_prefill, prefill_tokens and batch_time_s, or a log of vLLM or SGLang "
-                                         "with iterations in it")
+        average = statistics.read(line, vllm.size)
+        if average is not None:
+            averages.append((number, average))
+    if not found and statistics.lines and not vllm.lines:
+        _refuse_averages(text.source, statistics, averages, vllm.size)
+        remarks.append(f"each row is a mean over ten seconds, from {statistics.lines:,} statistics lines of vLLM: "
+                       f"decodes alone, times good to {100 * STEADY:.0f}% where requests came or went; {ADVICE}")
+        yield from averages
+    elif not found:
+        raise FileError(text.source, "", _nothing(sglang.lines, vllm.lines))
+
+
+def _nothing(decode_lines: int, iteration_lines: int) -> str:
+    """What was found instead of a batch, and what to do about it."""
+    if decode_lines:
+        return (f"holds no batches: {decode_lines:,} decode line{'s were' if decode_lines > 1 else ' was'} found, none "
+                "after one with the same #running-req, a smaller #token and no prefill between: log with "
+                "--decode-log-interval 1")
+    if iteration_lines:
+        return f"holds no batches: {iteration_lines:,} iteration lines were found, all of them dummy iterations"
+    return ("must be a CSV file with the columns num_decode, kv_tokens_decode, num_prefill, prefill_tokens and "
+            f"batch_time_s, or a log of vLLM or SGLang with iterations in it ({ADVICE}; SGLang with "
+            "--decode-log-interval 1)")
+
+
+def _refuse_averages(source: str, statistics: VllmStatistics, averages: list[Row], size: int) -> None:
+    problem = ""
+    if statistics.speculative:
+        problem = f"statistics lines {_SPECULATIVE}"
+    elif averages and not size:
+        problem = ('must hold the line "GPU KV cache size: ... tokens" that vLLM writes when it starts, before its '
+                   f"statistics, or the iterations: {ADVICE}")
+    elif len(averages) < ENOUGH:
+        problem = (f"holds {len(averages) or 'no'} batches that can be told, of {ENOUGH} at least: "
+                   f"{statistics.lines:,} statistics lines of vLLM were found, and an iteration's time follows only "
+                   f"where two in a row have no prompt throughput and the same Running, or nearly: {ADVICE}")
+    if problem:
+        raise FileError(source, "", problem)
 
 
 class _SGLang:
@@ -88,6 +130,7 @@ class _SGLang:
 
     def __init__(self) -> None:
         self.before: dict[str, tuple[int, int]] = {}
+        self.lines = 0
 
     def read(self, line: str) -> Sequence[float] | str | None:
         """The mean iteration since the decode line before, where one can be derived."""
@@ -97,6 +140,7 @@ class _SGLang:
             if _PREFILL.search(line):
                 self.before.pop(rank, None)
             return None
+        self.lines += 1
         if "accept len" in line:
             return f"#running-req {_SPECULATIVE}"
         running, tokens, throughput = int(match[1]), int(match[2]), float(match[3])
@@ -111,7 +155,7 @@ class _VLLM:
     """The size of the KV cache in tokens, once a line of the log has stated it; 0 before."""
 
     def __init__(self, source: str) -> None:
-        self.source, self.size, self.asynchronous = source, 0, False
+        self.source, self.size, self.lines, self.asynchronous = source, 0, 0, False
 
     def read(self, line: str) -> Sequence[float] | str | None:
         """The iteration of a line, less dummy ones; raises FileError where the log does not tell its KV or time."""
@@ -119,6 +163,7 @@ class _VLLM:
             self.size = int(size[1].replace(",", ""))
         self.asynchronous = self.asynchronous or "Asynchronous scheduling is enabled" in line
         match = _ITERATION.search(line)
+        self.lines += match is not None
         if match is None or "(dummy)" in line:
             return None
         self._refuse(usage=match[6])

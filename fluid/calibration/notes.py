@@ -30,6 +30,7 @@ def notes_on(batches: Batches, choice: Choice, fitted: Floats, lines: Floats, es
 
 
 def _on_batches(batches: Batches, kept: Bools) -> Iterator[str]:
+    yield from batches.remarks
     if batches.skipped:
         yield f"rows that cannot be used and are left out: {batches.skipped:,} ({'; '.join(batches.bad_rows)})"
     share = 1.0 - float(kept.mean())

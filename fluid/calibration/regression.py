@@ -21,11 +21,13 @@ are set aside and the others fitted again, until the same rows are set aside as 
 A coefficient is estimated where the rows tell it from those before it. With z_r = x_rj / f_r over the n rows of a line
 and q what the columns before j leave of z, its standard error is s / |q|, and j is told where
 
-    |q| > 1e-6 |z|      (not collinear)           2 (s / |q|) |z| / sqrt(n) <= 1/4        max_r q_r^2 <= 0.9 |q|^2
+    |q| > 0.01 |z|                                2 (s / |q|) |z| / sqrt(n) <= 1/4        max_r q_r^2 <= 0.9 |q|^2
 
-in words: 95% intervals leave open at most +- a quarter of an iteration's time, and one row is not all there is to tell
-it by. Otherwise b_j is fixed at 0, the columns before it carry its time, and the rows are fitted again. (One request at
-100,000 to 100,059 tokens with 1% noise: an overhead of 20 ms and 0.2 us per token of KV fit alike.)
+in words: it moves by more than a hundredth beside the others (counts in logs are rounded to 0.1% of a cache, and no
+iteration time is affine to a hundredth: what a smaller move tells is their error a hundredfold), 95% intervals leave
+open at most +- a quarter of an iteration's time, and one row is not all there is to tell it by. Otherwise b_j is fixed
+at 0, the columns before it carry its time, and the rows are fitted again. (One request at 100,000 to 100,059 tokens
+with 1% noise: an overhead of 20 ms and 0.2 us per token of KV fit alike.)
 
 Sources: Huber, Robust Statistics (1981), sections 7.6-7.8; Lawson, Hanson, Solving Least Squares Problems (1974),
 chapter 23; Magnani, Boyd, Convex piecewise-linear fitting (Optim. Eng. 2009), section 3. Intervals:
@@ -49,6 +51,7 @@ ROUNDS = 20
 SAMPLE = 2000  # rows, at most, on which starts are compared: evenly spaced in the order of the measurements
 COLLINEAR = 1e-6  # a column is, when the columns before it leave less than this share of its length unexplained
 FINEST = 1e-6  # the least scale: relative residuals below it are rounding errors
+MOVES = 0.01  # of its own length: what a column must have besides those before it
 WIDEST = 0.25  # of an iteration's time: what a coefficient that is told may leave open
 ALONE = 0.9  # of what tells a coefficient: more in a single row, and nothing speaks against an error there
 LEAST = 0.1  # the least overhead, as a share of the least measurement
@@ -193,8 +196,8 @@ def _tell(Z: Floats, estimated: Bools, scale: float) -> Bools:
     for j in np.flatnonzero(estimated)[1:]:
         before, z = Z[:, :j][:, told[:j]], Z[:, j]
         q = (z - before @ np.linalg.lstsq(before, z, rcond=None)[0]) ** 2
-        open_share = 2.0 * scale * np.sqrt(np.mean(z**2) / q.sum())
-        told[j] = open_share <= WIDEST and q.max() <= ALONE * q.sum()
+        open_share = 2.0 * scale * np.sqrt(np.mean(z**2) / max(q.sum(), 1e-300))
+        told[j] = q.sum() > MOVES**2 * (z @ z) and open_share <= WIDEST and q.max() <= ALONE * q.sum()
     return told
 
 

@@ -3,7 +3,6 @@
 import gzip
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from fluid import Batches, FileError, InputError, IterationTime, Replica, read_batches
@@ -169,89 +168,24 @@ def test_a_replica_that_can_hold_none_of_the_batches_is_refused_in_one_line(file
     assert str(error.value) == f"batches must be at least 1 row within {limits} (got 0) in {read.source}"
 
 
-# --- logs ---
+# --- units ---
 
-SGLANG = [
-    "[2025-05-27 20:14:30 TP0] server_args=ServerArgs(decode_log_interval=1)",
-    "[2025-05-27 20:14:33 TP0] Prefill batch. #new-seq: 4, #new-token: 1024, #cached-token: 0, token usage: 0.41, "
-    "#running-req: 12, #queue-req: 5, ",
-    "[2025-05-27 20:14:38 TP0] Decode batch. #running-req: 16, #token: 16000, token usage: 0.71, gen throughput "
-    "(token/s): 400.00, #queue-req: 3, ",
-    "[2025-05-27 20:14:38 TP0] Decode batch. #running-req: 16, #token: 16016, token usage: 0.71, cuda graph: True, gen "
-    "throughput (token/s): 1000.00, #queue-req: 3, ",
-    "[2025-05-27 20:14:39 TP0] Decode batch. #running-req: 15, #token: 15015, token usage: 0.71, cuda graph: True, gen "
-    "throughput (token/s): 1000.00, #queue-req: 3, ",
-]
-VLLM = [
-    "INFO 02-18 16:20:01 [vllm.py:834] Chunked prefill is enabled with max_num_batched_tokens=8192.",
-    "(EngineCore_DP0 pid=1) INFO 02-18 16:20:20 [kv_cache_utils.py:1291] GPU KV cache size: 100,000 tokens",
-    "INFO 02-18 16:21:20 [loggers.py:182] Engine 000: Iteration(41): 1 context requests, 512 context tokens, 5 "
-    "generation requests, 5 generation tokens, iteration elapsed time: 32.50 ms, GPU KV cache usage: 4.2%",
-    "INFO 02-18 16:21:20 [loggers.py:182] Engine 000: Iteration(42): 0 context requests, 0 context tokens, 6 "
-    "generation requests, 6 generation tokens, iteration elapsed time: 11.20 ms, GPU KV cache usage: 4.3%",
-    "INFO 02-18 16:21:20 [loggers.py:182] Engine 000: Iteration(43): 0 context requests, 0 context tokens, 0 "
-    "generation requests, 0 generation tokens, iteration elapsed time: 0.20 ms, GPU KV cache usage: 0.0% (dummy)",
-]
+def column(times: float, kv: float) -> list[str]:
+    """20 rows of 8 sequences at 512 to 702 tokens, with seconds and tokens in other units."""
+    return [HEADER, *(f"8,{8 * (512 + 10 * i) * kv:.10g},0,0,{(0.01 + 1e-4 * i) * times:.10g}" for i in range(20))]
 
 
-def test_sglang_tells_the_iteration_between_two_decode_lines_with_the_same_requests(file):
-    """Line 3 follows a prefill and line 5 an end: passed over. Line 4: 16 requests at 1,000 tokens/s take 16 ms an
-    iteration, and read (16,000 + 16,016 + 16) / 2 = 16,016 tokens.
-    """
-    batches = read_batches(file(SGLANG))
-    assert batches.lines.tolist() == [4]
-    assert (batches.decode_sequences[0], batches.kv_read[0], batches.prefill_tokens[0]) == (16, 16_016, 0)
-    assert batches.seconds[0] == 16 / 1000
-
-
-def test_sglang_lines_forty_iterations_apart_tell_their_mean(file):
-    """40 iterations of 16 requests from 16,000 tokens read 16,016, 16,032, ..., 16,640: 16,328 in the mean."""
-    after = SGLANG[3].replace("16016", "16640")
-    assert read_batches(file([SGLANG[2], after])).kv_read.tolist() == [np.mean(16_000 + 16 * np.arange(1, 41))]
-
-
-def test_sglang_of_2026_writes_commas_iteration_numbers_and_full_tokens(file):
-    def dressed(line: str) -> str:
-        return line.replace("Decode batch.", "Decode batch [124],").replace("#token:", "#full token:")
-    assert read_batches(file([dressed(line) for line in SGLANG])).kv_read.tolist() == [16_016]
-
-
-def test_sglang_ranks_are_read_apart(file):
-    """A prefill on DP1 says nothing of DP0; the second line of DP1 follows its own prefill."""
-    lines = [line.replace("TP0", f"DP{rank} TP0") for line, rank in
-             [(SGLANG[2], 0), (SGLANG[2], 1), (SGLANG[1], 1), (SGLANG[3], 0), (SGLANG[3], 1)]]
-    assert read_batches(file(lines)).lines.tolist() == [4]
-
-
-def test_a_log_without_an_iteration_to_be_told_holds_no_batches(file):
-    assert "holds no batches" in refusal(file(SGLANG[:3]))
-
-
-def test_vllm_tells_kv_tokens_as_a_share_of_the_cache(file):
-    """4.2% and 4.3% of 100,000 tokens; the dummy iteration is passed over."""
-    batches = read_batches(file(VLLM))
-    assert batches.lines.tolist() == [3, 4]
-    assert batches.kv_read.tolist() == [4200, 4300]
-    assert batches.prefill_tokens.tolist() == [512, 0]
-    assert batches.sequences.tolist() == [6, 6]
-    assert batches.seconds == pytest.approx([0.0325, 0.0112])
-
-
-@pytest.mark.parametrize(("lines", "problem"), [
-    (["INFO [vllm.py:834] Asynchronous scheduling is enabled.", *VLLM], "must be logged with --no-async-scheduling"),
-    (VLLM[:1] + VLLM[2:], 'must hold the line "GPU KV cache size'),
-    ([line.split(", GPU")[0] for line in VLLM], "must have the GPU KV cache usage in its iteration lines"),
-    (VLLM[:2], "must be a CSV file with the columns"),
+@pytest.mark.parametrize(("rows", "question"), [
+    (column(1e3, 1), "batch_time_s must be seconds (got 10.95 in the median row): did you give milliseconds?"),
+    (column(1e6, 1), "did you give microseconds?"),
+    (column(1e9, 1), "did you give nanoseconds?"),
+    (column(1, 0.000524), "kv_tokens_decode must be whole tokens (got 2.1463): did you give gigabytes"),
+    ([HEADER, *["8,9,0,0,0.01"] * 20], "kv_tokens_decode must be tokens (got 1.12 per sequence"),
 ])
-def test_a_vllm_log_that_does_not_tell_enough_is_refused_with_what_to_do(file, lines, problem):
-    assert problem in refusal(file(lines))
+def test_columns_that_seem_to_be_in_another_unit_are_asked_about(file, rows, question):
+    assert question in refusal(file(rows))
+    assert question in refusal(file(rows), skip_bad_rows=True)
 
 
-@pytest.mark.parametrize("line", [
-    SGLANG[3].replace("cuda graph", "accept len: 2.40, accept rate: 0.84, cuda graph"),
-    VLLM[3].replace("6 generation tokens", "18 generation tokens"),
-])
-def test_lines_of_speculative_decoding_are_bad_rows(file, line):
-    path = file([VLLM[1], VLLM[2], line])
-    assert "1 of 2 rows cannot be used: line 3" in refusal(path)
-    assert read_batches(path, skip_bad_rows=True).lines.tolist() == [2]
+def test_a_slow_iteration_of_half_a_minute_is_no_question_of_units(file):
+    assert len(read_batches(file([*column(1, 1), "8,4096,0,0,30.0"]))) == 21
