@@ -28,13 +28,14 @@ from fluid.calibration.coefficient_intervals import intervals
 from fluid.calibration.held_out import choose
 from fluid.calibration.notes import notes_on
 from fluid.calibration.regions import regions_of
-from fluid.calibration.regression import FEWEST, FINEST
+from fluid.calibration.regression import FEWEST, FINEST, fit, fit_largest
 from fluid.errors import InputError, one_line, whole
 from fluid.replica import IterationTime
 
 MOST_PIECES = 8
 WORSE, AS_GOOD = 1.1, 0.95  # times the mean error of a constant
 VARIES = 0.05  # the mean error of a constant, above which times vary by more than measurements do
+BETTER = 0.9  # of the mean error of one line: what two must be below to be worth it in `lines_through`
 REGRESSION_ORDER = np.array([0, 2, 1, 3])  # of the coefficients of a Line: overhead, prefill, KV, size; its own inverse
 
 
@@ -65,6 +66,24 @@ def calibrate(batches: Batches, pieces: int = 1) -> Calibration:
     one = _iteration_time(choice.one.lines[:, REGRESSION_ORDER]) if len(lines) > 1 else None
     return Calibration(batches, _iteration_time(lines), tuple(map(_line_intervals, bounds)), found.kept, found.scale,
                        tuple(dict.fromkeys(notes)), choice.held_out, one)
+
+
+def lines_through(batches: Batches) -> tuple[IterationTime, float]:
+    """One line, or the larger of two where that lowers the mean error by a tenth, and the mean relative error.
+
+    For batches without noise, such as tables: without intervals, outliers are not set aside in the error.
+
+    >>> sizes = [1, 2, 4, 8, 16, 32, 64, 96, 128, 160]
+    >>> rows = Batches.from_arrays(sizes, [500 * n for n in sizes], [0.01 + 2e-4 * n for n in sizes])
+    >>> round(lines_through(rows)[0].pieces[0].overhead, 9)
+    0.01
+    """
+    rows, seconds = _design_matrix(batches), batches.seconds
+    one, two = fit(rows, seconds), fit_largest(rows, seconds, 2)
+    errors = [float(np.abs(each.fitted(rows) / seconds - 1).mean()) for each in (one, two) if each is not None]
+    chosen = 1 if two is not None and errors[1] < BETTER * errors[0] else 0
+    found = two if two is not None and chosen else one
+    return _iteration_time(found.lines[:, REGRESSION_ORDER]), errors[chosen]
 
 
 def _beside_a_constant(batches: Batches, fitted: Floats) -> tuple[str, ...]:

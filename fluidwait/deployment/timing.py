@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from fluid.arrays import Floats
-from fluid.calibration.fit import Calibration, calibrate
-from fluid.calibration.kernel_tables import Reach, kernel_batches, tables_version
+from fluid.calibration.batches import Batches
+from fluid.calibration.fit import lines_through
 from fluid.hardware.iteration_law import SPREAD
+from fluid.hardware.kernel_tables import Reach, kernel_batches, tables_version
 from fluid.hardware.placement import Placement
 from fluid.region import max_rate_scale_interval
 from fluid.replica import IterationTime, Replica
@@ -47,17 +48,12 @@ def by_kernels(placement: Placement, workload: Workload, replica: Replica) -> Ti
     context = (workload.prompt_tokens + workload.output_tokens / 2) @ decoding / decoding.sum()
     reach = Reach(replica.kv_capacity, replica.most_sequences, placement.limits.max_num_batched_tokens, prompt,
                   round(float(context)))
-    fitted = _fitted(placement, reach)
-    detail = (f"by the kernels of {tables_version()} for {placement.engine}, fitted to {fitted.rows} batches with an "
-              f"error of {100 * fitted.mape:.2g}% (without what the host adds between kernels)")
-    return Timing(fitted.iteration_time, KERNELS, detail)
-
-
-def _fitted(placement: Placement, reach: Reach) -> Calibration:
-    """One line, or two where they are closer by more than a tenth."""
-    batches = kernel_batches(placement, reach)
-    one, two = calibrate(batches), calibrate(batches, pieces=2)
-    return two if two.mape < 0.9 * one.mape else one
+    decode, kv, prefills, tokens, times = kernel_batches(placement, reach).T
+    batches = Batches.from_arrays(decode, kv, times, prefill_sequences=prefills, prefill_tokens=tokens)
+    fitted, error = lines_through(batches)
+    detail = (f"by the kernels of {tables_version()} for {placement.engine}, fitted to {len(batches)} batches with an "
+              f"error of {100 * error:.2g}% (without what the host adds between kernels)")
+    return Timing(fitted, KERNELS, detail)
 
 
 def mean_prompt(workload: Workload) -> float:

@@ -86,7 +86,7 @@ def test_kernels_without_the_package_say_how_to_get_it(monkeypatch):
     def missing(name):
         raise ImportError(name)
 
-    monkeypatch.setattr("fluid.calibration.kernel_tables.import_module", missing)
+    monkeypatch.setattr("fluid.hardware.kernel_tables.import_module", missing)
     with pytest.raises(FileError, match=r"pip install 'fluidwait\[kernels\]'"):
         read(NAMES + 'times = "kernels"\n')
 

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from fluid.calibration.batches import Batches
+from fluid.arrays import Floats
 from fluid.errors import InputError, one_of
 from fluid.hardware.iteration_law import ENGINES
 from fluid.hardware.model import Model
@@ -56,16 +56,15 @@ class Reach:
     context: int
 
 
-def kernel_batches(placement: Placement, reach: Reach) -> Batches:
-    """The batches within reach and their seconds by the installed tables.
+def kernel_batches(placement: Placement, reach: Reach) -> Floats:
+    """Batches within reach and their seconds by the installed tables, shape (n, 5).
 
-    Raises InputError where the package is not installed, or has no table for the GPU, the engine, or such a model.
+    The columns are decode sequences, the KV tokens they read, prefill sequences, prompt tokens, seconds. Raises
+    InputError where the package is not installed, or has no table for the GPU, the engine, or such a model.
     """
-    engine = _engine(placement)
+    engine = engine_of(placement)
     most = int(min(reach.sequences, MOST_SEQUENCES))
-    rows = list(_decodes(engine, most, reach.kv)) + list(_mixed(engine, most, reach))
-    decode, kv, prefills, tokens, seconds = np.array(rows, dtype=np.float64).T
-    return Batches.from_arrays(decode, kv, seconds, prefill_sequences=prefills, prefill_tokens=tokens)
+    return np.array([*_decodes(engine, most, reach.kv), *_mixed(engine, most, reach)], dtype=np.float64)
 
 
 def tables_version() -> str:
@@ -99,7 +98,8 @@ def _doubling(first: int, last: int, factor: int = 2) -> list[int]:
     return [*steps, max(last, first)]
 
 
-def _engine(placement: Placement) -> Any:
+def engine_of(placement: Placement) -> Any:
+    """The package's estimator of a placement; raises InputError as `kernel_batches` does."""
     one_of("engine", placement.engine, ENGINES)
     system = SYSTEMS.get(placement.gpu.name)
     if system is None:
