@@ -53,12 +53,19 @@ def features(batches: Batches) -> np.ndarray:
 
 
 def missed(truth: IterationTime, draws: int, grid: np.ndarray = GRID) -> np.ndarray:
-    """In how many draws each coefficient was given an interval without the truth, shape (lines, 4)."""
-    misses = np.zeros_like(truth.coefficients, dtype=int)
+    """In how many draws each coefficient was given an interval without the truth, shape (lines, 4).
+
+    In a few draws (at most a tenth) noise hides the second line from held-out rows, and nothing is said of two.
+    """
+    misses, fewer = np.zeros_like(truth.coefficients, dtype=int), 0
     for seed in range(draws):
         found = calibrate(measured(truth, seed, grid), pieces=len(truth.pieces)).intervals
+        fewer += len(found) < len(truth.pieces)
+        if len(found) < len(truth.pieces):
+            continue
         misses += [[given is not None and not given[0] <= value <= given[1] for given, value in zip(*pair, strict=True)]
                    for pair in zip(found, truth.pieces, strict=True)]
+    assert fewer <= draws / 10
     return misses
 
 
