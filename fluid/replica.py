@@ -4,8 +4,18 @@ Iteration time of a batch, in seconds, as the largest of one or more affine piec
 
     tau(batch) = max_i [ d0_i + d1_i KV(batch) + d2_i prefill(batch) + d3_i size(batch) ]
 
-with KV the KV tokens read, prefill the prompt tokens processed, size the number of sequences. Source: model.md
-sections 1, 2.
+with KV the KV tokens read, prefill the prompt tokens processed, size the number of sequences.
+
+**What a request holds.** Of a model's a = a_w + a_g attention layers a_w attend to the last z tokens (Gemma 2 and 3,
+gpt-oss, Llama 4, Cohere 2), the others to all. With x tokens of context, cache blocks of b and a state of s tokens that
+does not grow (the layers of a hybrid state-space model),
+
+    held(x) = [ a_w ceil_b(min(x, z)) + a_g ceil_b(x) ] / a + s        KV tokens, ceil_b(x) = b ceil(x/b)
+    read(x) = [ a_w min(x, z) + a_g x ] / a + s                        KV tokens: the state is read in every iteration
+
+A token of KV is that of all attention layers, as engines count their capacity. Both are whole numbers of 1/a token, the
+unit in which whatever must be exact is counted (`KVLayout`). An engine that shares one pool among groups of layers pads
+them to one size, which is not modelled. Source: model.md sections 1, 2; mixed layers derived here.
 """
 
 from __future__ import annotations
@@ -13,16 +23,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fluid.arrays import MOST_TOKENS, Floats
+from fluid.arrays import MOST_TOKENS, Floats, Ints
 from fluid.errors import InputError, one_of, real, whole
 
 WHOLE, DECODE_ONLY = "whole", "decode-only"
 FIRST_TOKEN = ("decode", "prefill")
 UNLIMITED = 2**62  # tokens: an attention window that no request fills
+MOST_LAYERS = 1000  # of a model: units of KV stay far below 2^63
 
 
 class Line(NamedTuple):
@@ -92,6 +103,56 @@ _UNITS = ("seconds", "seconds per token", "seconds per token", "seconds")
 
 
 @dataclass(frozen=True)
+class KVLayout:
+    """How the KV of a request follows from its context: held(x) and read(x) of the module, in units of 1/a token.
+
+    `block` b, `window` z and `state` s in tokens; `windowed` a_w and `everywhere` a_g layers, without a common factor:
+    (1, 0) where all layers are alike, so that a unit is a token.
+    """
+
+    block: int = 1
+    window: int = UNLIMITED
+    windowed: int = 1
+    everywhere: int = 0
+    state: int = 0
+
+    @property
+    def unit(self) -> int:
+        """a, the units of a token."""
+        return self.windowed + self.everywhere
+
+    def held(self, context: Ints, block: int | None = None) -> Ints:
+        """KV held by requests of so many tokens, in whole blocks (of `block` tokens, where given): units."""
+        size = self.block if block is None else block
+        held = whole_blocks(np.minimum(context, self.window), size)
+        if self.everywhere:
+            held = self.windowed * held + self.everywhere * whole_blocks(context, size)
+        return held + self.unit * self.state if self.state else held
+
+    def read(self, context: Ints) -> Ints:
+        """KV read by requests of so many tokens: units."""
+        return self.held(context, block=1)
+
+    def tokens(self, units: Ints) -> Ints | Floats:
+        """Units as tokens: whole numbers where all layers are alike, else the nearest floats."""
+        return units if self.unit == 1 else units / self.unit
+
+    def whole(self, units: Any) -> Any:
+        """Units as whole tokens, rounded up: at most C of them are held if and only if at most C a units are."""
+        return units if self.unit == 1 else -(-units // self.unit)
+
+
+def whole_blocks(tokens: Ints, block: int) -> Ints:
+    """Return tokens rounded up to whole cache blocks of `block` tokens: b ceil(x/b).
+
+    >>> whole_blocks(np.array([0, 1, 16, 17]), 16).tolist()
+    [0, 16, 16, 32]
+    """
+    up: Ints = -(-tokens // block) * block
+    return up
+
+
+@dataclass(frozen=True)
 class Replica:
     """One model replica: KV cache capacity C (tokens), iteration time, and how it serves prompts.
 
@@ -99,7 +160,9 @@ class Replica:
     a chunk size in tokens; `block` is the number of tokens per cache block; `first_token` says which iteration
     makes the first output token: the first "decode" one (R decode stages) or the last "prefill" one (R - 1);
     `max_num_seqs` is B, the most sequences the engine runs in one batch (None: as many as there are);
-    `attention_window` is the number of last tokens whose KV is kept and read, the same in every layer (None: all);
+    `attention_window` is the number of last tokens whose KV is kept and read (None: all), in `windowed_layers` = (a_w,
+    a) a_w of the a attention layers (None: in every layer); `state` are the KV tokens that a sequence holds and reads
+    beside its context's, whatever its length;
     `max_num_batched_tokens` is q, the most tokens an iteration computes, one for each sequence that decodes and those
     of prefills (None: as many as there are; a longer prompt is prefilled in chunks of q).
 
@@ -115,6 +178,8 @@ class Replica:
     max_num_seqs: int | None = None
     attention_window: int | None = None
     max_num_batched_tokens: int | None = None
+    windowed_layers: tuple[int, int] | None = None
+    state: int = 0
 
     def __post_init__(self) -> None:
         def keep(field: str, value: object) -> None:
@@ -127,6 +192,8 @@ class Replica:
         if self.attention_window is not None:
             window = whole("attention_window", self.attention_window, "replica", unit="tokens", most=MOST_TOKENS)
             keep("attention_window", window)
+        keep("windowed_layers", self._layers())
+        keep("state", whole("state", self.state, "replica", unit="tokens", least=0, most=MOST_TOKENS))
         one_of("first_token", self.first_token, FIRST_TOKEN, "replica")
         if not isinstance(self.iteration_time, IterationTime):
             raise InputError("iteration_time", "an IterationTime", self.iteration_time, "replica")
@@ -137,6 +204,21 @@ class Replica:
             keep("prefill", whole("prefill chunk", self.prefill, "replica", unit="tokens", most=MOST_TOKENS))
         if self.max_num_batched_tokens is not None:
             keep("max_num_batched_tokens", self._token_budget())
+
+    def _layers(self) -> tuple[int, int] | None:
+        """a_w of a layers, checked and without a common factor."""
+        if self.windowed_layers is None:
+            return None
+        if not isinstance(self.windowed_layers, tuple | list) or len(self.windowed_layers) != 2:
+            raise InputError("windowed_layers", "two numbers, windowed layers and all layers", self.windowed_layers,
+                             "replica")
+        every = whole("windowed_layers.layers", self.windowed_layers[1], "replica", unit="layers", most=MOST_LAYERS)
+        some = whole("windowed_layers.windowed", self.windowed_layers[0], "replica", unit="layers", least=0, most=every)
+        if self.attention_window is None:
+            raise InputError("windowed_layers", "absent where no attention_window is given", self.windowed_layers,
+                             "replica")
+        shared = math.gcd(some, every)
+        return some // shared, every // shared
 
     def _token_budget(self) -> int:
         """q, checked: an iteration must have a token for each sequence, and for a chunk."""
@@ -162,7 +244,10 @@ class Replica:
         """The most tokens of a prompt in one iteration: its chunk, or the budget; None where neither is given."""
         return self.prefill if isinstance(self.prefill, int) else self.max_num_batched_tokens
 
-    @property
-    def window(self) -> int:
-        """The most tokens of a request whose KV is kept; more than any has where there is no attention window."""
-        return UNLIMITED if self.attention_window is None else self.attention_window
+    @cached_property
+    def layout(self) -> KVLayout:
+        """How the KV of a request follows from its context."""
+        windowed, layers = self.windowed_layers or (1, 1)
+        if self.attention_window is None or windowed == 0:
+            return KVLayout(self.block, state=self.state)
+        return KVLayout(self.block, self.attention_window, windowed, layers - windowed, self.state)

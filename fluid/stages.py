@@ -1,21 +1,22 @@
 """Stage profiles: the KV tokens a prompt holds, and the prompt tokens it prefills, at each stage of its life.
 
 On every kind of server in model.md section 1 a prompt passes through K prefill stages, each taking a chunk of q prompt
-tokens, then o decode stages. With i = 1..K and s = 1..o, and z the attention window,
+tokens, then o decode stages. With i = 1..K and s = 1..o the tokens of its context are
 
-    prefill stage i   kv = min(q i, l, z),  prefilled = min(q, l - q (i - 1))
-    decode stage s    kv = min(l + s, z),   prefilled = 0
+    prefill stage i   x = min(q i, l),  prefilled = min(q, l - q (i - 1))
+    decode stage s    x = l + s,        prefilled = 0
 
-Without a window z is infinite. Whole prefill is K = 1; chunked prefill K = ceil(l / q); decode only K = 0. Memory
-counts kv rounded up to whole cache blocks of b tokens; time counts the tokens read, unrounded. Over its S = K + o
-stages a prompt costs
+Whole prefill is K = 1; chunked prefill K = ceil(l / q); decode only K = 0. Memory counts held(x) KV tokens, in whole
+cache blocks; time counts read(x), unrounded (`fluid.replica`; both are x where all layers attend to everything and
+b = 1). Over its S = K + o stages a prompt costs
 
     KV work   w = sum of the KV held          (whole prefill, b = 1: (o + 1)(l + o/2) token-iterations)
     time work c = d1 (sum of the KV read) + d2 (tokens prefilled) + d3 S      seconds, one per piece
 
-The sums are closed forms in integers, exact, vectorised over the types: kv grows over the decode stages with l + s < z
-and is z in the others. A window is that of a model in which every layer attends to the last z tokens (Mistral 7B v0.1);
-kv never decreases from stage to stage, with or without a window. Source: model.md section 1.
+The sums are closed forms in integers, exact, vectorised over the types: in layers with an attention window of z the KV
+grows over the decode stages with l + s < z and is z in the others, and sums of layers are weighted sums. Where windowed
+and global layers mix the integers are units of KV (`KVLayout`). KV never decreases from stage to stage. Source:
+model.md section 1.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import numpy as np
 
 from fluid.arrays import Floats, Ints, bounded
 from fluid.errors import InputError
-from fluid.replica import DECODE_ONLY, UNLIMITED, WHOLE, IterationTime, Replica
+from fluid.replica import DECODE_ONLY, UNLIMITED, WHOLE, IterationTime, KVLayout, Replica, whole_blocks
 from fluid.workload import Workload
 
 
@@ -36,8 +37,8 @@ class StageProfile:
     """The stages of each prompt type; every array has shape (J,).
 
     `prompt` l, `output` R (response tokens), `decode` o (decode stages), `prefill_stages` K, `chunk` q (tokens
-    per prefill stage), `first_token_stage` (the stage whose end makes the first token; -1: before arrival); `block` and
-    `window` z are the tokens of a cache block and of the attention window.
+    per prefill stage), `first_token_stage` (the stage whose end makes the first token; -1: before arrival); `layout` is
+    what a context holds and reads. Tokens of KV are integers where all layers are alike, floats where they are not.
     """
 
     prompt: Ints
@@ -46,8 +47,7 @@ class StageProfile:
     prefill_stages: Ints
     chunk: Ints
     first_token_stage: Ints
-    block: int
-    window: int = UNLIMITED
+    layout: KVLayout
 
     @cached_property
     def stages(self) -> Ints:
@@ -55,14 +55,19 @@ class StageProfile:
         return self.prefill_stages + self.decode
 
     @cached_property
-    def kv_work(self) -> Ints:
+    def kv_work(self) -> Ints | Floats:
         """w, the KV tokens held (in whole blocks) summed over the stages: token-iterations."""
-        return self._work(self.block)
+        return self.layout.tokens(self.kv_units)
 
     @cached_property
-    def kv_read(self) -> Ints:
+    def kv_units(self) -> Ints:
+        """w in units of KV, exact: unit-iterations."""
+        return self._work(self.layout.block)
+
+    @cached_property
+    def kv_read(self) -> Ints | Floats:
         """The KV tokens read (unrounded) summed over the stages: token-iterations."""
-        return self._work(1)
+        return self.layout.tokens(self._work(1))
 
     @cached_property
     def prefilled(self) -> Ints:
@@ -76,8 +81,13 @@ class StageProfile:
 
     @cached_property
     def peak(self) -> Ints:
-        """The most KV a prompt holds, which is that of its last stage, in tokens (whole blocks)."""
-        return whole_blocks(np.minimum(self.prompt + self.decode, self.window), self.block)
+        """The most KV a prompt holds, which is that of its last stage, in whole blocks: tokens, rounded up to whole."""
+        most: Ints = self.layout.whole(self.layout.held(self.prompt + self.decode))
+        return most
+
+    def whole_held(self, counts: Floats) -> int:
+        """sum_j n_j w_j for `counts` n of prompts in every stage, shape (J,): whole tokens, rounded up."""
+        return int(self.layout.whole(counts @ self.kv_units))
 
     def time_work(self, iteration_time: IterationTime) -> Floats:
         """c, the iteration time one prompt adds over its life, by piece: shape (pieces, J), seconds."""
@@ -85,19 +95,29 @@ class StageProfile:
         with np.errstate(over="ignore"):
             return bounded(per_token @ np.stack([self.kv_read, self.prefilled, self.stages]).astype(np.float64))
 
-    def stage_read(self, j: int) -> Ints:
+    def stage_read(self, j: int) -> Ints | Floats:
         """KV tokens type j reads at each of its stages, unrounded: shape (S_j,)."""
-        steps = np.arange(1, self.decode[j] + 1) + self.prompt[j]
-        read: Ints = np.minimum(np.concatenate([self._done(j), steps]), self.window)
-        return read
+        return self.layout.tokens(self.units_read(j))
 
-    def stage_kv(self, j: int) -> Ints:
+    def stage_kv(self, j: int) -> Ints | Floats:
         """KV tokens type j holds at each of its stages, in whole blocks: shape (S_j,)."""
-        return whole_blocks(self.stage_read(j), self.block)
+        return self.layout.tokens(self.units_held(j))
+
+    def units_read(self, j: int) -> Ints:
+        """`stage_read` in units of KV, exact: shape (S_j,)."""
+        return self.layout.read(self._context(j))
+
+    def units_held(self, j: int) -> Ints:
+        """`stage_kv` in units of KV, exact: shape (S_j,)."""
+        return self.layout.held(self._context(j))
 
     def stage_prefill(self, j: int) -> Ints:
         """Prompt tokens type j prefills at each of its stages: shape (S_j,)."""
         return np.concatenate([np.diff(self._done(j), prepend=0), np.zeros(self.decode[j], dtype=np.int64)])
+
+    def _context(self, j: int) -> Ints:
+        """Tokens of the context of type j at each of its stages."""
+        return np.concatenate([self._done(j), np.arange(1, self.decode[j] + 1) + self.prompt[j]])
 
     def _done(self, j: int) -> Ints:
         """Prompt tokens of type j prefilled by the end of each prefill stage."""
@@ -105,32 +125,31 @@ class StageProfile:
         return done
 
     def _work(self, block: int) -> Ints:
-        final, prompt = self.prompt + self.decode, np.minimum(self.prompt, self.window)
-        growing = _rounded_sum(np.minimum(final, self.window), block) - _rounded_sum(prompt, block)
-        full = np.maximum(final - np.maximum(self.prompt, self.window), 0)  # decode stages beyond the window
-        at_window = whole_blocks(np.minimum(final, self.window), block)
+        """The units of KV held over all stages, in blocks of so many tokens: layers of each kind, and the state."""
+        layout = self.layout
+        work = self._layer_work(block, layout.window)
+        if layout.everywhere:
+            work = layout.windowed * work + layout.everywhere * self._layer_work(block, UNLIMITED)
+        return work + layout.unit * layout.state * self.stages if layout.state else work
+
+    def _layer_work(self, block: int, window: int) -> Ints:
+        """The tokens held over all stages in layers with an attention window."""
+        final, prompt = self.prompt + self.decode, np.minimum(self.prompt, window)
+        growing = _rounded_sum(np.minimum(final, window), block) - _rounded_sum(prompt, block)
+        full = np.maximum(final - np.maximum(self.prompt, window), 0)  # decode stages beyond the window
+        at_window = whole_blocks(np.minimum(final, window), block)
         last = np.where(self.prefill_stages > 0, whole_blocks(prompt, block), 0)
-        work: Ints = growing + full * at_window + last + self._chunks_before_last(block)
+        work: Ints = growing + full * at_window + last + self._chunks_before_last(block, window)
         return work
 
-    def _chunks_before_last(self, block: int) -> Ints:
+    def _chunks_before_last(self, block: int, window: int) -> Ints:
         full = np.maximum(self.prefill_stages - 1, 0)
         if not full.any():
             return full
-        held = whole_blocks(np.minimum(np.arange(1, full.max() + 1) * self.chunk.max(), self.window), block)
+        held = whole_blocks(np.minimum(np.arange(1, full.max() + 1) * self.chunk.max(), window), block)
         up_to: Ints = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(held)])
         before_last: Ints = up_to[full]
         return before_last
-
-
-def whole_blocks(tokens: Ints, block: int) -> Ints:
-    """Return tokens rounded up to whole cache blocks of `block` tokens: b ceil(x/b).
-
-    >>> whole_blocks(np.array([0, 1, 16, 17]), 16).tolist()
-    [0, 16, 16, 32]
-    """
-    up: Ints = -(-tokens // block) * block
-    return up
 
 
 def stage_profile(workload: Workload, replica: Replica) -> StageProfile:
@@ -156,7 +175,7 @@ def stage_profile(workload: Workload, replica: Replica) -> StageProfile:
         prefill_stages = -(-prompt // chunk)
     _refuse_without_stages(workload, prefill_stages + decode)
     first = prefill_stages - 1 if in_prefill else prefill_stages
-    return StageProfile(prompt, output, decode, prefill_stages, chunk, first, replica.block, replica.window)
+    return StageProfile(prompt, output, decode, prefill_stages, chunk, first, replica.layout)
 
 
 def _refuse_without_stages(workload: Workload, stages: Ints) -> None:

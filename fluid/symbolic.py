@@ -105,7 +105,7 @@ class SymbolicEquilibrium:
         """Return the value of an expression in these symbols for J prompt types on a replica.
 
         Raises InputError where rho >= 1 (no equilibrium exists), where the number of types is not J, and for a
-        replica other than whole prefill, block 1, one affine piece and no attention window.
+        replica other than whole prefill, block 1, one affine piece, no attention window and no state.
 
         >>> from fluid import IterationTime
         >>> replica = Replica(kv_capacity=40, iteration_time=IterationTime(0.5, 0.05))
@@ -259,6 +259,8 @@ def _one_line(replica: Replica) -> tuple[tuple[float, ...]]:
         raise InputError("block", "1 token", replica.block, "the symbolic model")
     if replica.attention_window is not None:
         raise InputError("attention_window", "absent", replica.attention_window, "the symbolic model")
+    if replica.state:
+        raise InputError("state", "0 tokens", replica.state, "the symbolic model")
     if len(replica.iteration_time.pieces) != 1:
         raise InputError("iteration_time", "one affine piece", len(replica.iteration_time.pieces), "the symbolic model")
     return replica.iteration_time.pieces

@@ -69,7 +69,7 @@ class WaitDesign(OnEveryPath, WaitPolicy):
     @cached_property
     def kv_required(self) -> int | None:
         """M^pi = sum_j n_j w_j, tokens: the most KV that residents ever hold."""
-        return int(self._counts @ self.equilibrium.profile.kv_work) if self.thresholds else None
+        return self.equilibrium.profile.whole_held(self._counts) if self.thresholds else None
 
     @cached_property
     def sequences(self) -> int | None:
@@ -108,7 +108,7 @@ class WaitDesign(OnEveryPath, WaitPolicy):
     def stable_kv_required(self) -> int | None:
         """sum_j (floor(n_j*) + 1) w_j, tokens."""
         stable = np.array(self.stable_thresholds, dtype=np.float64)
-        return int(stable @ self.equilibrium.profile.kv_work) if self.stable_thresholds else None
+        return self.equilibrium.profile.whole_held(stable) if self.stable_thresholds else None
 
     @cached_property
     def max_rate_scale(self) -> float:
@@ -133,8 +133,8 @@ class WaitDesign(OnEveryPath, WaitPolicy):
             return self._too_much(profile.stages, "sequences in a batch", f"takes (max_num_seqs {cap:,})", cap)
         return self._too_much(profile.kv_work, "KV tokens", "has", self.kv_capacity)
 
-    def _too_much(self, each: Ints, unit: str, has: str, most: float) -> str:
-        held = (self._counts * each).astype(np.int64)
+    def _too_much(self, each: Ints | Floats, unit: str, has: str, most: float) -> str:
+        held = np.ceil(self._counts * each).astype(np.int64)
         j, needed = int(np.argmax(held)), int(held.sum())
         return (f"infeasible: whole thresholds need {needed:,} {unit}, {needed - most:,} "
                 f'more than the replica {has}; type "{self.equilibrium.workload.names[j]}" alone takes {held[j]:,} '

@@ -64,9 +64,10 @@ class Evicting:
         """Whether output lengths must be known on arrival: never."""
         return False
 
-    def admission_limit(self, kv_capacity: int) -> int:
-        """The KV tokens up to which requests are admitted, (1 - watermark) C in whole tokens."""
-        return min(math.floor((1 - self.watermark) * kv_capacity * (1 + 1e-12)), kv_capacity)
+    def admission_limit(self, kv_capacity: int, unit: int = 1) -> int:
+        """The KV up to which requests are admitted, (1 - watermark) C in whole tokens, each of so many units."""
+        tokens = kv_capacity // unit
+        return unit * min(math.floor((1 - self.watermark) * tokens * (1 + 1e-12)), tokens)
 
 
 @runtime_checkable

@@ -21,7 +21,8 @@ from verification.traffic.arrivals import Arrivals
 class Timeline:
     """One row per iteration, each array of shape (iterations,).
 
-    `start` and `end` in seconds, `kv` the tokens all residents hold, `batch` the sequences in the batch.
+    `start` and `end` in seconds, `kv` the tokens all residents hold (rounded up to whole ones where windowed and global
+    layers mix), `batch` the sequences in the batch.
     """
 
     start: Floats
@@ -41,7 +42,7 @@ class Run:
 
     `admitted` (start of the prefill), `first_token` and `finished` are seconds from the start of the run. Of a request
     that was evicted `admitted` is that of its last admission, `first_token` of its last pass under "restart", of its
-    first token ever under "recompute". `kv_peak` is the most KV tokens held in an iteration, `overflows` counts
+    first token ever under "recompute". `kv_peak` is the most KV held in an iteration, whole tokens, `overflows` counts
     the iterations that held more than C or had more sequences in the batch than the cap, `end_time` is the horizon or,
     with explicit arrivals, the last completion.
     """

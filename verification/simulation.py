@@ -93,7 +93,7 @@ def _run_kernel(policy: Policy, workload: Workload, replica: Replica, arrivals: 
     problem = make_problem(arrivals, profile, served, until)
     state = make_state(problem, ROWS if record else 0)
     pieces = list(_play(_kernel(policy, problem), state))
-    return _run_of(state, problem, arrivals, profile, _timeline(pieces) if record else None)
+    return _run_of(state, problem, arrivals, profile, _timeline(pieces, profile) if record else None)
 
 
 def _kernel(policy: Policy, problem: Problem) -> Kernel:
@@ -120,13 +120,14 @@ def _run_of(state: State, problem: Problem, arrivals: Arrivals, profile: StagePr
             timeline: Timeline | None) -> Run:
     """What the state of a run that is over says; without a horizon it ended with the last completion."""
     counts, clock = state.counts, state.clock
-    return Run(arrivals, profile, problem.capacity, state.admitted, state.first_token, state.finished,
+    return Run(arrivals, profile, problem.capacity // problem.unit, state.admitted, state.first_token, state.finished,
                iterations=int(counts[ITERATION]), evictions=int(counts[EVICTIONS]), overflows=int(counts[OVERFLOWS]),
-               kv_peak=int(counts[KV_PEAK]), busy_time=float(clock[BUSY]),
+               kv_peak=int(profile.layout.whole(counts[KV_PEAK])), busy_time=float(clock[BUSY]),
                end_time=float(clock[LAST_COMPLETION]) if math.isinf(problem.horizon) else problem.horizon,
                timeline=timeline)
 
 
-def _timeline(pieces: list[np.ndarray]) -> Timeline:
+def _timeline(pieces: list[np.ndarray], profile: StageProfile) -> Timeline:
     columns = [np.concatenate([piece[:, i] for piece in pieces]) for i in range(4)]  # not rows: columns are read alone
-    return Timeline(columns[0], columns[1], columns[2].astype(np.int64), columns[3].astype(np.int64))
+    kv = profile.layout.whole(columns[2].astype(np.int64))
+    return Timeline(columns[0], columns[1], kv, columns[3].astype(np.int64))

@@ -87,7 +87,7 @@ def summarise(trace: Trace, *, replica: Replica | None = None, seed: int = 0) ->
         poisson=None if trace.times is None else poisson_test(trace.times))
 
 
-def block_interval(work: Ints, generator: np.random.Generator) -> tuple[float | None, float | None]:
+def block_interval(work: Ints | Floats, generator: np.random.Generator) -> tuple[float | None, float | None]:
     """Return the 95% bootstrap interval of the mean of a sequence, over at most 1,000 blocks of it."""
     if len(work) == 1:
         return None, None
@@ -102,7 +102,7 @@ def block_interval(work: Ints, generator: np.random.Generator) -> tuple[float | 
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def share_of_largest(work: Ints, one_in: int) -> float:
+def share_of_largest(work: Ints | Floats, one_in: int) -> float:
     """Return the share of the sum held by the largest values, one in `one_in` of all, their number rounded up."""
     count = -(-len(work) // one_in)
     largest = np.partition(work, len(work) - count)[len(work) - count :]

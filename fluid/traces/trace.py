@@ -21,7 +21,7 @@ from fluid.arrays import MOST_TOKENS, Floats, Ints
 from fluid.errors import InputError, one_of, real, whole
 from fluid.progress import Progress
 from fluid.replica import IterationTime, Replica
-from fluid.stages import stage_profile
+from fluid.stages import StageProfile, stage_profile
 from fluid.traces.binning import Binned, cells_of, lengths_of
 from fluid.traces.fields import TOKENS, countable
 from fluid.traces.formats import FORMATS, Columns
@@ -135,24 +135,26 @@ class Trace:
         most = whole("bins", bins, unit="types")
         prompt, output, counts, types = self.pairs
         cells = cells_of(prompt, output, counts, most)
-        prompts, outputs = lengths_of(cells, prompt, output, counts, self._pair_work(None))
+        prompts, outputs = lengths_of(cells, prompt, output, counts, self._pair_profile(None).kv_units)
         made = replace(self, prompt_tokens=prompts[cells[types]], output_tokens=outputs[cells[types]])
         totals = ((each.total_kv_work(), int(each.prompt_tokens.sum()), int(each.output_tokens.sum()))
                   for each in (made, self))
         errors = ((after - before) / before for after, before in zip(*totals, strict=True))
         return Binned(made.workload(rate), made.types, *errors)
 
-    def kv_work(self, replica: Replica | None = None) -> Ints:
+    def kv_work(self, replica: Replica | None = None) -> Ints | Floats:
         """Return w of each request: KV tokens held, summed over its iterations, on a replica.
 
         Without one: whole prefill, blocks of one token, first token by "decode", so w = (R + 1)(2 l + R) / 2.
         """
-        return self._pair_work(replica)[self.types]
+        return self._pair_profile(replica).kv_work[self.types]
 
-    def total_kv_work(self, replica: Replica | None = None) -> int:
-        """Return the sum of `kv_work`, exact however large."""
-        high, low = np.divmod(self._pair_work(replica), 2**24)  # a product of int64 would overflow
-        return (int(high @ self.pairs.counts) << 24) + int(low @ self.pairs.counts)
+    def total_kv_work(self, replica: Replica | None = None) -> int | float:
+        """Return the sum of `kv_work`, exact however large (correctly rounded where windowed and global layers mix)."""
+        profile = self._pair_profile(replica)
+        high, low = np.divmod(profile.kv_units, 2**24)  # a product of int64 would overflow
+        units = (int(high @ self.pairs.counts) << 24) + int(low @ self.pairs.counts)
+        return units if profile.layout.unit == 1 else units / profile.layout.unit
 
     def mean_kv_work(self, replica: Replica | None = None) -> float:
         """Return the mean of `kv_work`, correctly rounded."""
@@ -186,9 +188,9 @@ class Trace:
         counts = np.diff(np.searchsorted(times, inner), prepend=0, append=len(times))
         return RatesOverTime(edges, counts / np.diff(edges))
 
-    def _pair_work(self, replica: Replica | None) -> Ints:
+    def _pair_profile(self, replica: Replica | None) -> StageProfile:
         prompt, output, counts, _ = self.pairs
-        return stage_profile(Workload.from_arrays(prompt, output, counts), replica or LENGTHS_ONLY).kv_work
+        return stage_profile(Workload.from_arrays(prompt, output, counts), replica or LENGTHS_ONLY)
 
     def _rate(self, rate: float | None) -> float:
         requirement = "requests/s" + ("" if self.rate else ", as the trace has no rate of its own")

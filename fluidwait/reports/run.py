@@ -62,7 +62,7 @@ def _show_types(equilibrium: Equilibrium) -> None:
     for j in largest(equilibrium.profile.kv_work * workload.rates):
         table.add_row(escape(workload.names[j]), f"{workload.prompt_tokens[j]}+{workload.output_tokens[j]}",
                       f"{workload.rates[j]:.4g}", number(equilibrium.inventory, j), number(equilibrium.kv_tokens, j),
-                      f"{equilibrium.profile.kv_work[j]:,}")
+                      f"{equilibrium.profile.kv_work[j]:,.0f}")
     print_table(table, len(workload))
 
 
@@ -107,7 +107,7 @@ def _show_wait(design: WaitDesign) -> None:
     for j in largest(np.array(design.thresholds) * design.equilibrium.profile.kv_work):
         table.add_row(escape(workload.names[j]), str(design.thresholds[j]), number(design.slack, j),
                       str(design.stable_thresholds[j]),
-                      f"{design.thresholds[j] * int(design.equilibrium.profile.kv_work[j]):,}")
+                      f"{design.thresholds[j] * design.equilibrium.profile.kv_work[j]:,.0f}")
     print_table(table, len(workload))
     console.print(f"threshold: nothing is evicted, bounded delays. Least stable ({design.stable_kv_required:,} KV "
                   "tokens): stable, slower.")

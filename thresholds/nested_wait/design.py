@@ -78,7 +78,7 @@ class NestedDesign(OnReplica, NestedWaitPolicy):
     @cached_property
     def kv_base(self) -> int | None:
         """sum_k n_k a_k, tokens: every stage full."""
-        return int(self._counts @ self._segments.kv) if self.thresholds else None
+        return self._segments.profile.whole_held(self._counts) if self.thresholds else None
 
     @cached_property
     def kv_buffer(self) -> float | None:

@@ -38,7 +38,6 @@ from numpy.typing import NDArray
 from fluid import Replica, StageProfile, Workload, stage_profile
 from fluid.arrays import Floats, Ints, below_one
 from fluid.errors import InputError
-from fluid.stages import whole_blocks
 from thresholds.nested_wait.decay_rate import roots
 from thresholds.policies import NestedWaitPolicy
 
@@ -99,23 +98,20 @@ class UnknownLengths:
 
     def stages(self, start: Ints, end: Ints) -> StageProfile:
         """The stages start + 1..end of one prompt of l(start) tokens, with its prefill where start is 0."""
-        held = self._held(start)
+        held = self._context(start)
         chunk = held if isinstance(self.replica.prefill, str) else np.full_like(held, self.replica.prefill)
         prefill = np.where(start == 0, self.prefill_stages, 0)
-        return StageProfile(held, end - start, end - start, prefill, chunk, prefill, self.replica.block,
-                            self.replica.window)
+        return StageProfile(held, end - start, end - start, prefill, chunk, prefill, self.replica.layout)
 
-    def waiting(self, start: Ints) -> tuple[Ints, Ints]:
+    def waiting(self, start: Ints) -> tuple[Ints | Floats, Ints | Floats]:
         """b and b', the KV of a prompt of l(start) tokens at stage `start` and at the next, in whole blocks."""
-        held = self._held(start)
-        block, window = self.replica.block, self.replica.window
-        now, then = np.minimum(held, window), np.minimum(held + 1, window)
-        return whole_blocks(now, block), whole_blocks(then, block)
+        context, layout = self._context(start), self.replica.layout
+        return layout.tokens(layout.held(context)), layout.tokens(layout.held(context + 1))
 
-    def _held(self, start: Ints) -> Ints:
+    def _context(self, start: Ints) -> Ints:
         """l(start) + start: the prompt and the tokens decoded so far."""
-        held: Ints = self.prompts[np.searchsorted(self.ends, start, side="right")] + start
-        return held
+        context: Ints = self.prompts[np.searchsorted(self.ends, start, side="right")] + start
+        return context
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,27 +38,29 @@ MOST_TRIED = 24  # numerators and denominators tried for the rational N/g
 
 @dataclass(frozen=True, eq=False)
 class EntryWindow:
-    """One type, or a whole mix, behind a window: `held` is a prompt's KV by age, shape (S,), tokens; `work` its sum.
+    """One type, or a whole mix, behind a window: `held` is a prompt's KV by age, shape (S,); `work` its sum, tokens.
 
     For a mix `held` is the envelope m_a, and `work` the mean KV work of a prompt. `monotone`: KV never falls with age.
+    KV by age and the bound are in units of `fluid.replica.KVLayout`, `unit` to a token.
     """
 
     held: Ints
     work: float
     monotone: bool
+    unit: int = 1
 
     @classmethod
     def of_type(cls, profile: StageProfile, j: int) -> EntryWindow:
         """The window of one prompt type."""
-        return cls(profile.stage_kv(j), float(profile.kv_work[j]), True)
+        return cls(profile.units_held(j), float(profile.kv_work[j]), True, profile.layout.unit)
 
     @classmethod
     def of_mix(cls, profile: StageProfile, rates: Floats) -> EntryWindow:
         """One window for the whole mix, types in proportion to their rates."""
-        return cls(_envelope(profile), float(profile.kv_work @ (rates / rates.sum())), False)
+        return cls(_envelope(profile), float(profile.kv_work @ (rates / rates.sum())), False, profile.layout.unit)
 
     def kv_bound(self, entries: int, iterations: int) -> int:
-        """The most KV tokens residents can hold with at most N entries in any g iterations."""
+        """The most KV, in units, that residents can hold with at most N entries in any g iterations."""
         if self.monotone:
             return entries * int(self.held[::-1][::iterations].sum())
         return entries * min(self._blocks(iterations, offset) for offset in self._offsets(iterations))
@@ -70,7 +72,7 @@ class EntryWindow:
         """
         def cost(pair: tuple[int, int]) -> tuple[float, int, tuple[int, int]]:
             kv, sequences = self.kv_bound(*pair), residents(*pair, len(self.held))
-            return max(kv / replica.kv_capacity, sequences / replica.most_sequences), kv, pair
+            return max(kv / (self.unit * replica.kv_capacity), sequences / replica.most_sequences), kv, pair
 
         return min(set(_pairs(rate, len(self.held))), key=cost)
 
@@ -85,7 +87,7 @@ class EntryWindow:
 
     @cached_property
     def largest(self) -> int:
-        """The most KV one prompt ever holds, tokens."""
+        """The most KV one prompt ever holds, units."""
         return int(self.held.max())
 
 
@@ -107,12 +109,12 @@ def _pairs(rate: float, stages: int) -> Iterator[tuple[int, int]]:
 
 
 def _envelope(profile: StageProfile) -> Ints:
-    """m_a: the largest KV any type holds at age a."""
+    """m_a: the largest KV any type holds at age a, units."""
     stages = profile.stages
     held = np.zeros(stages.max(), dtype=np.int64)
     order = np.argsort(stages)
     for j in order[_undominated(profile, order)]:
-        kv = profile.stage_kv(int(j))
+        kv = profile.units_held(int(j))
         np.maximum(held[: len(kv)], kv, out=held[: len(kv)])
     return held
 

@@ -136,7 +136,7 @@ def kv_bound(policy: object, equilibrium: Equilibrium) -> float | None:
     WAIT: M^pi = sum_j n_j w_j. Paced: the bound of its windows. (Nested WAIT bounds its queues only in probability.)
     """
     if isinstance(policy, WaitPolicy):
-        return float(np.array(policy.thresholds, dtype=np.float64) @ equilibrium.profile.kv_work)
+        return float(equilibrium.profile.whole_held(np.array(policy.thresholds, dtype=np.float64)))
     if isinstance(policy, PacedPolicy):
         return float(_window_bound(policy, equilibrium))
     return None
@@ -166,7 +166,7 @@ def _window_sequences(policy: PacedPolicy, equilibrium: Equilibrium) -> int:
 
 def _window_bound(policy: PacedPolicy, equilibrium: Equilibrium) -> int:
     pairs = zip(_windows(equilibrium, len(policy.entries)), policy.entries, policy.iterations, strict=True)
-    return sum(window.kv_bound(n, g) for window, n, g in pairs)
+    return int(equilibrium.profile.layout.whole(sum(window.kv_bound(n, g) for window, n, g in pairs)))
 
 
 def design_known(workload: Workload, replica: Replica, gate: bool = False) -> PacedDesign:

@@ -72,7 +72,8 @@ class OverflowBound:
 class OverflowProblem:
     """What a window must keep: P(KV > C at some of n `iterations`) <= delta, for prompts of a mix, and N/g <= `rate`.
 
-    `rate` is what a batch takes in per iteration: B/E[S] with at most B sequences, q/E[l + o] with at most q tokens.
+    `capacity` C is in the units of the mix, like everything inside; the bounds that come out are in tokens. `rate` is
+    what a batch takes in per iteration: B/E[S] with at most B sequences, q/E[l + o] with at most q tokens.
     """
 
     mix: LengthMix
@@ -156,13 +157,20 @@ class OverflowProblem:
         bound = self._bound("windowed Chernoff", chernoff, entries, g, terms)
         yield bound
         tail = self._convolution(g).tail(entries)
-        level = _first(0, math.ceil(bound.kv_required), lambda tokens: tail(tokens) <= share)
-        yield OverflowBound("convolution", chernoff.window, _added_up(tail(self.capacity), terms), level)
+        level = _first(0, math.ceil(bound.kv_required * self._unit), lambda units: tail(units) <= share)
+        yield OverflowBound("convolution", chernoff.window, _added_up(tail(self.capacity), terms), self._tokens(level))
 
     def _bound(self, method: str, chernoff: BlockChernoff, entries: int, g: int, terms: float) -> OverflowBound:
         return OverflowBound(method, chernoff.window,
                              _added_up(chernoff.log_tail(entries, g, self.capacity), terms),
-                             chernoff.level(entries, g, self._log_share(terms)))
+                             self._tokens(chernoff.level(entries, g, self._log_share(terms))))
+
+    @property
+    def _unit(self) -> int:
+        return self.mix.layout.unit
+
+    def _tokens(self, units: float) -> float:
+        return units if self._unit == 1 else units / self._unit
 
     def _convolution(self, g: int) -> Convolution:
         theta, start = self._windows.best(g, self.capacity, self._log_window_share(g))
@@ -179,7 +187,7 @@ def overflow_problem(equilibrium: Equilibrium, *, horizon: float, overflow_proba
     share = equilibrium.workload.rates / equilibrium.workload.rates.max()
     most = min(replica.most_sequences / float(mix.stages @ mix.probability),
                replica.most_tokens / float(equilibrium.profile.tokens @ share / share.sum()))
-    return OverflowProblem(mix, replica.kv_capacity, iterations, chance, most)
+    return OverflowProblem(mix, mix.layout.unit * replica.kv_capacity, iterations, chance, most)
 
 
 def _largest_window(best: tuple[int, int], ages: int, most: Callable[[int], float], fits: Fits,

@@ -68,7 +68,10 @@ def block_sums(values: Floats, g: int) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class BlockChernoff:
-    """The block Chernoff bound over windows of k iterations, on a grid of theta (each is a bound) and in the limit."""
+    """The block Chernoff bound over windows of k iterations, on a grid of theta (each is a bound) and in the limit.
+
+    KV, its levels among them, is in units of `mix` throughout.
+    """
 
     mix: LengthMix
     thetas: Floats
@@ -77,7 +80,7 @@ class BlockChernoff:
     @classmethod
     def of(cls, mix: LengthMix, capacity: float) -> BlockChernoff:
         """A grid of fixed ratio down to 1/C, below which no theta helps; a larger C only adds to it."""
-        top = LARGEST_EXPONENT / (mix.peak + mix.block + WIDEST)
+        top = LARGEST_EXPONENT / mix.reach(WIDEST)
         steps = np.arange(max(0.0, np.log2(top * capacity)) * THETAS_PER_OCTAVE + 1)
         return cls(mix, top / 2.0 ** (steps / THETAS_PER_OCTAVE))
 
@@ -101,7 +104,7 @@ class BlockChernoff:
         return min(0.0, float((entries * block_sums(self.log_mgfs, g).min(axis=-1) - self.thetas * level).min()))
 
     def level(self, entries: int, g: int, log_tail: float) -> float:
-        """The least level whose bound is `log_tail`, tokens."""
+        """The least level whose bound is `log_tail`, units."""
         levels = (entries * block_sums(self.log_mgfs, g).min(axis=-1) - log_tail) / self.thetas
         return float(min(levels.min(), entries * block_sums(self._worst, g).min()))
 
@@ -119,7 +122,7 @@ class BlockChernoff:
 
 @dataclass(frozen=True, eq=False)
 class Convolution:
-    """One slot in every block, tilted by theta: the transform of its sum in cells of h tokens, and ln M."""
+    """One slot in every block, tilted by theta: the transform of its sum in cells of h units, and ln M."""
 
     spectrum: NDArray[np.complex128]
     log_mgf: float
@@ -132,7 +135,7 @@ class Convolution:
     def of(cls, chernoff: BlockChernoff, g: int, theta: float, start: int, capacity: float) -> Convolution:
         """Convolve the blocks of g ages that start at index `start` + g Z; any theta and start give a bound."""
         mix, window = chernoff.mix, chernoff.window
-        most = mix.peak + window + mix.block
+        most = mix.reach(window)
         span = 5 * np.sqrt(max(capacity, most) * most)  # some ten standard deviations of the KV, above any X_b
         cell = int(np.ceil(span / MOST_CELLS))
         cells = 2 ** int(np.ceil(np.log2(span / cell)))

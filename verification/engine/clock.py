@@ -5,7 +5,7 @@ From the moment `origin` at which the server was last idle,
     now = origin + sum_i [ (d0_i I_i + d1_i R_i) + (d2_i P_i + d3_i Z_i) ]
 
 with I_i the iterations since then in which line i of the iteration time was the largest (the first of those that were),
-R_i the KV tokens they read, P_i the prompt tokens they prefilled, Z_i their sequences. These are integers, so no
+R_i the KV they read, P_i the prompt tokens they prefilled, Z_i their sequences. These are integers, so no
 rounding piles up, and a stretch of iterations in which residents only decode adds to them the sums of arithmetic
 series. Should R_i pass 2^53, beyond which a float no longer holds every integer, the origin moves up to now.
 """

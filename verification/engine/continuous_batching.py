@@ -36,9 +36,10 @@ from verification.engine.state import (
     NOW,
     Problem,
     State,
-    in_blocks,
+    held_by,
+    read_by,
     stage_prefill,
-    stage_read,
+    stage_tokens,
 )
 
 
@@ -126,7 +127,7 @@ def settle(problem: Problem, state: State, queue: Queue, residents: Residents, t
 
 @apart
 def _stop(problem: Problem, residents: Residents, t: int) -> None:
-    """Those whose context fills the window in iteration t grow no more."""
+    """Those whose context fills the window in iteration t grow no more in the layers that have one."""
     place = turn(residents.calendar, t)
     residents.tally[GROWING] -= residents.stopping[place]
     residents.phase[(problem.window - t) % problem.block] -= residents.stopping[place]
@@ -141,9 +142,9 @@ def _next_chunks(problem: Problem, residents: Residents, t: int) -> None:
         slot = residents.young[place]
         j, stage, count = residents.kind[slot], t - residents.entered[slot], residents.members[slot]
         if stage < problem.prefill_stages[j] - 1:
-            before, after = stage_read(problem, j, stage), stage_read(problem, j, stage + 1)
-            tally[READ] += count * (after - before)
-            tally[KV] += count * (in_blocks(problem, after) - in_blocks(problem, before))
+            before, after = stage_tokens(problem, j, stage), stage_tokens(problem, j, stage + 1)
+            tally[READ] += count * (read_by(problem, after) - read_by(problem, before))
+            tally[KV] += count * (held_by(problem, after) - held_by(problem, before))
             tally[PREFILL] += count * stage_prefill(problem, j, stage + 1)
             tally[PREFILLING] += count
             grow(problem, residents, j, residents.entered[slot], stage + 1, count)

@@ -1,8 +1,8 @@
 """Leaps: iterations in which residents only decode, all at once.
 
 Between two events (an arrival that may enter, a completion, a full attention window, memory that runs out) a batch of n
-residents reads R, R + G, R + 2 G, ... KV tokens, G the residents that still grow. Its iteration times are an arithmetic
-series, so m iterations add R m + G m (m - 1)/2 tokens to the totals of `verification.engine.clock`, and the number of
+residents reads R, R + G, R + 2 G, ... KV, G the growth of those that still grow. Its iteration times are an arithmetic
+series, so m iterations add R m + G m (m - 1)/2 to the totals of `verification.engine.clock`, and the number of
 iterations until a moment is the root of a quadratic. The answer is the same, to the last bit, as one by one: the root
 is only where the search starts, the end of an iteration is a function of integers.
 
@@ -25,7 +25,7 @@ CLEAR_LEAD = 1e-9  # relative: what rounding cannot turn round
 
 @compiled
 def read_in(residents: Residents, m: int) -> int:
-    """KV tokens read in the next m iterations."""
+    """KV read in the next m iterations."""
     tally = residents.tally
     return m * tally[READ] + tally[GROWING] * (m * (m - 1) // 2)
 
@@ -39,7 +39,7 @@ def end_after(problem: Problem, state: State, residents: Residents, line: int, m
 
 @woven
 def held_after(problem: Problem, residents: Residents, t: int, m: int) -> int:
-    """KV tokens held once iterations t, ..., t + m - 1 are over, before anybody leaves."""
+    """KV held once iterations t, ..., t + m - 1 are over, before anybody leaves."""
     tally, block = residents.tally, problem.block
     if block == 1:
         return tally[KV] + m * tally[GROWING]

@@ -26,24 +26,25 @@ from verification.engine.state import (
     Problem,
     State,
     complete,
-    in_blocks,
+    growth,
+    held_by,
     make_first_token,
     next_arrival,
+    read_by,
     stage_prefill,
-    stage_read,
     stage_tokens,
 )
 
-# rows of Segments.inside: prompts inside a segment, the tokens they read and hold, how many of them read one more after
-# each batch; KV held in its entry queue
+# rows of Segments.inside: prompts inside a segment, the KV they read and hold, their growth with each batch; and the KV
+# held in its entry queue
 SIZE, READ, KV, GROWING, QUEUED_KV = range(5)
 
 
 class Segments(NamedTuple):
     """Per segment: first stage and end, threshold, whether it is `served` in the coming iteration, batches served, its
-    entry queue (`head`, `tail`, `waiting`), and by batches the `calendar` of those due out and the number of those
-    `stopping` to grow, their attention window full; the sums `inside` (rows above) and, by block phase, who opens a new
-    cache block next. `link` is by request.
+    entry queue (`head`, `tail`, `waiting`), and by batches the `calendar` of those due out and the growth of those
+    `stopping`, their attention window full; the sums `inside` (rows above) and, by block phase, the growth of those who
+    open a new cache block next. `link` is by request.
 
     `order` holds, from `offset` on, the last `kept` cohorts that entered a segment from outside (`offset` is NOBODY
     where they come from another): those that have no first token yet.
@@ -163,7 +164,7 @@ def _enter(problem: Problem, state: State, segments: Segments, k: int, start: fl
                 segments.order[_cohort(segments, k, batch) + place] = r
             prefill += stage_prefill(problem, j, 0)
         else:
-            segments.inside[QUEUED_KV, k] -= in_blocks(problem, stage_read(problem, j, segments.first[k]))
+            segments.inside[QUEUED_KV, k] -= held_by(problem, stage_tokens(problem, j, segments.first[k]))
         _count(problem, segments, k, j, segments.first[k], batch, 1)
     segments.batches[k] += 1
     return prefill
@@ -186,7 +187,7 @@ def _leave(problem: Problem, state: State, segments: Segments, k: int, end: floa
     while survivors != NOBODY:
         r, survivors = survivors, segments.link[survivors]
         _queue(segments, k + 1, r)
-        segments.inside[QUEUED_KV, k + 1] += in_blocks(problem, stage_read(problem, problem.types[r], segments.end[k]))
+        segments.inside[QUEUED_KV, k + 1] += held_by(problem, stage_tokens(problem, problem.types[r], segments.end[k]))
 
 
 @compiled
@@ -230,16 +231,19 @@ def _cohort(segments: Segments, k: int, batch: int) -> int:
 @compiled
 def _count(problem: Problem, segments: Segments, k: int, j: int, stage: int, batch: int, change: int) -> None:
     """Count a prompt of type j at a stage in (or out of) the inside of a segment."""
-    read, tokens = stage_read(problem, j, stage), stage_tokens(problem, j, stage)
+    tokens = stage_tokens(problem, j, stage)
+    units = growth(problem, tokens)
     segments.inside[SIZE, k] += change
-    segments.inside[READ, k] += change * read
-    segments.inside[KV, k] += change * in_blocks(problem, read)
-    if tokens > problem.window:
+    segments.inside[READ, k] += change * read_by(problem, tokens)
+    segments.inside[KV, k] += change * held_by(problem, tokens)
+    if units == 0:
         return
-    segments.inside[GROWING, k] += change
-    segments.phase[k, (tokens - batch) % problem.block] += change
-    if stage_tokens(problem, j, min(problem.stages[j], segments.end[k]) - 1) > problem.window:
-        segments.stopping[k, (problem.window - tokens + batch) % segments.stopping.shape[1]] += change
+    segments.inside[GROWING, k] += change * units
+    segments.phase[k, (tokens - batch) % problem.block] += change * units
+    last = min(problem.stages[j], segments.end[k]) - 1
+    if tokens <= problem.window < stage_tokens(problem, j, last):
+        full = (problem.window - tokens + batch) % segments.stopping.shape[1]
+        segments.stopping[k, full] += change * problem.windowed
 
 
 @compiled

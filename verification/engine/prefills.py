@@ -9,7 +9,7 @@ such iterations ago, and one that was evicted and keeps what it made as if none 
 clock starts at the most stages there are, so that this is never before 0. While nobody is in prefill, many iterations
 are run at once (`verification.engine.fast_forward`).
 
-The KV tokens held are those of the decoding residents, at the stage they execute next, and of the prompts in prefill,
+The KV held is that of the decoding residents, at the stage they execute next, and of the prompts in prefill,
 up to the last token planned.
 """
 
@@ -31,9 +31,10 @@ from verification.engine.state import (
     Problem,
     State,
     complete,
-    in_blocks,
+    held_by,
     make_first_token,
-    stage_read,
+    read_by,
+    stage_tokens,
 )
 
 # places in Prefills.tally
@@ -70,7 +71,7 @@ def to_prefill(problem: Problem, j: int, kept: int) -> int:
 @compiled
 def held_on_entry(problem: Problem, j: int, tokens: int) -> int:
     """KV of a request with so many tokens prefilled; of its first decode where there are none to prefill."""
-    return in_blocks(problem, min(tokens, problem.window) if tokens > 0 else stage_read(problem, j, 0))
+    return held_by(problem, tokens if tokens > 0 else stage_tokens(problem, j, 0))
 
 
 @compiled
@@ -102,13 +103,13 @@ def enter(problem: Problem, state: State, queue: Queue, residents: Residents, pr
 def plan(problem: Problem, residents: Residents, prefills: Prefills, one: int, tokens: int) -> None:
     """Let one of those in prefill take so many tokens in the coming iteration; it holds them from now on."""
     prefills.planned[one] = tokens
-    residents.tally[KV] += in_blocks(problem, reach(problem, prefills, one))
+    residents.tally[KV] += held_by(problem, reach(prefills, one))
 
 
 @compiled
-def reach(problem: Problem, prefills: Prefills, one: int) -> int:
-    """KV tokens one of those in prefill reads in the coming iteration."""
-    return min(prefills.done[one] + prefills.planned[one], problem.window)
+def reach(prefills: Prefills, one: int) -> int:
+    """The tokens one of those in prefill has with the coming iteration."""
+    return prefills.done[one] + prefills.planned[one]
 
 
 @compiled
@@ -118,7 +119,7 @@ def take_newest_of_both(problem: Problem, residents: Residents, prefills: Prefil
     if last >= 0 and (tally[SIZE] == last + 1 or prefills.serial[last] > residents.serial[newest(residents)]):
         prefills.tally[COUNT] = last
         tally[SIZE] -= 1
-        tally[KV] -= in_blocks(problem, reach(problem, prefills, last))
+        tally[KV] -= held_by(problem, reach(prefills, last))
         return prefills.who[last], prefills.kept[last]
     return take_newest(problem, residents, prefills.tally[CLOCK])
 
@@ -159,7 +160,7 @@ def _serve_prefills(problem: Problem, state: State, queue: Queue, residents: Res
     tokens = size
     for one in range(prefills.tally[COUNT]):
         if prefills.planned[one] > 0:
-            read += reach(problem, prefills, one)
+            read += read_by(problem, reach(prefills, one))
             prefill += _to_pay_for(problem, queue, prefills, one)
             size += 1
             tokens += prefills.planned[one]
@@ -187,7 +188,7 @@ def _progress(problem: Problem, state: State, queue: Queue, residents: Residents
     still = 0
     for one in range(prefills.tally[COUNT]):
         left = left_to_prefill(problem, queue, prefills, one) - prefills.planned[one]
-        residents.tally[KV] -= in_blocks(problem, reach(problem, prefills, one))
+        residents.tally[KV] -= held_by(problem, reach(prefills, one))
         if left > 0:
             prefills.who[still], prefills.serial[still] = prefills.who[one], prefills.serial[one]
             prefills.kept[still] = prefills.kept[one]

@@ -9,11 +9,12 @@ kept grows with the residents, not with the requests of a run. Beside the cohort
     a stack          cohorts in the order of admission (`serial`); the newest resident is the last of the last; cohorts
                      that finished are dropped lazily; rules that never evict keep none,
     the young        cohorts without their first token, or in chunked prefill, in order: the only ones looked at,
-    block phases     how many residents open a new cache block after iteration t, by (context - t) mod block,
-    the stopping     for each coming iteration how many residents fill their attention window in it: a count is enough,
-                     since the context of all of them is the window then, and so is their block phase,
+    block phases     who opens a new cache block after iteration t, by (context - t) mod block,
+    the stopping     for each coming iteration who fills the attention window in it: the context of all of them is the
+                     window then, and so is their block phase,
 
-and the KV tokens held and read as running sums. Source: model.md sections 1 and 6.
+and the KV held and read as running sums. Of those who grow, open a block or stop it is enough to add up the growths, in
+units of KV: one for each where all layers are alike. Source: model.md sections 1 and 6; mixed layers derived here.
 """
 
 from __future__ import annotations
@@ -25,7 +26,16 @@ import numpy as np
 from fluid.arrays import Ints
 from verification.engine.calendar import Calendar, make_calendar, mark, turn
 from verification.engine.compile import apart, compiled
-from verification.engine.state import NOBODY, Problem, in_blocks, stage_prefill, stage_read, stage_tokens, tokens_made
+from verification.engine.state import (
+    NOBODY,
+    Problem,
+    growth,
+    held_by,
+    read_by,
+    stage_prefill,
+    stage_tokens,
+    tokens_made,
+)
 
 # places in Residents.tally
 KV, READ, PREFILL, PREFILLING, SIZE, GROWING, STACKED, YOUNG, FREE, SERIAL, OPEN, TALLIES = range(12)
@@ -77,7 +87,7 @@ def most_resident(problem: Problem) -> int:
     first = np.where(problem.prefill_stages > 0, np.minimum(problem.chunk, problem.prompt), problem.prompt + 1)
     least = int(np.minimum(first[served], problem.window).min()) if served.any() else problem.capacity
     blocks = -(-least // problem.block)
-    return min(problem.capacity // (blocks * problem.block) + 1, problem.most_sequences)
+    return min(problem.capacity // (blocks * problem.block * problem.unit + problem.state) + 1, problem.most_sequences)
 
 
 @compiled
@@ -89,9 +99,9 @@ def join(problem: Problem, residents: Residents, place: int, j: int, stage: int,
             or residents.serial[slot] + residents.members[slot] != serial):
         slot = _open(problem, residents, place, j, stage, serial, t)
     residents.members[slot] += 1
-    read = stage_read(problem, j, stage)
-    tally[READ] += read
-    tally[KV] += in_blocks(problem, read)
+    tokens = stage_tokens(problem, j, stage)
+    tally[READ] += read_by(problem, tokens)
+    tally[KV] += held_by(problem, tokens)
     grow(problem, residents, j, t - stage, stage, 1)
 
 
@@ -120,10 +130,10 @@ def _open(problem: Problem, residents: Residents, place: int, j: int, stage: int
 def release(problem: Problem, residents: Residents, slot: int, stage: int, count: int) -> None:
     """Free what members of a cohort hold at a stage, and the slot with the last of them."""
     tally, j = residents.tally, residents.kind[slot]
-    read = stage_read(problem, j, stage)
+    tokens = stage_tokens(problem, j, stage)
     tally[SIZE] -= count
-    tally[READ] -= count * read
-    tally[KV] -= count * in_blocks(problem, read)
+    tally[READ] -= count * read_by(problem, tokens)
+    tally[KV] -= count * held_by(problem, tokens)
     grow(problem, residents, j, residents.entered[slot], stage, -count)
     residents.members[slot] -= count
     if residents.members[slot] == 0:
@@ -135,18 +145,20 @@ def release(problem: Problem, residents: Residents, slot: int, stage: int, count
 def grow(problem: Problem, residents: Residents, j: int, entered: int, stage: int, change: int) -> None:
     """Count residents in (or out of) those that hold a token more after each iteration, if at their stage they do.
 
-    They do from the last chunk until the window is full; if that comes before the last stage they are due to stop then.
+    They do from the last chunk on; if the window is full before the last stage, its layers are due to stop then.
     """
-    if stage < problem.prefill_stages[j] - 1 or stage_tokens(problem, j, stage) > problem.window:
+    tokens = stage_tokens(problem, j, stage)
+    units = growth(problem, tokens)
+    if stage < problem.prefill_stages[j] - 1 or units == 0:
         return
-    residents.tally[GROWING] += change
+    residents.tally[GROWING] += change * units
     if problem.block == 1 and len(residents.stopping) == 0:
         return
     offset = problem.prompt[j] - problem.prefill_stages[j] + 1 - entered
-    residents.phase[offset % problem.block] += change
-    if stage_tokens(problem, j, problem.stages[j] - 1) > problem.window:
+    residents.phase[offset % problem.block] += change * units
+    if tokens <= problem.window < stage_tokens(problem, j, problem.stages[j] - 1):
         full = problem.window - offset
-        residents.stopping[turn(residents.calendar, full)] += change
+        residents.stopping[turn(residents.calendar, full)] += change * problem.windowed
         mark(residents.calendar, full)
 
 

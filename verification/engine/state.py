@@ -4,7 +4,8 @@ Requests are numbered in order of arrival. A kernel (one per decision rule) read
 runs until its iteration budget is spent and can be called again with the same state: so long runs obey an interrupt
 and hand over their timeline piece by piece. Time is kept by `verification.engine.clock`.
 
-KV tokens are sums of integers: they do not drift, and the literal reference gets the same bits.
+KV is counted in units, tokens where all layers are alike (`fluid.replica.KVLayout`): in sums of integers, which do not
+drift, so that the literal reference gets the same bits.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ class Problem(NamedTuple):
     """What a kernel reads: the arrivals, the stages of each type, the iteration time (its lines, the `pieces`), the KV
     capacity C, the cap B on sequences in a batch, the budget q of tokens of an iteration and the horizon.
 
+    The lines' time of a KV token and C are those of the units in which KV is counted, `unit` to a token: each of a
+    request's tokens takes `windowed` of them up to the window and `everywhere` beside, its `state` some once.
+
     `seen` is the type each request is taken for, its true one where lengths are known: rules queue by it, all else goes
     by `types`. `all_fit`: no type is larger than the whole cache; `longest` is the most stages of a request that is
     served; `prefill_chunk` the most tokens of a request that are prefilled in one iteration.
@@ -49,6 +53,10 @@ class Problem(NamedTuple):
     peak: Ints
     block: int
     window: int
+    windowed: int
+    everywhere: int
+    unit: int
+    state: int
     pieces: Floats
     capacity: int
     most_sequences: int
@@ -80,13 +88,17 @@ Kernel = Callable[[State, int], None]  # runs a rule on a state until its budget
 
 def make_problem(arrivals: Arrivals, profile: StageProfile, replica: Replica, horizon: float) -> Problem:
     """Gather what a kernel reads."""
+    layout = profile.layout
     pieces = np.array(list(dict.fromkeys(replica.iteration_time.pieces)), dtype=np.float64)
+    pieces[:, 1] /= layout.unit
     served = profile.peak <= replica.kv_capacity
     if len(served) > 1:
         served = served & (np.bincount(arrivals.types, minlength=len(served)) > 0)
     return Problem(arrivals.times, arrivals.types, arrivals.seen, profile.prompt, profile.chunk, profile.prefill_stages,
-                   profile.stages, profile.first_token_stage, profile.peak, profile.block, profile.window,
-                   pieces, replica.kv_capacity, int(min(replica.most_sequences, NO_CAP)),
+                   profile.stages, profile.first_token_stage, profile.layout.held(profile.prompt + profile.decode),
+                   layout.block, layout.window, layout.windowed, layout.everywhere, layout.unit,
+                   layout.unit * layout.state, pieces, layout.unit * replica.kv_capacity,
+                   int(min(replica.most_sequences, NO_CAP)),
                    int(min(replica.most_tokens, NO_CAP)), horizon,
                    bool(np.all(profile.peak <= replica.kv_capacity)), bool(profile.prefill_stages.max() > 1),
                    int(profile.stages[served].max(initial=1)),
@@ -105,7 +117,7 @@ def make_state(problem: Problem, record: int) -> State:
 
 @compiled
 def stage_tokens(problem: Problem, j: int, stage: int) -> int:
-    """The context of type j at a stage: the tokens it would read without an attention window."""
+    """The context of type j at a stage, tokens."""
     decoded = stage - problem.prefill_stages[j] + 1
     if decoded > 0:
         return problem.prompt[j] + decoded
@@ -113,9 +125,28 @@ def stage_tokens(problem: Problem, j: int, stage: int) -> int:
 
 
 @compiled
-def stage_read(problem: Problem, j: int, stage: int) -> int:
-    """KV tokens type j reads at a stage."""
-    return min(stage_tokens(problem, j, stage), problem.window)
+def read_by(problem: Problem, tokens: int) -> int:
+    """KV that a request of so many tokens reads, units."""
+    read = min(tokens, problem.window)
+    if problem.everywhere > 0:
+        read = problem.windowed * read + problem.everywhere * tokens
+    return read + problem.state
+
+
+@compiled
+def held_by(problem: Problem, tokens: int) -> int:
+    """KV that a request of so many tokens holds, units."""
+    held = in_blocks(problem, min(tokens, problem.window))
+    if problem.everywhere > 0:
+        held = problem.windowed * held + problem.everywhere * in_blocks(problem, tokens)
+    return held + problem.state
+
+
+@compiled
+def growth(problem: Problem, tokens: int) -> int:
+    """How much more a request of so many tokens reads with one token more, until its attention window is full: units.
+    """
+    return problem.unit if tokens <= problem.window else problem.everywhere
 
 
 @compiled

@@ -121,17 +121,19 @@ def _residents(run: Run, timeline: Timeline, always: bool, in_parts: bool) -> It
     left = [_per_iteration(_end_of(run.finished[_of(run, j)], timeline) + 1, count) for j in kinds]
     present = [np.cumsum(came - went) for came, went in zip(entered, left, strict=True)]
     yield "a batch holds at most the residents", bool(np.all(timeline.batch <= sum(present)))
-    least = sum((run.profile.block if in_parts else int(run.profile.stage_kv(j).min())) * present[j] for j in kinds)
+    layout, least_of = run.profile.layout, [int(run.profile.units_held(j).min()) for j in kinds]
+    least = sum((layout.block * layout.unit if in_parts else least_of[j]) * present[j] for j in kinds)
     most = sum(int(run.profile.peak[j]) * present[j] for j in kinds)
-    yield "residents hold the KV of their stages", bool(np.all((least <= timeline.kv) & (timeline.kv <= most)))
+    between = (layout.whole(least) <= timeline.kv) & (timeline.kv <= most)
+    yield "residents hold the KV of their stages", bool(np.all(between))
     if always:
         yield "every resident is in every batch", bool(np.array_equal(timeline.batch, sum(present)))
-        held = sum(_held(run.profile.stage_kv(j), entered[j]) for j in kinds)
+        held = layout.whole(sum(_held(run.profile.units_held(j), entered[j]) for j in kinds))
         yield "KV is the sum over residents, stage by stage", bool(np.array_equal(timeline.kv, held))
 
 
 def _held(kv: Ints, entered: Ints) -> Ints:
-    """KV of a type in each iteration where whoever enters goes through one stage an iteration."""
+    """KV (units) of a type in each iteration where whoever enters goes through one stage an iteration."""
     held = np.zeros(len(entered) + len(kv), dtype=np.int64)
     for stage, tokens in enumerate(kv.tolist()):
         held[stage: stage + len(entered)] += tokens * entered

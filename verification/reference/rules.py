@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
@@ -102,10 +103,10 @@ def _admit_to_tokens(policy: Sarathi, system: System, left: int) -> list[Request
     return admitted
 
 
-def _reserved(system: System, r: Request) -> int:
+def _reserved(system: System, r: Request) -> int | Fraction:
     """KV of all that is to be prefilled; of the coming stage if it decodes."""
     if system.in_prefill(r):
-        return system.in_blocks(r.done + system.to_prefill(r))
+        return system.kv_of(r.done + system.to_prefill(r), system.replica.block)
     return system.kv[r.type][r.stage]
 
 
@@ -127,7 +128,6 @@ class _Step:
     def __init__(self, policy: VllmV1, system: System) -> None:
         self.policy, self.system = policy, system
         self.left, self.preempted, self.batch = policy.max_num_batched_tokens, False, list[Request]()
-        self.blocks = system.replica.kv_capacity // system.replica.block
         alone = len(self.running()) + len(system.waiting) == 1
         self.chunk = math.inf if alone else policy.long_prefill_token_threshold or math.inf
 
@@ -135,19 +135,19 @@ class _Step:
         """In order of admission."""
         return sorted([*self.system.residents, *self.system.ended], key=lambda r: r.turn)
 
-    def blocks_of(self, r: Request, more: int = 0) -> int:
-        """Blocks for the tokens computed so far, and for so many more."""
+    def blocks_of(self, r: Request, more: int = 0) -> int | Fraction:
+        """KV of the blocks for the tokens computed so far, and for so many more."""
         if r in self.system.ended:
-            return self.system.kv[r.type][-1] // self.system.replica.block
+            return self.system.kv[r.type][-1]
         if self.system.in_prefill(r):
             computed = r.done
         else:
             computed = self.system.prompt_of(r) + r.stage - int(self.system.profile.prefill_stages[r.type])
-        return self.system.in_blocks(computed + more) // self.system.replica.block
+        return self.system.kv_of(computed + more, self.system.replica.block)
 
-    def free(self) -> int:
-        return self.blocks - sum(self.blocks_of(r, self.tokens_of(r) if r in self.batch else 0)
-                                 for r in self.running())
+    def free(self) -> int | Fraction:
+        return self.system.replica.kv_capacity - sum(
+            self.blocks_of(r, self.tokens_of(r) if r in self.batch else 0) for r in self.running())
 
     def tokens_of(self, r: Request) -> int:
         return self.system.tokens_of(r)
@@ -189,11 +189,13 @@ class _Step:
         while self.left > 0 and self.system.waiting and self.system.places() > len(self.system.ended):
             head = self.system.waiting[0]
             self.give(head)
-            kept_free = int(self.policy.watermark * (self.blocks + 1)) if self.running() else 0
+            block = self.system.replica.block
+            blocks = self.system.replica.kv_capacity // block
+            kept_free = int(self.policy.watermark * (blocks + 1)) * block if self.running() else 0
             whole = head.done + self.system.to_prefill(head)
             asked = [self.blocks_of(head, self.tokens_of(head))]
             if self.policy.reserve_full_prompt and whole > 0:
-                asked.append(self.system.in_blocks(whole) // self.system.replica.block)
+                asked.append(self.system.kv_of(whole, block))
             if max(asked) + kept_free > self.free():
                 return
             self.system.enter(head)

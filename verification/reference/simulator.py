@@ -70,10 +70,11 @@ def _run(system: System) -> Run:
     return Run(system.arrivals, system.profile, system.replica.kv_capacity, system.times("admitted"),
                system.times("first_token"), finished,
                iterations=system.iterations, evictions=system.evictions, overflows=system.overflows,
-               kv_peak=system.kv_peak, busy_time=system.busy,
+               kv_peak=math.ceil(system.kv_peak), busy_time=system.busy,
                end_time=last if math.isinf(system.horizon) else system.horizon, timeline=_timeline(system))
 
 
 def _timeline(system: System) -> Timeline:
-    start, end, kv, batch = np.array(system.rows, dtype=np.float64).reshape(-1, 4).T
+    rows = [(start, end, math.ceil(kv), batch) for start, end, kv, batch in system.rows]
+    start, end, kv, batch = np.array(rows, dtype=np.float64).reshape(-1, 4).T
     return Timeline(start, end, kv.astype(np.int64), batch.astype(np.int64))

@@ -1,7 +1,8 @@
 """What the literal simulator simulates: requests one by one, and everything there is at one moment.
 
 Nothing is shared with the engine but the stage profile of each type and the lines of the iteration time: a list of
-waiting requests, residents with their stage, KV summed anew at each iteration.
+waiting requests, residents with their stage, KV summed anew at each iteration. KV is in tokens, exact: whole numbers,
+or fractions where windowed and global layers mix.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 
@@ -61,15 +63,15 @@ class System:
     iterations: int = 0
     evictions: int = 0
     overflows: int = 0
-    kv_peak: int = 0
+    kv_peak: int | Fraction = 0
     entries: list[tuple[int, int]] = field(default_factory=list)  # (iteration, lane), under paced WAIT
-    rows: list[tuple[float, float, int, int]] = field(default_factory=list)  # of the timeline
+    rows: list[tuple[float, float, int | Fraction, int]] = field(default_factory=list)  # of the timeline
 
     def __post_init__(self) -> None:
         kinds = range(len(self.profile.stages))
         self.totals = [[0, 0, 0, 0] for _ in self.replica.iteration_time.pieces]
-        self.kv: list[list[int]] = [self.profile.stage_kv(j).tolist() for j in kinds]
-        self.read: list[list[int]] = [self.profile.stage_read(j).tolist() for j in kinds]
+        self.kv = [self.in_tokens(self.profile.units_held(j)) for j in kinds]
+        self.read = [self.in_tokens(self.profile.units_read(j)) for j in kinds]
         self.prefill: list[list[int]] = [self.profile.stage_prefill(j).tolist() for j in kinds]
         columns = (self.arrivals.times, self.arrivals.types, self.arrivals.seen)
         rows = zip(*(column.tolist() for column in columns), strict=True)
@@ -77,6 +79,11 @@ class System:
         for r in self.requests:
             if self.profile.first_token_stage[r.type] < 0 and self.served(r):
                 r.first_token = r.arrival  # made where it was prefilled
+
+    def in_tokens(self, units: np.ndarray) -> list[int | Fraction]:
+        """Units of KV as tokens."""
+        unit = self.profile.layout.unit
+        return [each if unit == 1 else Fraction(each, unit) for each in units.tolist()]
 
     def take_arrivals(self, until: float) -> None:
         while self.arrived < len(self.requests) and self.requests[self.arrived].arrival <= until:
@@ -89,18 +96,24 @@ class System:
         """Whether a request can ever be; the others are rejected on arrival."""
         return max(self.kv[r.type]) <= self.replica.kv_capacity
 
-    def held(self) -> int:
+    def held(self) -> int | Fraction:
         return sum(self.held_by(r) for r in self.residents) + sum(self.kv[r.type][-1] for r in self.ended)
 
-    def held_by(self, r: Request) -> int:
-        return self.kv[r.type][r.stage] if r.part is None else self.in_blocks(self.read_by(r))
+    def held_by(self, r: Request) -> int | Fraction:
+        return self.kv[r.type][r.stage] if r.part is None else self.kv_of(r.done + r.part, self.replica.block)
 
-    def in_blocks(self, tokens: int) -> int:
-        """Tokens in whole blocks of the cache, of which those beyond the attention window take none."""
-        return math.ceil(min(tokens, self.replica.window) / self.replica.block) * self.replica.block
+    def read_by(self, r: Request) -> int | Fraction:
+        return self.read[r.type][r.stage] if r.part is None else self.kv_of(r.done + r.part, 1)
 
-    def read_by(self, r: Request) -> int:
-        return self.read[r.type][r.stage] if r.part is None else min(r.done + r.part, self.replica.window)
+    def kv_of(self, tokens: int, block: int) -> int | Fraction:
+        """KV of so many tokens in whole blocks, of which those beyond an attention window take none, and of the state.
+        """
+        window = self.replica.attention_window or tokens
+        windowed, layers = self.replica.windowed_layers or (1, 1)
+        near, every = (math.ceil(x / block) * block for x in (min(tokens, window), tokens))
+        if near == every or windowed == layers:
+            return near + self.replica.state
+        return Fraction(windowed * near + (layers - windowed) * every, layers) + self.replica.state
 
     def in_prefill(self, r: Request) -> bool:
         return self.to_prefill(r) > 0
@@ -156,11 +169,13 @@ class System:
         self.ended.clear()
         self.before = self.now
 
-    def spend(self, read: int, prefill: int, size: int) -> None:
+    def spend(self, read: int | Fraction, prefill: int, size: int) -> None:
         """The time goes on by one iteration, in whole numbers as in `verification.engine.clock`: bits agree."""
-        lines = self.replica.iteration_time.pieces
-        longest = max(range(len(lines)), key=lambda i: _time([lines[i]], [[1, read, prefill, size]]))
-        for column, amount in enumerate((1, read, prefill, size)):
+        unit = self.profile.layout.unit
+        lines = [line._replace(per_kv_token=line.per_kv_token / unit) for line in self.replica.iteration_time.pieces]
+        units = int(read * unit)
+        longest = max(range(len(lines)), key=lambda i: _time([lines[i]], [[1, units, prefill, size]]))
+        for column, amount in enumerate((1, units, prefill, size)):
             self.totals[longest][column] += amount
         self.now = _time(lines, self.totals, self.origin)
         if self.totals[longest][1] > 2**53:
@@ -225,7 +240,7 @@ class System:
 
 
 def _time(lines: Sequence[Line], totals: list[list[int]], origin: float = 0.0) -> float:
-    """origin + sum_i (d0_i I_i + d1_i R_i) + (d2_i P_i + d3_i Z_i)."""
+    """origin + sum_i (d0_i I_i + d1_i R_i) + (d2_i P_i + d3_i Z_i), R_i and d1_i of units of KV."""
     now = origin
     for (d0, d1, d2, d3), (iterations, read, prefill, size) in zip(lines, totals, strict=True):
         now += (d0 * iterations + d1 * read) + (d2 * prefill + d3 * size)

@@ -29,9 +29,9 @@ from verification.engine.state import (
     Kernel,
     Problem,
     State,
-    in_blocks,
+    held_by,
     stage_computes,
-    stage_read,
+    stage_tokens,
 )
 from verification.policies import Evicting
 from verification.rules.rule import Claim, Look, Rule
@@ -64,7 +64,7 @@ def kernel(policy: Greedy, problem: Problem) -> Kernel:
     most = most_resident(problem)
     residents = make_residents(problem, most, evicts=True)
     queue = queue_of_evicting(problem, most, policy.requeue, policy.eviction)
-    limit = policy.admission_limit(problem.capacity)
+    limit = policy.admission_limit(problem.capacity, problem.unit)
     return lambda state, budget: run(problem, state, queue, residents, limit, budget)
 
 
@@ -90,7 +90,7 @@ def _admit_what_fits(problem: Problem, state: State, queue: Queue, residents: Re
     while place != NOBODY:
         r = request_at(queue, place)
         j = problem.types[r]
-        first, tokens = in_blocks(problem, stage_read(problem, j, 0)), stage_computes(problem, j, 0)
+        first, tokens = held_by(problem, stage_tokens(problem, j, 0)), stage_computes(problem, j, 0)
         full = tally[KV] + first > limit or tokens_computed(residents) + tokens > problem.most_tokens
         if tally[SIZE] >= problem.most_sequences or (full and tally[SIZE] > 0):
             return True

@@ -57,7 +57,7 @@ class Sarathi(Evicting):
 
 def kernel(policy: Sarathi, problem: Problem) -> Kernel:
     """Return the rule, ready to run."""
-    limit = policy.admission_limit(problem.capacity)
+    limit = policy.admission_limit(problem.capacity, problem.unit)
     return token_budget.kernel(policy, problem, token_budget.Tokens(policy.chunk, NO_CAP, limit, token_budget.ALL))
 
 

@@ -52,7 +52,7 @@ from verification.engine.queues import (
     waiting,
 )
 from verification.engine.residents import KV, SIZE, Residents, make_residents
-from verification.engine.state import NO_CAP, NOBODY, Kernel, Problem, State, in_blocks
+from verification.engine.state import NO_CAP, NOBODY, Kernel, Problem, State, held_by
 from verification.policies import Evicting
 
 # what is counted of requests in prefill when the head of the queue is tried: of all what they hold, the head with what
@@ -73,7 +73,7 @@ class Tokens(NamedTuple):
 
 def kernel(policy: Evicting, problem: Problem, tokens: Tokens) -> Kernel:
     """Return the loop of a rule, ready to run."""
-    room = min(problem.capacity // problem.block + 1, problem.most_sequences, tokens.budget)
+    room = min(problem.capacity // (problem.block * problem.unit) + 1, problem.most_sequences, tokens.budget)
     residents, prefills = make_residents(problem, room, evicts=True), make_prefills(problem, room)
     queue = queue_of_evicting(problem, room, policy.requeue, policy.eviction)
     return lambda state, budget: run(problem, state, queue, residents, prefills, tokens, budget)
@@ -138,5 +138,5 @@ def _still_to_hold(problem: Problem, queue: Queue, prefills: Prefills) -> int:
     more = 0
     for one in range(prefills.tally[COUNT]):
         whole = prefills.done[one] + left_to_prefill(problem, queue, prefills, one)
-        more += in_blocks(problem, min(whole, problem.window)) - in_blocks(problem, reach(problem, prefills, one))
+        more += held_by(problem, whole) - held_by(problem, reach(prefills, one))
     return more

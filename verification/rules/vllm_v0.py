@@ -97,7 +97,7 @@ def kernel_with_prefills(policy: Evicting, problem: Problem, most: int, together
     room = most_resident(problem)
     residents, prefills = make_residents(problem, room, evicts=True), make_prefills(problem, room)
     queue = queue_of_evicting(problem, room, policy.requeue, policy.eviction)
-    limit = policy.admission_limit(problem.capacity)
+    limit = policy.admission_limit(problem.capacity, problem.unit)
     return lambda state, budget: run(problem, state, queue, residents, prefills, limit, most, together, budget)
 
 

@@ -81,8 +81,8 @@ class VllmV1(Evicting):
 
 def kernel(policy: VllmV1, problem: Problem) -> Kernel:
     """Return the rule, ready to run."""
-    blocks = problem.capacity // problem.block
-    limit = (blocks - policy.kept_free(blocks)) * problem.block
+    block = problem.block * problem.unit
+    limit = problem.capacity - policy.kept_free(problem.capacity // block) * block
     count = token_budget.HEAD if policy.reserve_full_prompt else token_budget.CHUNK
     chunk = policy.long_prefill_token_threshold or NO_CAP
     tokens = token_budget.Tokens(policy.max_num_batched_tokens, chunk, limit, count)

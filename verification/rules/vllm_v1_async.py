@@ -46,9 +46,10 @@ from verification.engine.state import (
     Problem,
     State,
     complete,
-    in_blocks,
+    held_by,
     make_first_token,
-    stage_read,
+    read_by,
+    stage_tokens,
     tokens_made,
 )
 from verification.policies import Evicting
@@ -77,7 +78,8 @@ class Running(NamedTuple):
 
 def kernel(policy: Evicting, problem: Problem, tokens: Tokens) -> Kernel:
     """Return the rule, ready to run."""
-    room = int(min(problem.capacity // problem.block + 1, problem.most_sequences, len(problem.times) + 1))
+    blocks = problem.capacity // (problem.block * problem.unit)
+    room = int(min(blocks + 1, problem.most_sequences, len(problem.times) + 1))
     place, kept, done, stage, planned, held = (np.zeros(room, dtype=np.int64) for _ in range(6))
     running = Running(place, kept, done, stage, planned, held, np.zeros(3, dtype=np.int64), np.zeros(1))
     queue = queue_of_evicting(problem, room, policy.requeue, policy.eviction)
@@ -113,7 +115,7 @@ def _schedule_running(problem: Problem, state: State, queue: Queue, running: Run
     while one < tally[COUNT] and tally[LEFT] > 0:
         tokens = min(_available(problem, queue, running, one), chunk, tally[LEFT])
         more = _needed(problem, queue, running, one, tokens) - running.held[one] if tokens > 0 else 0
-        while more > problem.capacity // problem.block * problem.block - tally[HELD]:
+        while more > problem.capacity - tally[HELD]:
             preempted = True
             _preempt_last(problem, state, queue, running)
             if one == tally[COUNT]:
@@ -165,8 +167,8 @@ def _needed(problem: Problem, queue: Queue, running: Running, one: int, tokens: 
     """KV of one with so many tokens more."""
     j = problem.types[request_at(queue, running.place[one])]
     if _left(problem, running, one, j) > 0:
-        return in_blocks(problem, min(running.done[one] + tokens, problem.window))
-    return in_blocks(problem, stage_read(problem, j, running.stage[one]))
+        return held_by(problem, running.done[one] + tokens)
+    return held_by(problem, stage_tokens(problem, j, running.stage[one]))
 
 
 @compiled
@@ -219,9 +221,9 @@ def _serve(problem: Problem, state: State, queue: Queue, running: Running, held:
             size, tokens = size + 1, tokens + planned
             left = _left(problem, running, one, j)
             if left == 0:
-                read += stage_read(problem, j, running.stage[one])
+                read += read_by(problem, stage_tokens(problem, j, running.stage[one]))
             else:
-                read += min(running.done[one] + planned, problem.window)
+                read += read_by(problem, running.done[one] + planned)
                 prefill += planned if planned > 1 or running.done[one] < problem.prompt[j] else 0
     end = execute(problem, state, held, read, prefill, size, tokens)
     for one in range(running.tally[COUNT]):

@@ -35,12 +35,13 @@ from verification.engine.state import (
     Problem,
     State,
     complete,
-    in_blocks,
+    held_by,
     make_first_token,
     next_arrival,
+    read_by,
     stage_computes,
     stage_prefill,
-    stage_read,
+    stage_tokens,
 )
 from verification.rules.rule import Claim, Look, Rule
 
@@ -127,7 +128,7 @@ def _serve(problem: Problem, state: State, cohorts: Cohorts) -> None:
     for place in range(cohorts.tally[ELIGIBLE]):
         j = cohorts.eligible[place]
         n = cohorts.threshold[j]
-        kv += n * in_blocks(problem, stage_read(problem, j, 0))
+        kv += n * held_by(problem, stage_tokens(problem, j, 0))
         read += n * cohorts.per_prompt[READ, j]
         prefill += n * cohorts.per_prompt[PREFILL, j]
         tokens += n * cohorts.per_prompt[TOKENS, j]
@@ -178,7 +179,7 @@ def _end_batch(problem: Problem, cohorts: Cohorts, j: int) -> None:
     stage = cohorts.batches[j] + 1
     if stage < problem.stages[j]:
         _open_stage(problem, cohorts, j, stage)
-        cohorts.tally[HELD] += cohorts.threshold[j] * in_blocks(problem, stage_read(problem, j, stage))
+        cohorts.tally[HELD] += cohorts.threshold[j] * held_by(problem, stage_tokens(problem, j, stage))
     cohorts.batches[j] += 1
     cohorts.waiting[j] -= cohorts.threshold[j]
 
@@ -192,8 +193,7 @@ def _open_first_stage(problem: Problem, cohorts: Cohorts) -> None:
 @compiled
 def _open_stage(problem: Problem, cohorts: Cohorts, j: int, stage: int) -> None:
     """From now on a batch of type j holds this stage too."""
-    read = stage_read(problem, j, stage)
-    cohorts.per_prompt[READ, j] += read
+    cohorts.per_prompt[READ, j] += read_by(problem, stage_tokens(problem, j, stage))
     cohorts.per_prompt[PREFILL, j] += stage_prefill(problem, j, stage)
     cohorts.per_prompt[TOKENS, j] += stage_computes(problem, j, stage)
     cohorts.per_prompt[STAGES, j] += 1

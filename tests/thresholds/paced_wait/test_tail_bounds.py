@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,15 +13,17 @@ import pytest
 from fluid import IterationTime, Replica, StageProfile, Workload, stage_profile
 from fluid.arrays import Floats
 from thresholds.paced_wait.overflow import OverflowProblem
-from thresholds.paced_wait.random_prompt import LengthMix
+from thresholds.paced_wait.random_prompt import LengthMix, interval_sums
 from thresholds.paced_wait.tail_bounds import BlockChernoff, Convolution, block_sums
 
-SERVERS = list(product(["whole", "decode-only", 1, 3, 7], [1, 4], ["decode", "prefill"], [None, 7]))
+Attention = int | dict[str, Any] | None  # a window of every layer, or of some
+MIXED = {"attention_window": 7, "windowed_layers": (2, 5), "state": 3}
+SERVERS = list(product(["whole", "decode-only", 1, 3, 7], [1, 4], ["decode", "prefill"], [None, 7, MIXED]))
 SEEDS = range(6)
 
 
 class Mix(NamedTuple):
-    """A random mix, and for each type the tokens it would hold at every age were it never to end: shape (J, ages)."""
+    """A random mix, and for each type the units of KV it would hold by age were it never to end: shape (J, ages)."""
 
     lengths: LengthMix
     profile: StageProfile
@@ -30,15 +32,16 @@ class Mix(NamedTuple):
 
 
 def random_mix(seed: int, prefill: str | int = "whole", block: int = 1, first_token: str = "decode",
-               attention: int | None = None, *, types: int = 5, prompts: int = 12, outputs: int = 8) -> Mix:
+               attention: Attention = None, *, types: int = 5, prompts: int = 12, outputs: int = 8) -> Mix:
     """Up to `types` different length pairs (some equal) at random rates."""
     rng = np.random.default_rng(seed)
-    replica = Replica(10**6, IterationTime(1.0, 1e-6), prefill, block, first_token, attention_window=attention)
+    layers = attention if isinstance(attention, dict) else {"attention_window": attention}
+    replica = Replica(10**6, IterationTime(1.0, 1e-6), prefill, block, first_token, **layers)
     prompt, output = rng.integers(1, prompts, types), rng.integers(2, outputs, types)
     rates = rng.uniform(0.1, 1.0, types)
     profile = stage_profile(Workload.from_arrays(prompt, output, rates), replica)
     longer = stage_profile(Workload.from_arrays(prompt, output + 40, rates), replica)
-    endless = np.array([longer.stage_kv(j)[:40] for j in range(types)], dtype=np.float64)
+    endless = np.array([longer.units_held(j)[:40] for j in range(types)], dtype=np.float64)
     return Mix(LengthMix.of(profile, rates), profile, rates / rates.sum(), endless)
 
 
@@ -93,7 +96,7 @@ def bounds_at(mix: Mix, entries: int, g: int, level: int) -> tuple[float, float]
 @pytest.mark.parametrize(("prefill", "block", "first_token", "attention"), SERVERS)
 @pytest.mark.parametrize("window", [1, 4])
 def test_moment_generating_functions_equal_a_sum_over_types(prefill: str | int, block: int, first_token: str,
-                                                            attention: int | None, window: int) -> None:
+                                                            attention: Attention, window: int) -> None:
     """ln E exp(theta y(a)), every age and server: the definition, summed over the types one by one."""
     for seed in SEEDS:
         mix = random_mix(seed, prefill, block, first_token, attention)
@@ -105,7 +108,7 @@ def test_moment_generating_functions_equal_a_sum_over_types(prefill: str | int, 
 @pytest.mark.parametrize(("prefill", "block", "first_token", "attention"), SERVERS)
 @pytest.mark.parametrize("window", [1, 4])
 def test_worst_case_by_age_is_the_most_a_living_type_holds(prefill: str | int, block: int, first_token: str,
-                                                           attention: int | None, window: int) -> None:
+                                                           attention: Attention, window: int) -> None:
     """ess sup y(a) is a maximum over types; ln E exp(theta y(a)) is below theta times it."""
     mix = random_mix(3, prefill, block, first_token, attention)
     brute = [held(mix, a, window).max() for a in ages(mix, window)]
@@ -116,7 +119,7 @@ def test_worst_case_by_age_is_the_most_a_living_type_holds(prefill: str | int, b
 @pytest.mark.parametrize(("prefill", "block", "first_token", "attention"), SERVERS)
 @pytest.mark.parametrize(("g", "window", "cell"), [(1, 1, 1), (3, 1, 2), (2, 4, 3)])
 def test_block_survival_is_the_largest_survival_function_of_the_block(prefill: str | int, block: int, first_token: str,
-                                                                      attention: int | None, g: int, window: int,
+                                                                      attention: Attention, g: int, window: int,
                                                                       cell: int) -> None:
     """P(X_b > v) at cell edges = max over the ages of the block of P(y(a) > v), values rounded up to cells."""
     mix = random_mix(4, prefill, block, first_token, attention)
@@ -300,3 +303,14 @@ def test_a_million_length_pairs_are_handled_like_any_other() -> None:
     for age in (0, 700, 1999):
         brute = np.mean(np.where(output >= age, np.exp(1e-3 * (prompt + age)), 1.0))
         assert log_mgf[age] == pytest.approx(np.log(brute), rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64, 100])
+def test_sums_over_intervals_equal_the_plain_sums(size: int) -> None:
+    """Every age gets the weights of the intervals it lies in; the least weight counts beside one 10^30 times it."""
+    rng = np.random.default_rng(size)
+    start = rng.integers(0, size, 30)
+    end = rng.integers(start, size + 1)
+    weight = 10.0 ** rng.uniform(-30, 0, 30)
+    plain = [math.fsum(weight[(start <= age) & (age < end)]) for age in range(size)]
+    np.testing.assert_allclose(interval_sums(start, end, weight, size), plain, rtol=1e-14)

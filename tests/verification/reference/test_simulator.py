@@ -37,13 +37,21 @@ class Path(NamedTuple):
 
 @st.composite
 def paths(draw: Any) -> Path:
-    """Requests in bunches (equal times too), on a cache of a few prompts; some types may never fit."""
+    """Requests in bunches (equal times too), on a cache of a few prompts; some types may never fit.
+
+    With attention windows, in all layers or some, and states that are constant.
+    """
     types = draw(st.integers(1, 3))
     lengths = [draw(st.lists(st.integers(*span), min_size=types, max_size=types)) for span in ((1, 30), (2, 20))]
     replica = Replica(draw(st.integers(10, 200)), draw(iteration_times()),
                       draw(st.one_of(st.sampled_from(["whole", "decode-only"]), st.integers(1, 12))),
                       draw(st.integers(1, 8)), draw(st.sampled_from(["decode", "prefill"])),
                       draw(st.one_of(st.none(), st.integers(1, 12))), draw(st.one_of(st.none(), st.integers(1, 45))))
+    if draw(st.booleans()):
+        replica = replace(replica, state=draw(st.integers(0, 6)))
+    if replica.attention_window is not None and draw(st.booleans()):
+        layers = draw(st.integers(1, 7))
+        replica = replace(replica, windowed_layers=(draw(st.integers(0, layers)), layers))
     if draw(st.booleans()):
         least = max(replica.max_num_seqs or 1, replica.prefill if isinstance(replica.prefill, int) else 1)
         replica = replace(replica, max_num_batched_tokens=draw(st.integers(least, least + 40)))
@@ -190,6 +198,9 @@ def _pressed(seed: int) -> tuple[Path, list[Policy]]:
     replica = Replica(int(rng.integers(40, 140)), IterationTime(1.0, 0.01, 0.03, 0.002),
                       ["whole", "decode-only", int(rng.integers(1, 12))][rng.integers(3)], int(rng.integers(1, 8)),
                       ["decode", "prefill"][rng.integers(2)], [None, int(rng.integers(3, 25))][rng.integers(2)])
+    if seed % 4 < 2:
+        replica = replace(replica, attention_window=int(rng.integers(1, 45)),
+                          windowed_layers=(int(rng.integers(1, 5)), 5), state=int(rng.integers(0, 4)))
     arrivals = Arrivals(np.sort(rng.uniform(0, rng.choice([1, 50, 200]), 40)), rng.integers(0, types, 40))
     watermark, tokens, threshold = float(rng.choice([0.0, 0.05, 0.3])), int(rng.integers(25, 60)), rng.integers(1, 20)
     policies: list[Policy] = [
