@@ -207,8 +207,10 @@ def _replica(table: ReplicaTable, placement: Placement | None, source: str) -> R
             raise _missing(source, "kv_capacity", "a whole number of tokens")
         if time is None:
             raise _missing(source, "iteration_time", "a table of seconds")
+        layers = None if table.windowed_layers is None else (table.windowed_layers.windowed,
+                                                             table.windowed_layers.layers)
         return Replica(capacity, time, prefill, table.block, table.first_token, most, window,
-                       table.max_num_batched_tokens)
+                       table.max_num_batched_tokens, layers, table.state or 0)
 
 
 def _timing(table: ReplicaTable, placement: Placement | None, workload: Workload, replica: Replica,

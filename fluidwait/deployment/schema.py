@@ -72,6 +72,13 @@ class ChunkTable(TomlTable):
     chunk: Int = Field(description="a whole number of tokens, at least 1")
 
 
+class LayersTable(TomlTable):
+    """windowed_layers = { windowed = 52, layers = 62 }."""
+
+    windowed: Int = Field(description="a whole number of layers, at most all of them")
+    layers: Int = Field(description="a whole number of layers, at least 1")
+
+
 class ReplicaTable(TomlTable):
     """[replica]: a model and a GPU by name, or the numbers; the numbers win."""
 
@@ -95,6 +102,9 @@ class ReplicaTable(TomlTable):
     max_num_seqs: Int | None = Field(default=None, description="a whole number of sequences, at least 1")
     max_num_batched_tokens: Int | None = Field(default=None, description="a whole number of tokens, at least 1")
     attention_window: Int | None = Field(default=None, description="a whole number of tokens, at least 1")
+    windowed_layers: LayersTable | None = Field(
+        default=None, description="a table { windowed, layers }: how many of the attention layers have the window")
+    state: Int | None = Field(default=None, description="a nonnegative whole number of KV tokens")
     iteration_time: IterationTimeTable | None = Field(default=None, description="a table of seconds")
 
 

@@ -58,6 +58,12 @@ def test_a_model_and_a_gpu_give_the_replica_of_the_catalogue():
     assert deployment.placement.gpu.name == "a100-80gb"
 
 
+def test_a_file_says_how_many_layers_have_the_window_and_what_state_a_sequence_holds():
+    text = A100 + "attention_window = 1024\nwindowed_layers = { windowed = 52, layers = 62 }\nstate = 100\n" + TYPES
+    assert (read(text).replica.windowed_layers, read(text).replica.state) == ((26, 31), 100)
+    assert (read(A100 + TYPES).replica.windowed_layers, read(A100 + TYPES).replica.state) == (None, 0)
+
+
 def test_a_model_with_an_attention_window_gives_it_to_the_replica_unless_the_file_does():
     text = A100.replace("llama-2-7b", "mistral-7b-v0.1")
     assert read(text + TYPES).replica.attention_window == 4096
