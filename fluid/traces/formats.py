@@ -3,7 +3,7 @@
     azure      CSV, TIMESTAMP (date and time), ContextTokens, GeneratedTokens      the Azure LLM inference traces
     burstgpt   CSV, Timestamp (s), Request tokens, Response tokens (0: failed)     BurstGPT, both releases
     vidur      CSV, arrived_at (s), num_prefill_tokens, num_decode_tokens          Vidur's processed traces
-    mooncake   a JSON object a line: timestamp (ms), input_length, output_length   Mooncake's traces
+    mooncake   a JSON object a line: timestamp (ms), input_length, output_length   Mooncake's traces (hash_ids: blocks)
     vllm       JSON, input_lens, output_lens, errors, duration (s), start_times    vllm bench serve --save-detailed
     columns    any CSV, by the names of its columns
 
@@ -77,13 +77,17 @@ FORMATS = (*CSV_FORMATS, "mooncake", "vllm", "columns")
 
 
 class Chunk(NamedTuple):
-    """Some rows of a file, in order: where each begins and its three fields; `broken` are rows without such fields."""
+    """Some rows of a file, in order: where each begins and its three fields; `broken` are rows without such fields.
+
+    `hashes` are those of the blocks that each prompt is made of, where the format has them.
+    """
 
     places: list[int]
     prompt: Column
     output: Column
     time: Column | None
     broken: list[tuple[int, str]]
+    hashes: Column | None = None
 
 
 class Rows(NamedTuple):

@@ -26,7 +26,8 @@ def _chunks(text: TextFile) -> Iterator[Chunk]:
         broken = [(place, "the row must be a JSON object") for place, value in parsed if not isinstance(value, dict)]
         prompt, output, time = ([value.get(key) for _, value in objects]
                                 for key in (keys.prompt, keys.output, keys.time))
-        yield Chunk([place for place, _ in objects], prompt, output, time, broken)
+        hashes = [value.get("hash_ids") for _, value in objects]
+        yield Chunk([place for place, _ in objects], prompt, output, time, broken, hashes)
 
 
 def vllm_rows(text: TextFile) -> Rows:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,16 @@ from fluid.traces.fields import (
 )
 from fluid.traces.formats import MOONCAKE, Chunk, Columns, Rows
 from fluid.traces.json_rows import mooncake_rows, vllm_rows
+from fluid.traces.repeats import Repeats
 from fluid.traces.textfile import QUOTED_ROWS, TextFile, opened, refuse_bad_rows
 
 
 @dataclass(frozen=True)
 class RequestTable:
-    """The requests of a file in the order of their arrival: `times` are seconds from the first, None if it has none."""
+    """The requests of a file in the order of their arrival: `times` are seconds from the first, None if it has none.
+
+    `repeated` are the prompt tokens seen before (`fluid.traces.repeats`), None if the file does not say.
+    """
 
     prompt: Ints
     output: Ints
@@ -46,6 +51,7 @@ class RequestTable:
     failed: int
     bad: int
     quoted: tuple[str, ...]
+    repeated: Ints | None
 
 
 def read_table(path: str | os.PathLike[str], name: str | None, columns: Columns | None, skip_bad_rows: bool,
@@ -57,9 +63,9 @@ def read_table(path: str | os.PathLike[str], name: str | None, columns: Columns 
         for chunk in rows.chunks:
             tally.add(chunk)
         tally.refuse(text.source, skip_bad_rows)
-    prompt, output, times = tally.arrays()
+    prompt, output, times, repeated = tally.arrays()
     return RequestTable(prompt, output, times, rows.duration, rows.format.name, text.digest, tally.failed, tally.bad,
-                        tuple(tally.quoted))
+                        tuple(tally.quoted), repeated)
 
 
 def _rows(text: TextFile, name: str | None, columns: Columns | None) -> Rows:
@@ -85,6 +91,7 @@ class _Tally:
         self._prompt: list[Any] = []
         self._output: list[Any] = []
         self._times: list[Any] = []
+        self._repeats, self._repeated = Repeats(), list[Any]()
         self._dated: bool | None = None  # whether times are dates: unknown until one can be read
 
     def add(self, chunk: Chunk) -> None:
@@ -98,6 +105,9 @@ class _Tally:
             self._times.append(times[good])
         self._prompt.append(prompt[good].astype(np.int32))
         self._output.append(output[good].astype(np.int32))
+        if chunk.hashes is not None:
+            hashes = list(compress(chunk.hashes, good))
+            self._repeated.append(self._repeats.add(hashes, prompt[good].astype(np.int64)))
         self.kept += int(np.count_nonzero(good))
         self.failed += int(np.count_nonzero(failed))
         self._note(chunk, np.flatnonzero(~(good | failed)))
@@ -111,17 +121,21 @@ class _Tally:
             raise FileError(source, "", f"holds no request that succeeded ({self.failed:,} failed)" if self.failed
                             else "holds no requests")
 
-    def arrays(self) -> tuple[Ints, Ints, Floats | None]:
-        """Prompt tokens, output tokens and seconds since the first request, sorted by time; the chunks are released."""
+    def arrays(self) -> tuple[Ints, Ints, Floats | None, Ints | None]:
+        """Prompt tokens, output tokens, seconds since the first request and prompt tokens seen before, sorted by time;
+        the chunks are released.
+        """
         times = _since_first(_joined(self._times)) if self._times else None
         prompt, output = _joined(self._prompt, np.int64), _joined(self._output, np.int64)
+        repeated = _joined(self._repeated) if self._repeated and self._repeats.known else None
         if times is not None and np.any(times[1:] < times[:-1]):
             order = np.argsort(times, kind="stable")
             prompt, output, times = prompt[order], output[order], times[order]
-        for array in (prompt, output, times):
+            repeated = None if repeated is None else repeated[order]
+        for array in (prompt, output, times, repeated):
             if array is not None:
                 array.flags.writeable = False
-        return prompt, output, times
+        return prompt, output, times, repeated
 
     def _read_times(self, column: Column) -> Any:
         """The times as dates or as seconds, whichever the first time of this file that can be read is."""

@@ -49,7 +49,8 @@ class TraceSummary:
     """A trace in numbers: seconds, tokens, requests/s, token-iterations; None where there are no times, or too few.
 
     `pairs` counts the distinct length pairs; `top_1_percent` and `top_10_percent` are the shares of the KV work that
-    the requests with most of it hold; `dispersion` maps windows (s) to I(w); `poisson` is Fisher's test of arrivals.
+    the requests with most of it hold; `repeated_share` is the share of prompt tokens that an earlier prompt began with,
+    None where the trace does not tell; `dispersion` maps windows (s) to I(w); `poisson` is Fisher's test of arrivals.
     """
 
     format: str
@@ -64,6 +65,7 @@ class TraceSummary:
     kv_work: MeanEstimate
     top_1_percent: float
     top_10_percent: float
+    repeated_share: float | None
     dispersion: dict[float, float]
     poisson: PoissonTest | None
 
@@ -83,6 +85,8 @@ def summarise(trace: Trace, *, replica: Replica | None = None, seed: int = 0) ->
         prompt_tokens=_lengths(trace.prompt_tokens), output_tokens=_lengths(trace.output_tokens),
         kv_work=MeanEstimate(trace.mean_kv_work(replica), low, high),
         top_1_percent=share_of_largest(work, 100), top_10_percent=share_of_largest(work, 10),
+        repeated_share=None if trace.repeated_tokens is None else float(
+            trace.repeated_tokens.sum() / trace.prompt_tokens.sum()),
         dispersion={} if trace.times is None else dispersion(trace.times),
         poisson=None if trace.times is None else poisson_test(trace.times))
 

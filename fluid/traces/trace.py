@@ -59,7 +59,8 @@ class Trace:
     `prompt_tokens` l, `output_tokens` R, `times` (seconds from the first request; None if unknown), `duration` (seconds
     from the first arrival to the last; without times as given). Where it was read from: `format`, `source`, `digest`
     (SHA-256 of the file), `skipped` (bad rows left out, the first of them quoted in `bad_rows`), `failed` (requests,
-    which are left out too).
+    which are left out too). `repeated_tokens` are those of each prompt that an earlier one began with, None where the
+    trace does not tell (`fluid.traces.repeats`).
 
     Raises InputError unless there is a request, lengths are whole and positive, and times are sorted and start at 0.
 
@@ -79,6 +80,7 @@ class Trace:
     skipped: int = 0
     failed: int = 0
     bad_rows: tuple[str, ...] = ()
+    repeated_tokens: Ints | None = None
 
     def __post_init__(self) -> None:
         def keep(field: str, value: object) -> None:
@@ -223,7 +225,8 @@ def read_trace(path: str | os.PathLike[str], *,
         raise InputError("format", '"columns" where columns are named', format, "read_trace")
     table = read_table(path, format, columns, skip_bad_rows, progress)
     return Trace(table.prompt, table.output, table.times, table.duration, format=table.format, source=os.fspath(path),
-                 digest=table.digest, skipped=table.bad, failed=table.failed, bad_rows=table.quoted)
+                 digest=table.digest, skipped=table.bad, failed=table.failed, bad_rows=table.quoted,
+                 repeated_tokens=table.repeated)
 
 
 def _lengths(field: str, values: ArrayLike, where: str) -> Ints:

@@ -19,6 +19,7 @@ from strategies import sampled
 from fluid import Columns, FileError, InputError, Trace, read_trace
 from fluid.traces.fields import dates, numbers
 from fluid.traces.formats import CHUNK
+from fluid.traces.summary import summarise
 
 TOKENS = "a whole number of tokens from 1 to 16777216"
 AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
@@ -477,3 +478,29 @@ def test_ten_million_rows_are_read_in_bounded_memory(tmp_path: Path) -> None:
     trace, bytes_ = bytes_per_row(path, 10_000_000)
     assert bytes_ < 40 + 1
     assert (len(trace), int(trace.prompt_tokens.sum()), trace.duration) == (10_000_000, total, 999_999.9)
+
+
+def test_the_blocks_of_a_mooncake_trace_say_what_prompts_repeat(tmp_path: Path) -> None:
+    """1,300 tokens in blocks 1, 2, 3; then 1, 2, 9; then 2, 3; then 1 alone, of 400 tokens: 0, 1,024, 0, 400 of 4,200
+    repeat the beginning of an earlier prompt, block by block from the first.
+    """
+    blocks = [(1300, [1, 2, 3]), (1500, [1, 2, 9]), (1000, [2, 3]), (400, [1])]
+    lines = [json.dumps({"timestamp": t, "input_length": length, "output_length": 5, "hash_ids": ids})
+             for t, (length, ids) in enumerate(blocks)]
+    path = tmp_path / "trace.jsonl"
+    path.write_text("\n".join(lines))
+    trace = read_trace(path)
+    assert trace.repeated_tokens is not None
+    assert trace.repeated_tokens.tolist() == [0, 1024, 0, 400]
+    assert summarise(trace).repeated_share == pytest.approx(1424 / 4200)
+
+
+def test_a_trace_that_does_not_say_its_blocks_has_no_share_of_repeats(tmp_path: Path) -> None:
+    """One row without hashes, or with others than whole numbers, and nothing is said."""
+    for ids in ({}, {"hash_ids": "ab"}, {"hash_ids": [0.5]}):
+        rows = [{"timestamp": 0, "input_length": 9, "output_length": 5, "hash_ids": [1]},
+                {"timestamp": 1, "input_length": 9, "output_length": 5, **ids}]
+        path = tmp_path / "trace.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)))
+        assert read_trace(path).repeated_tokens is None
+        assert summarise(read_trace(path)).repeated_share is None
