@@ -7,6 +7,7 @@ from fluid.equilibrium import Equilibrium, solve
 from fluid.errors import FileError, FluidwaitError, InputError
 from fluid.region import Region, stability_region
 from fluid.replica import IterationTime, Replica
+from fluid.shared_prefixes import SharedPrefix, share_prefixes
 from fluid.stages import StageProfile, stage_profile
 from fluid.traces.trace import Binned, Columns, Trace, read_trace
 from fluid.varying_rates import Schedule, solve_windows
@@ -26,12 +27,14 @@ __all__ = [
     "Region",
     "Replica",
     "Schedule",
+    "SharedPrefix",
     "StageProfile",
     "Trace",
     "Workload",
     "calibrate",
     "read_batches",
     "read_trace",
+    "share_prefixes",
     "solve",
     "solve_windows",
     "stability_region",

@@ -6,9 +6,10 @@ tokens, then o decode stages. With i = 1..K and s = 1..o the tokens of its conte
     prefill stage i   x = min(q i, l),  prefilled = min(q, l - q (i - 1))
     decode stage s    x = l + s,        prefilled = 0
 
-Whole prefill is K = 1; chunked prefill K = ceil(l / q); decode only K = 0. Memory counts held(x) KV tokens, in whole
-cache blocks; time counts read(x), unrounded (`fluid.replica`; both are x where all layers attend to everything and
-b = 1). Over its S = K + o stages a prompt costs
+Whole prefill is K = 1; chunked prefill K = ceil(l / q); decode only K = 0. Where the first p tokens of a prompt are in
+the cache already, l and x are those of the rest (`fluid.shared_prefixes`). Memory counts held(x) KV tokens, in whole
+cache blocks; time counts read(p + x), unrounded (`fluid.replica`; both are x where all layers attend to everything,
+b = 1 and p = 0). Over its S = K + o stages a prompt costs
 
     KV work   w = sum of the KV held          (whole prefill, b = 1: (o + 1)(l + o/2) token-iterations)
     time work c = d1 (sum of the KV read) + d2 (tokens prefilled) + d3 S      seconds, one per piece
@@ -36,12 +37,14 @@ from fluid.workload import Workload
 class StageProfile:
     """The stages of each prompt type; every array has shape (J,).
 
-    `prompt` l, `output` R (response tokens), `decode` o (decode stages), `prefill_stages` K, `chunk` q (tokens
-    per prefill stage), `first_token_stage` (the stage whose end makes the first token; -1: before arrival); `layout` is
-    what a context holds and reads. Tokens of KV are integers where all layers are alike, floats where they are not.
+    `prompt` l (behind the cached `prefix` p), `output` R (response tokens), `decode` o (decode stages),
+    `prefill_stages` K, `chunk` q (tokens per prefill stage), `first_token_stage` (the stage whose end makes the first
+    token; -1: before arrival); `layout` is what a context holds and reads. Tokens of KV are integers where all layers
+    are alike, floats where they are not.
     """
 
     prompt: Ints
+    prefix: Ints
     output: Ints
     decode: Ints
     prefill_stages: Ints
@@ -62,16 +65,16 @@ class StageProfile:
     @cached_property
     def kv_units(self) -> Ints:
         """w in units of KV, exact: unit-iterations."""
-        return self._work(self.layout.block)
+        return self._work(self.layout.block, np.zeros_like(self.prompt))
 
     @cached_property
     def kv_read(self) -> Ints | Floats:
         """The KV tokens read (unrounded) summed over the stages: token-iterations."""
-        return self.layout.tokens(self._work(1))
+        return self.layout.tokens(self._work(1, self.prefix))
 
     @cached_property
     def prefilled(self) -> Ints:
-        """Prompt tokens prefilled over a prompt's life: l, or 0 where the replica only decodes."""
+        """Prompt tokens prefilled over a prompt's life: l behind the prefix, or 0 where the replica only decodes."""
         return np.where(self.prefill_stages > 0, self.prompt, 0)
 
     @cached_property
@@ -105,7 +108,7 @@ class StageProfile:
 
     def units_read(self, j: int) -> Ints:
         """`stage_read` in units of KV, exact: shape (S_j,)."""
-        return self.layout.read(self._context(j))
+        return self.layout.read(self.prefix[j] + self._context(j))
 
     def units_held(self, j: int) -> Ints:
         """`stage_kv` in units of KV, exact: shape (S_j,)."""
@@ -116,7 +119,7 @@ class StageProfile:
         return np.concatenate([np.diff(self._done(j), prepend=0), np.zeros(self.decode[j], dtype=np.int64)])
 
     def _context(self, j: int) -> Ints:
-        """Tokens of the context of type j at each of its stages."""
+        """Tokens of the context of type j, behind its cached prefix, at each of its stages."""
         return np.concatenate([self._done(j), np.arange(1, self.decode[j] + 1) + self.prompt[j]])
 
     def _done(self, j: int) -> Ints:
@@ -124,32 +127,38 @@ class StageProfile:
         done: Ints = np.minimum(np.arange(1, self.prefill_stages[j] + 1) * self.chunk[j], self.prompt[j])
         return done
 
-    def _work(self, block: int) -> Ints:
-        """The units of KV held over all stages, in blocks of so many tokens: layers of each kind, and the state."""
+    def _work(self, block: int, before: Ints) -> Ints:
+        """The units of KV over all stages, in blocks of so many tokens, with so many tokens before those of the prompt:
+        layers of each kind, and the state.
+        """
         layout = self.layout
-        work = self._layer_work(block, layout.window)
+        work = self._layer_work(block, before, layout.window)
         if layout.everywhere:
-            work = layout.windowed * work + layout.everywhere * self._layer_work(block, UNLIMITED)
+            work = layout.windowed * work + layout.everywhere * self._layer_work(block, before, UNLIMITED)
         return work + layout.unit * layout.state * self.stages if layout.state else work
 
-    def _layer_work(self, block: int, window: int) -> Ints:
-        """The tokens held over all stages in layers with an attention window."""
-        final, prompt = self.prompt + self.decode, np.minimum(self.prompt, window)
+    def _layer_work(self, block: int, before: Ints, window: int) -> Ints:
+        """The tokens over all stages in layers with an attention window."""
+        start, final = before + self.prompt, before + self.prompt + self.decode
+        prompt = np.minimum(start, window)
         growing = _rounded_sum(np.minimum(final, window), block) - _rounded_sum(prompt, block)
-        full = np.maximum(final - np.maximum(self.prompt, window), 0)  # decode stages beyond the window
+        full = np.maximum(final - np.maximum(start, window), 0)  # decode stages beyond the window
         at_window = whole_blocks(np.minimum(final, window), block)
         last = np.where(self.prefill_stages > 0, whole_blocks(prompt, block), 0)
-        work: Ints = growing + full * at_window + last + self._chunks_before_last(block, window)
+        work: Ints = growing + full * at_window + last + self._chunks_before_last(block, before, window)
         return work
 
-    def _chunks_before_last(self, block: int, window: int) -> Ints:
+    def _chunks_before_last(self, block: int, before: Ints, window: int) -> Ints:
         full = np.maximum(self.prefill_stages - 1, 0)
         if not full.any():
             return full
-        held = whole_blocks(np.minimum(np.arange(1, full.max() + 1) * self.chunk.max(), window), block)
-        up_to: Ints = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(held)])
-        before_last: Ints = up_to[full]
-        return before_last
+        total = np.zeros_like(full)
+        for tokens in np.unique(before).tolist():
+            mine = before == tokens
+            done = np.arange(1, full[mine].max() + 1) * self.chunk.max()
+            held = whole_blocks(np.minimum(tokens + done, window), block)
+            total[mine] = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(held)])[full[mine]]
+        return total
 
 
 def stage_profile(workload: Workload, replica: Replica) -> StageProfile:
@@ -163,7 +172,7 @@ def stage_profile(workload: Workload, replica: Replica) -> StageProfile:
     >>> profile.stage_kv(0).tolist(), profile.stage_prefill(0).tolist(), profile.kv_work.tolist()
     ([4, 8, 10, 11, 12], [4, 4, 2, 0, 0], [45])
     """
-    prompt, output = workload.prompt_tokens, workload.output_tokens
+    prompt, output = workload.prompt_tokens - workload.cached_prefix, workload.output_tokens
     in_prefill = replica.first_token == "prefill"
     decode = output - 1 if in_prefill else output
     if replica.prefill == DECODE_ONLY:
@@ -175,7 +184,7 @@ def stage_profile(workload: Workload, replica: Replica) -> StageProfile:
         prefill_stages = -(-prompt // chunk)
     _refuse_without_stages(workload, prefill_stages + decode)
     first = prefill_stages - 1 if in_prefill else prefill_stages
-    return StageProfile(prompt, output, decode, prefill_stages, chunk, first, replica.layout)
+    return StageProfile(prompt, workload.cached_prefix, output, decode, prefill_stages, chunk, first, replica.layout)
 
 
 def _refuse_without_stages(workload: Workload, stages: Ints) -> None:

@@ -104,8 +104,8 @@ class SymbolicEquilibrium:
     def numeric(self, expression: sp.Expr, workload: Workload | PromptType, replica: Replica) -> float:
         """Return the value of an expression in these symbols for J prompt types on a replica.
 
-        Raises InputError where rho >= 1 (no equilibrium exists), where the number of types is not J, and for a
-        replica other than whole prefill, block 1, one affine piece, no attention window and no state.
+        Raises InputError where rho >= 1 (no equilibrium exists), where the number of types is not J, for a cached
+        prefix, and for a replica other than whole prefill, block 1, one affine piece, no attention window and no state.
 
         >>> from fluid import IterationTime
         >>> replica = Replica(kv_capacity=40, iteration_time=IterationTime(0.5, 0.05))
@@ -242,6 +242,8 @@ def _value(x: Symbols, expression: sp.Expr, workload: Workload | PromptType, rep
     mix = Workload([workload]) if isinstance(workload, PromptType) else workload
     if len(mix) != len(x.rates):
         raise InputError("workload", f"of {len(x.rates)} prompt types", len(mix), "the symbolic model")
+    if mix.cached_prefix.any():
+        raise InputError("cached_prefix", "0 tokens", int(mix.cached_prefix.max()), "the symbolic model")
     (line,) = _one_line(replica)
     decodes = mix.output_tokens - (replica.first_token == "prefill")
     if x.max_num_seqs in expression.free_symbols and replica.max_num_seqs is None:

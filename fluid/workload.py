@@ -23,8 +23,10 @@ from fluid.errors import InputError, real, whole
 class PromptType:
     """One kind of request: `prompt_tokens` l, `output_tokens` R (response tokens), `rate` lambda in requests/s.
 
-    Raises InputError for lengths below 1 or above 2^24 tokens and for a rate that is not positive and finite.
-    A request without any output token is refused: it would have no first token, so no TTFT.
+    `cached_prefix` p are the first tokens of the prompt that are in the KV cache already, whoever comes
+    (`fluid.shared_prefixes`). Raises InputError for lengths below 1 or above 2^24 tokens, for a rate that is not
+    positive and finite, and unless p < l: the last token of a prompt is always computed. A request without any output
+    token is refused: it would have no first token, so no TTFT.
 
     >>> PromptType(prompt_tokens=512, output_tokens=20, rate=20.0).rate
     20.0
@@ -34,6 +36,7 @@ class PromptType:
     output_tokens: int
     rate: float
     name: str = ""
+    cached_prefix: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -42,11 +45,13 @@ class PromptType:
         for field in ("prompt_tokens", "output_tokens"):
             value = whole(field, getattr(self, field), where, unit="tokens", most=MOST_TOKENS)
             object.__setattr__(self, field, value)
+        cached = whole("cached_prefix", self.cached_prefix, where, unit="tokens", least=0, most=self.prompt_tokens - 1)
+        object.__setattr__(self, "cached_prefix", cached)
         object.__setattr__(self, "rate", real("rate", self.rate, where, unit="requests/s"))
 
 
 class Workload:
-    """A mix of prompt types, immutable: arrays `prompt_tokens`, `output_tokens`, `rates`, each of shape (J,).
+    """A mix of prompt types, immutable: arrays `prompt_tokens`, `output_tokens`, `rates`, `cached_prefix`, shape (J,).
 
     Raises InputError when there is no type, or one that cannot be used.
 
@@ -63,22 +68,23 @@ class Workload:
             if not isinstance(each, PromptType):
                 raise InputError("types", "PromptType objects", each, "Workload")
         self._keep([t.prompt_tokens for t in types], [t.output_tokens for t in types], [t.rate for t in types],
-                   [t.name for t in types])
+                   [t.name for t in types], [t.cached_prefix for t in types])
 
     @classmethod
     def from_arrays(cls, prompt_tokens: ArrayLike, output_tokens: ArrayLike, rates: ArrayLike,
-                    names: Sequence[str] = ()) -> Workload:
-        """Make a workload of J types from arrays of shape (J,): tokens, tokens, requests/s.
+                    names: Sequence[str] = (), cached_prefix: ArrayLike | None = None) -> Workload:
+        """Make a workload of J types from arrays of shape (J,): tokens, tokens, requests/s; tokens (None: all 0).
 
         >>> Workload.from_arrays([10, 20], [5, 5], [1.0, 2.0]).rate
         3.0
         """
         self = cls.__new__(cls)
         self._keep(_lengths("prompt_tokens", prompt_tokens), _lengths("output_tokens", output_tokens),
-                   _rates(rates), names)
+                   _rates(rates), names, None if cached_prefix is None else _prefixes(cached_prefix))
         return self
 
-    def _keep(self, prompt: ArrayLike, output: ArrayLike, rates: ArrayLike, names: Sequence[str]) -> None:
+    def _keep(self, prompt: ArrayLike, output: ArrayLike, rates: ArrayLike, names: Sequence[str],
+              cached: ArrayLike | None) -> None:
         self.prompt_tokens: Ints = np.array(prompt, dtype=np.int64)
         self.output_tokens: Ints = np.array(output, dtype=np.int64)
         self.rates: Floats = np.array(rates, dtype=np.float64)
@@ -89,8 +95,12 @@ class Workload:
             raise InputError("prompt_tokens, output_tokens and rates", "of one shape", shapes, "Workload")
         if len(names) and len(names) != self.rates.size:
             raise InputError("names", f"{self.rates.size} names, one per type", len(names), "Workload")
+        self.cached_prefix: Ints = np.array(0 * self.prompt_tokens if cached is None else cached, dtype=np.int64)
+        if self.cached_prefix.shape != self.rates.shape or np.any(self.cached_prefix >= self.prompt_tokens):
+            raise InputError("cached_prefix", "fewer tokens than the prompt has, one number per type",
+                             self.cached_prefix.tolist(), "Workload")
         self._names = tuple(names)
-        for array in (self.prompt_tokens, self.output_tokens, self.rates):
+        for array in (self.prompt_tokens, self.output_tokens, self.rates, self.cached_prefix):
             array.flags.writeable = False
 
     def __len__(self) -> int:
@@ -103,6 +113,7 @@ class Workload:
         return (isinstance(other, Workload) and self.names == other.names
                 and np.array_equal(self.prompt_tokens, other.prompt_tokens)
                 and np.array_equal(self.output_tokens, other.output_tokens)
+                and np.array_equal(self.cached_prefix, other.cached_prefix)
                 and np.array_equal(self.rates, other.rates))
 
     def __hash__(self) -> int:
@@ -124,7 +135,7 @@ class Workload:
     def types(self) -> tuple[PromptType, ...]:
         """The prompt types as objects, in order."""
         rows = zip(self.prompt_tokens.tolist(), self.output_tokens.tolist(), self.rates.tolist(), self.names,
-                   strict=True)
+                   self.cached_prefix.tolist(), strict=True)
         return tuple(PromptType(*row) for row in rows)
 
     def scaled(self, factor: float) -> Workload:
@@ -132,13 +143,23 @@ class Workload:
         factor = real("factor", factor)
         with np.errstate(over="ignore"):
             rates = self.rates * factor
-        return Workload.from_arrays(self.prompt_tokens, self.output_tokens, rates, self._names)
+        return self.at_rates(rates)
+
+    def at_rates(self, rates: ArrayLike) -> Workload:
+        """Return the same types at other rates (requests/s), shape (J,)."""
+        return Workload.from_arrays(self.prompt_tokens, self.output_tokens, rates, self._names, self.cached_prefix)
 
 
 def _lengths(field: str, values: ArrayLike) -> Ints:
     array = _array(field, values)
     _refuse(field, array, f"a whole number of tokens from 1 to {MOST_TOKENS}",
             lambda x: (x != np.floor(x)) | (x < 1) | (x > MOST_TOKENS))
+    return array.astype(np.int64)
+
+
+def _prefixes(values: ArrayLike) -> Ints:
+    array = _array("cached_prefix", values)
+    _refuse("cached_prefix", array, "a nonnegative whole number of tokens", lambda x: (x != np.floor(x)) | (x < 0))
     return array.astype(np.int64)
 
 

@@ -95,7 +95,9 @@ def _meaning(deployment: Deployment) -> str:
     """SHA-256 of everything in a deployment that decides what is simulated."""
     mix = deployment.mix
     digest = hashlib.sha256()
-    for array in (mix.workload.prompt_tokens, mix.workload.output_tokens, mix.workload.rates, *_moments(mix.traffic)):
+    workload = mix.workload
+    for array in (workload.prompt_tokens, workload.output_tokens, workload.cached_prefix, workload.rates,
+                  *_moments(mix.traffic)):
         digest.update(np.array(array.shape, dtype=np.int64).tobytes() + array.tobytes())
     named = "" if mix.trace is not None else mix.workload.names
     words = [type(mix.traffic).__name__, named, repr(deployment.replica), deployment.lengths,

@@ -117,7 +117,8 @@ def promise(deployment: Deployment, design: AnyPacedDesign) -> str:
 
 
 def _one_token_more(workload: Workload) -> Workload:
-    return Workload.from_arrays(workload.prompt_tokens, workload.output_tokens + 1, workload.rates)
+    return Workload.from_arrays(workload.prompt_tokens, workload.output_tokens + 1, workload.rates,
+                                cached_prefix=workload.cached_prefix)
 
 
 def _table(windows: list[Row]) -> str:

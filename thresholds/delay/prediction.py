@@ -143,7 +143,7 @@ def _continuous(equilibrium: Equilibrium, policy: PacedPolicy | None = None, wai
 def _rest_of_work(pace: Pace, profile: StageProfile) -> Floats:
     """Seconds that a prompt adds to its stages 0..s beside its first chunk: later chunks, KV read, its sequence."""
     chunks = profile.prefilled / np.maximum(np.minimum(profile.chunk, profile.prefilled), 1)
-    read = profile.layout.tokens(profile.layout.read(profile.prompt))
+    read = profile.layout.tokens(profile.layout.read(profile.prefix + profile.prompt))
     rest: Floats = (pace.entry * np.maximum(chunks - 1, 0)
                     + (pace.per_kv_token * read + pace.per_sequence) * (profile.first_token_stage + 1))
     return rest

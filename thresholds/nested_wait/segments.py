@@ -48,15 +48,17 @@ Flags = NDArray[np.bool_]
 class UnknownLengths:
     """What segments need to know of output lengths that the scheduler does not see, and the guarantee asked for.
 
-    `ends` are the numbers of decode stages that occur, increasing, shape (N,); `rates` and `prompts`, shape (N + 1,),
-    the rate (requests/s) and the largest length (tokens) of the prompts with at least ends[i] decode stages, both 0 at
-    the end (no prompt has more than ends[-1]). `events` is ln((1 + T/d0)/delta).
+    `ends` are the numbers of decode stages that occur, increasing, shape (N,); `rates`, `prompts` and `prefixes`, shape
+    (N + 1,), the rate (requests/s), the largest length (tokens, without a cached prefix) and how much longer the
+    largest is with one, of the prompts with at least ends[i] decode stages, all 0 at the end (no prompt has more than
+    ends[-1]). `events` is ln((1 + T/d0)/delta).
     """
 
     replica: Replica
     ends: Ints
     rates: Floats
     prompts: Ints
+    prefixes: Ints
     prefill_stages: int
     events: float
 
@@ -75,12 +77,14 @@ class UnknownLengths:
                              f"stages; here {prefill[0]} to {prefill[-1]})", replica.prefill, "nested")
         # a prompt without decode stages leaves after its prefill; to segments it looks like one with a single stage
         ends, group = np.unique(np.maximum(profile.decode, 1), return_inverse=True)
-        prompts = np.zeros(ends.size + 1, dtype=np.int64)
-        np.maximum.at(prompts, group, profile.prompt)
+        prompts, with_prefix = np.zeros((2, ends.size + 1), dtype=np.int64)
+        for lengths, tokens in ((prompts, profile.prompt), (with_prefix, profile.prefix + profile.prompt)):
+            np.maximum.at(lengths, group, tokens)
+            lengths[:] = np.maximum.accumulate(lengths[::-1])[::-1]
         ending = np.append(np.bincount(group, weights=rates), 0.0)
         events = np.log1p(horizon / replica.iteration_time.overheads.max()) - np.log(overflow_probability)
-        return cls(replica, ends, np.cumsum(ending[::-1])[::-1], np.maximum.accumulate(prompts[::-1])[::-1],
-                   int(prefill[0]), float(events))
+        return cls(replica, ends, np.cumsum(ending[::-1])[::-1], prompts, with_prefix - prompts, int(prefill[0]),
+                   float(events))
 
     @property
     def longest(self) -> int:
@@ -101,7 +105,8 @@ class UnknownLengths:
         held = self._context(start)
         chunk = held if isinstance(self.replica.prefill, str) else np.full_like(held, self.replica.prefill)
         prefill = np.where(start == 0, self.prefill_stages, 0)
-        return StageProfile(held, end - start, end - start, prefill, chunk, prefill, self.replica.layout)
+        prefix = self.prefixes[np.searchsorted(self.ends, start, side="right")]
+        return StageProfile(held, prefix, end - start, end - start, prefill, chunk, prefill, self.replica.layout)
 
     def waiting(self, start: Ints) -> tuple[Ints | Floats, Ints | Floats]:
         """b and b', the KV of a prompt of l(start) tokens at stage `start` and at the next, in whole blocks."""

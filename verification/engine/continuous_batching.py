@@ -21,6 +21,7 @@ from verification.engine.residents import (
     PREFILL,
     PREFILLING,
     READ,
+    SATED,
     SERIAL,
     SIZE,
     YOUNG,
@@ -120,7 +121,7 @@ def settle(problem: Problem, state: State, queue: Queue, residents: Residents, t
             _stop(problem, residents, t)
         look_ahead(residents.calendar, t + 1, residents.tally[SIZE] > 0)
     residents.tally[KV] = held_after(problem, residents, t, 1)
-    residents.tally[READ] += residents.tally[GROWING]
+    residents.tally[READ] += residents.tally[GROWING] - residents.tally[SATED]
     if problem.in_chunks and residents.tally[YOUNG] > 0:
         _next_chunks(problem, residents, t)
 
@@ -132,6 +133,8 @@ def _stop(problem: Problem, residents: Residents, t: int) -> None:
     residents.tally[GROWING] -= residents.stopping[place]
     residents.phase[(problem.window - t) % problem.block] -= residents.stopping[place]
     residents.stopping[place] = 0
+    residents.tally[SATED] += residents.sating[place]
+    residents.sating[place] = 0
 
 
 @apart
@@ -143,7 +146,7 @@ def _next_chunks(problem: Problem, residents: Residents, t: int) -> None:
         j, stage, count = residents.kind[slot], t - residents.entered[slot], residents.members[slot]
         if stage < problem.prefill_stages[j] - 1:
             before, after = stage_tokens(problem, j, stage), stage_tokens(problem, j, stage + 1)
-            tally[READ] += count * (read_by(problem, after) - read_by(problem, before))
+            tally[READ] += count * (read_by(problem, j, after) - read_by(problem, j, before))
             tally[KV] += count * (held_by(problem, after) - held_by(problem, before))
             tally[PREFILL] += count * stage_prefill(problem, j, stage + 1)
             tally[PREFILLING] += count

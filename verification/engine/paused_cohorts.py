@@ -35,16 +35,16 @@ from verification.engine.state import (
     stage_tokens,
 )
 
-# rows of Segments.inside: prompts inside a segment, the KV they read and hold, their growth with each batch; and the KV
-# held in its entry queue
-SIZE, READ, KV, GROWING, QUEUED_KV = range(5)
+# rows of Segments.inside: prompts inside a segment, the KV they read and hold, their growth with each batch and the
+# part of it by which they read no more (`verification.engine.residents`); and the KV held in its entry queue
+SIZE, READ, KV, GROWING, SATED, QUEUED_KV, ROWS = range(7)
 
 
 class Segments(NamedTuple):
     """Per segment: first stage and end, threshold, whether it is `served` in the coming iteration, batches served, its
     entry queue (`head`, `tail`, `waiting`), and by batches the `calendar` of those due out and the growth of those
-    `stopping`, their attention window full; the sums `inside` (rows above) and, by block phase, the growth of those who
-    open a new cache block next. `link` is by request.
+    whose attention window is full: for what they hold (`stopping`) and what they read (`sating`); the sums `inside`
+    (rows above) and, by block phase, the growth of those who open a new cache block next. `link` is by request.
 
     `order` holds, from `offset` on, the last `kept` cohorts that entered a segment from outside (`offset` is NOBODY
     where they come from another): those that have no first token yet.
@@ -61,6 +61,7 @@ class Segments(NamedTuple):
     waiting: Ints
     calendar: Ints
     stopping: Ints
+    sating: Ints
     inside: Ints
     phase: Ints
     link: Ints
@@ -83,9 +84,9 @@ def make_segments(problem: Problem, first: Ints, end: Ints, thresholds: tuple[in
     none = np.zeros(count, dtype=np.int64)
     return Segments(first, end, needed, offset, none, none.copy(), none + NOBODY,
                     none + NOBODY, none.copy(), np.full((count, width), NOBODY),
-                    np.zeros((count, width), dtype=np.int64), np.zeros((5, count), dtype=np.int64),
-                    np.zeros((count, problem.block), dtype=np.int64), np.full(n, NOBODY),
-                    np.empty(ring.sum(), dtype=np.int64), kept)
+                    np.zeros((count, width), dtype=np.int64), np.zeros((count, width), dtype=np.int64),
+                    np.zeros((ROWS, count), dtype=np.int64), np.zeros((count, problem.block), dtype=np.int64),
+                    np.full(n, NOBODY), np.empty(ring.sum(), dtype=np.int64), kept)
 
 
 @entry
@@ -207,8 +208,10 @@ def _go_on(problem: Problem, segments: Segments, k: int) -> None:
     full = segments.stopping[k, slot]
     segments.stopping[k, slot] = 0
     segments.inside[GROWING, k] -= full
+    segments.inside[SATED, k] += segments.sating[k, slot]
+    segments.sating[k, slot] = 0
     segments.phase[k, (problem.window - batch) % problem.block] -= full
-    segments.inside[READ, k] += segments.inside[GROWING, k]
+    segments.inside[READ, k] += segments.inside[GROWING, k] - segments.inside[SATED, k]
     segments.inside[KV, k] += problem.block * segments.phase[k, -batch % problem.block]
 
 
@@ -234,7 +237,7 @@ def _count(problem: Problem, segments: Segments, k: int, j: int, stage: int, bat
     tokens = stage_tokens(problem, j, stage)
     units = growth(problem, tokens)
     segments.inside[SIZE, k] += change
-    segments.inside[READ, k] += change * read_by(problem, tokens)
+    segments.inside[READ, k] += change * read_by(problem, j, tokens)
     segments.inside[KV, k] += change * held_by(problem, tokens)
     if units == 0:
         return
@@ -244,6 +247,21 @@ def _count(problem: Problem, segments: Segments, k: int, j: int, stage: int, bat
     if tokens <= problem.window < stage_tokens(problem, j, last):
         full = (problem.window - tokens + batch) % segments.stopping.shape[1]
         segments.stopping[k, full] += change * problem.windowed
+    if problem.prefix[j] > 0:
+        _sate(problem, segments, k, problem.prefix[j], tokens, stage_tokens(problem, j, last), batch, change)
+
+
+@compiled
+def _sate(problem: Problem, segments: Segments, k: int, prefix: int, tokens: int, last: int, batch: int,
+          change: int) -> None:
+    """Count layers in (or out of) those that read no more with each batch, a window being full, but hold more."""
+    window, units, width = problem.window, change * problem.windowed, segments.sating.shape[1]
+    if tokens <= window < tokens + prefix:
+        segments.inside[SATED, k] += units
+    elif tokens + prefix <= window < last + prefix:
+        segments.sating[k, (window - prefix - tokens + batch) % width] += units
+    if tokens <= window < last:
+        segments.sating[k, (window - tokens + batch) % width] -= units
 
 
 @compiled

@@ -108,7 +108,7 @@ def plan(problem: Problem, residents: Residents, prefills: Prefills, one: int, t
 
 @compiled
 def reach(prefills: Prefills, one: int) -> int:
-    """The tokens one of those in prefill has with the coming iteration."""
+    """The tokens one of those in prefill has with the coming iteration, behind its cached prefix."""
     return prefills.done[one] + prefills.planned[one]
 
 
@@ -160,7 +160,8 @@ def _serve_prefills(problem: Problem, state: State, queue: Queue, residents: Res
     tokens = size
     for one in range(prefills.tally[COUNT]):
         if prefills.planned[one] > 0:
-            read += read_by(problem, reach(prefills, one))
+            j = problem.types[request_at(queue, prefills.who[one])]
+            read += read_by(problem, j, reach(prefills, one))
             prefill += _to_pay_for(problem, queue, prefills, one)
             size += 1
             tokens += prefills.planned[one]

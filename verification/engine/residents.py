@@ -14,7 +14,9 @@ kept grows with the residents, not with the requests of a run. Beside the cohort
                      window then, and so is their block phase,
 
 and the KV held and read as running sums. Of those who grow, open a block or stop it is enough to add up the growths, in
-units of KV: one for each where all layers are alike. Source: model.md sections 1 and 6; mixed layers derived here.
+units of KV: one for each where all layers are alike. What is read grows by as much as what is held, but for requests
+that find a prefix in the cache, whose attention window is full for reading before it is for what they hold themselves:
+`SATED` is the difference, `sating` how it changes. Source: model.md sections 1 and 6; mixed layers, prefixes derived.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from verification.engine.state import (
 )
 
 # places in Residents.tally
-KV, READ, PREFILL, PREFILLING, SIZE, GROWING, STACKED, YOUNG, FREE, SERIAL, OPEN, TALLIES = range(12)
+KV, READ, PREFILL, PREFILLING, SIZE, GROWING, SATED, STACKED, YOUNG, FREE, SERIAL, OPEN, TALLIES = range(13)
 
 
 class Residents(NamedTuple):
@@ -54,6 +56,7 @@ class Residents(NamedTuple):
     link: Ints
     calendar: Calendar
     stopping: Ints
+    sating: Ints
     stack: Ints
     stamp: Ints
     young: Ints
@@ -65,7 +68,8 @@ def make_residents(problem: Problem, most: int, evicts: bool = False) -> Residen
     """Return the empty batch, with room for so many residents; `evicts`: the newest must be known."""
     room = int(min(most, len(problem.times)))
     calendar = make_calendar(problem.longest)
-    windowed = bool(problem.window < (problem.prompt + problem.stages).max())
+    windowed = bool(problem.window < (problem.prompt + problem.prefix + problem.stages).max())
+    width = len(calendar.first) if windowed else 0
     tally = np.zeros(TALLIES, dtype=np.int64)
     tally[FREE], tally[OPEN] = (0 if room else NOBODY), NOBODY
     kind, first, members, entered, serial = (np.zeros(room, dtype=np.int64) for _ in range(5))
@@ -73,7 +77,7 @@ def make_residents(problem: Problem, most: int, evicts: bool = False) -> Residen
     link[-1:] = NOBODY
     stacked = 2 * room + 64 if evicts else 0
     return Residents(kind, first, members, entered, serial, link, calendar,
-                     np.zeros(len(calendar.first) if windowed else 0, dtype=np.int64),
+                     np.zeros(width, dtype=np.int64), np.zeros(width, dtype=np.int64),
                      np.empty(stacked, dtype=np.int64), np.empty(stacked, dtype=np.int64),
                      np.empty(room, dtype=np.int64), np.zeros(problem.block, dtype=np.int64), tally)
 
@@ -100,7 +104,7 @@ def join(problem: Problem, residents: Residents, place: int, j: int, stage: int,
         slot = _open(problem, residents, place, j, stage, serial, t)
     residents.members[slot] += 1
     tokens = stage_tokens(problem, j, stage)
-    tally[READ] += read_by(problem, tokens)
+    tally[READ] += read_by(problem, j, tokens)
     tally[KV] += held_by(problem, tokens)
     grow(problem, residents, j, t - stage, stage, 1)
 
@@ -132,7 +136,7 @@ def release(problem: Problem, residents: Residents, slot: int, stage: int, count
     tally, j = residents.tally, residents.kind[slot]
     tokens = stage_tokens(problem, j, stage)
     tally[SIZE] -= count
-    tally[READ] -= count * read_by(problem, tokens)
+    tally[READ] -= count * read_by(problem, j, tokens)
     tally[KV] -= count * held_by(problem, tokens)
     grow(problem, residents, j, residents.entered[slot], stage, -count)
     residents.members[slot] -= count
@@ -160,6 +164,22 @@ def grow(problem: Problem, residents: Residents, j: int, entered: int, stage: in
         full = problem.window - offset
         residents.stopping[turn(residents.calendar, full)] += change * problem.windowed
         mark(residents.calendar, full)
+    if problem.prefix[j] > 0 and len(residents.sating) > 0:
+        _sate(problem, residents, j, offset, stage, change * problem.windowed)
+
+
+@apart
+def _sate(problem: Problem, residents: Residents, j: int, offset: int, stage: int, units: int) -> None:
+    """Count layers in (or out of) those that read no more with each iteration, a window being full, but hold more."""
+    tokens, last = stage_tokens(problem, j, stage), stage_tokens(problem, j, problem.stages[j] - 1)
+    window, prefix, calendar = problem.window, problem.prefix[j], residents.calendar
+    if tokens <= window < tokens + prefix:
+        residents.tally[SATED] += units
+    elif tokens + prefix <= window < last + prefix:
+        residents.sating[turn(calendar, window - prefix - offset)] += units
+        mark(calendar, window - prefix - offset)
+    if tokens <= window < last:
+        residents.sating[turn(calendar, window - offset)] -= units
 
 
 @compiled

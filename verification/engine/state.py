@@ -39,13 +39,15 @@ class Problem(NamedTuple):
 
     `seen` is the type each request is taken for, its true one where lengths are known: rules queue by it, all else goes
     by `types`. `all_fit`: no type is larger than the whole cache; `longest` is the most stages of a request that is
-    served; `prefill_chunk` the most tokens of a request that are prefilled in one iteration.
+    served; `prefill_chunk` the most tokens of a request that are prefilled in one iteration. Of a type that finds a
+    `prefix` in the cache `prompt` is the rest: all tokens are counted behind it, it is only read.
     """
 
     times: Floats
     types: Ints
     seen: Ints
     prompt: Ints
+    prefix: Ints
     chunk: Ints
     prefill_stages: Ints
     stages: Ints
@@ -94,11 +96,11 @@ def make_problem(arrivals: Arrivals, profile: StageProfile, replica: Replica, ho
     served = profile.peak <= replica.kv_capacity
     if len(served) > 1:
         served = served & (np.bincount(arrivals.types, minlength=len(served)) > 0)
-    return Problem(arrivals.times, arrivals.types, arrivals.seen, profile.prompt, profile.chunk, profile.prefill_stages,
-                   profile.stages, profile.first_token_stage, profile.layout.held(profile.prompt + profile.decode),
-                   layout.block, layout.window, layout.windowed, layout.everywhere, layout.unit,
-                   layout.unit * layout.state, pieces, layout.unit * replica.kv_capacity,
-                   int(min(replica.most_sequences, NO_CAP)),
+    return Problem(arrivals.times, arrivals.types, arrivals.seen, profile.prompt, profile.prefix, profile.chunk,
+                   profile.prefill_stages, profile.stages, profile.first_token_stage,
+                   layout.held(profile.prompt + profile.decode), layout.block, layout.window, layout.windowed,
+                   layout.everywhere, layout.unit, layout.unit * layout.state, pieces,
+                   layout.unit * replica.kv_capacity, int(min(replica.most_sequences, NO_CAP)),
                    int(min(replica.most_tokens, NO_CAP)), horizon,
                    bool(np.all(profile.peak <= replica.kv_capacity)), bool(profile.prefill_stages.max() > 1),
                    int(profile.stages[served].max(initial=1)),
@@ -117,7 +119,7 @@ def make_state(problem: Problem, record: int) -> State:
 
 @compiled
 def stage_tokens(problem: Problem, j: int, stage: int) -> int:
-    """The context of type j at a stage, tokens."""
+    """The tokens of type j at a stage: its context behind the cached prefix."""
     decoded = stage - problem.prefill_stages[j] + 1
     if decoded > 0:
         return problem.prompt[j] + decoded
@@ -125,11 +127,12 @@ def stage_tokens(problem: Problem, j: int, stage: int) -> int:
 
 
 @compiled
-def read_by(problem: Problem, tokens: int) -> int:
-    """KV that a request of so many tokens reads, units."""
-    read = min(tokens, problem.window)
+def read_by(problem: Problem, j: int, tokens: int) -> int:
+    """KV that a request of type j with so many tokens reads, units."""
+    context = tokens + problem.prefix[j]
+    read = min(context, problem.window)
     if problem.everywhere > 0:
-        read = problem.windowed * read + problem.everywhere * tokens
+        read = problem.windowed * read + problem.everywhere * context
     return read + problem.state
 
 
@@ -144,7 +147,7 @@ def held_by(problem: Problem, tokens: int) -> int:
 
 @compiled
 def growth(problem: Problem, tokens: int) -> int:
-    """How much more a request of so many tokens reads with one token more, until its attention window is full: units.
+    """How much more a request of so many tokens holds with one token more, until its attention window is full: units.
     """
     return problem.unit if tokens <= problem.window else problem.everywhere
 

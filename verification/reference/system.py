@@ -103,7 +103,9 @@ class System:
         return self.kv[r.type][r.stage] if r.part is None else self.kv_of(r.done + r.part, self.replica.block)
 
     def read_by(self, r: Request) -> int | Fraction:
-        return self.read[r.type][r.stage] if r.part is None else self.kv_of(r.done + r.part, 1)
+        if r.part is None:
+            return self.read[r.type][r.stage]
+        return self.kv_of(int(self.profile.prefix[r.type]) + r.done + r.part, 1)
 
     def kv_of(self, tokens: int, block: int) -> int | Fraction:
         """KV of so many tokens in whole blocks, of which those beyond an attention window take none, and of the state.
@@ -140,6 +142,7 @@ class System:
         return self.replica.most_tokens - sum(self.tokens_of(r) for r in self.residents)
 
     def prompt_of(self, r: Request) -> int:
+        """The tokens of its prompt that are not in the cache already."""
         return int(self.profile.prompt[r.type])
 
     def places(self) -> int:

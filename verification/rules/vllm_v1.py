@@ -14,8 +14,9 @@ the engine's pool is its own). Nothing is reserved for prefills that are unfinis
 front of the queue and keeps the tokens it has made: prompt and tokens are prefilled again (`eviction="recompute"`).
 
 The engine makes the first token with the last chunk of the prompt: a deployment that is to equal it has
-`first_token = "prefill"`, and its cap and block come from the replica. Prefix caching is not modelled, nor speculative
-decoding, priorities or several cache groups. Checked against vLLM 0.33: every first token and finish of its recordings
+`first_token = "prefill"`, and its cap and block come from the replica. Of prefix caching only prefixes that always stay
+cached are modelled (`fluid.shared_prefixes`), of several cache groups what they hold together, without padding; not
+speculative decoding nor priorities. Checked against vLLM 0.33: every first token and finish of its recordings
 (`tests/verification/rules/test_vllm_v1.py`), and any workload with `benchmarks/vllm_scheduler.py`.
 """
 

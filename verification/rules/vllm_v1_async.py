@@ -221,9 +221,9 @@ def _serve(problem: Problem, state: State, queue: Queue, running: Running, held:
             size, tokens = size + 1, tokens + planned
             left = _left(problem, running, one, j)
             if left == 0:
-                read += read_by(problem, stage_tokens(problem, j, running.stage[one]))
+                read += read_by(problem, j, stage_tokens(problem, j, running.stage[one]))
             else:
-                read += read_by(problem, running.done[one] + planned)
+                read += read_by(problem, j, running.done[one] + planned)
                 prefill += planned if planned > 1 or running.done[one] < problem.prompt[j] else 0
     end = execute(problem, state, held, read, prefill, size, tokens)
     for one in range(running.tally[COUNT]):

@@ -193,7 +193,7 @@ def _open_first_stage(problem: Problem, cohorts: Cohorts) -> None:
 @compiled
 def _open_stage(problem: Problem, cohorts: Cohorts, j: int, stage: int) -> None:
     """From now on a batch of type j holds this stage too."""
-    cohorts.per_prompt[READ, j] += read_by(problem, stage_tokens(problem, j, stage))
+    cohorts.per_prompt[READ, j] += read_by(problem, j, stage_tokens(problem, j, stage))
     cohorts.per_prompt[PREFILL, j] += stage_prefill(problem, j, stage)
     cohorts.per_prompt[TOKENS, j] += stage_computes(problem, j, stage)
     cohorts.per_prompt[STAGES, j] += 1

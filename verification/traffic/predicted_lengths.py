@@ -240,8 +240,7 @@ def seen_workload(workload: Workload, predictor: Predictor) -> Workload:
             flow = workload.rates[own] * predictor.chances(alike, own, other)
             rates += np.bincount(other, flow, minlength=len(workload))
     least = np.maximum(TOLERANCE * workload.rates, LEAST_RATE)
-    return Workload.from_arrays(workload.prompt_tokens, workload.output_tokens, np.maximum(bounded(rates), least),
-                                workload.names)
+    return workload.at_rates(np.maximum(bounded(rates), least))
 
 
 def _at(values: np.ndarray, low: Floats, high: Floats) -> Floats:

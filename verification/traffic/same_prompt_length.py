@@ -42,7 +42,8 @@ class Lookalikes:
         >>> alike.low.tolist(), alike.high.tolist()
         ([0.0, 2.0, 0.0], [2.0, inf, inf])
         """
-        group = np.unique(workload.prompt_tokens, return_inverse=True)[1]
+        prompts = workload.prompt_tokens * (MOST_TOKENS + 1) + workload.cached_prefix  # what is seen on arrival
+        group = np.unique(prompts, return_inverse=True)[1]
         keys = group * (MOST_TOKENS + 1) + workload.output_tokens
         _, first, pair = np.unique(keys, return_index=True, return_inverse=True)
         output = workload.output_tokens[first].astype(np.float64)

@@ -39,7 +39,7 @@ class Path(NamedTuple):
 def paths(draw: Any) -> Path:
     """Requests in bunches (equal times too), on a cache of a few prompts; some types may never fit.
 
-    With attention windows, in all layers or some, and states that are constant.
+    With attention windows, in all layers or some, states that are constant, and types that find a prefix in the cache.
     """
     types = draw(st.integers(1, 3))
     lengths = [draw(st.lists(st.integers(*span), min_size=types, max_size=types)) for span in ((1, 30), (2, 20))]
@@ -60,7 +60,8 @@ def paths(draw: Any) -> Path:
     steps = draw(st.lists(st.sampled_from([0.0, 0.0, 0.3, 1.0, 2.5]), min_size=count, max_size=count))
     kinds = draw(st.lists(st.integers(0, types - 1), min_size=count, max_size=count))
     arrivals = Arrivals(np.cumsum(np.array(steps, dtype=float)) * scale, np.array(kinds, dtype=np.int64))
-    return Path(Workload.from_arrays(*lengths, np.ones(types)), replica, arrivals)
+    cached = [draw(st.integers(0, prompt - 1)) if draw(st.booleans()) else 0 for prompt in lengths[0]]
+    return Path(Workload.from_arrays(*lengths, np.ones(types), cached_prefix=cached), replica, arrivals)
 
 
 @st.composite
@@ -194,7 +195,9 @@ def _pressed(seed: int) -> tuple[Path, list[Policy]]:
     """Forty requests on memory for a few, and each rule that evicts with numbers of its own."""
     rng = np.random.default_rng(seed)
     types = int(rng.integers(1, 4))
-    workload = Workload.from_arrays(rng.integers(1, 30, types), rng.integers(2, 25, types), np.ones(types))
+    prompts = rng.integers(1, 30, types)
+    workload = Workload.from_arrays(prompts, rng.integers(2, 25, types), np.ones(types),
+                                    cached_prefix=rng.integers(0, prompts) * (seed % 8 < 4))
     replica = Replica(int(rng.integers(40, 140)), IterationTime(1.0, 0.01, 0.03, 0.002),
                       ["whole", "decode-only", int(rng.integers(1, 12))][rng.integers(3)], int(rng.integers(1, 8)),
                       ["decode", "prefill"][rng.integers(2)], [None, int(rng.integers(3, 25))][rng.integers(2)])
