@@ -147,8 +147,7 @@ def parse(data: bytes, source: str, folder: Path = Path()) -> Deployment:
     """
     tables = check(DeploymentTable, read_toml(data, source), source)
     placement = _placement(tables.replica, source, folder)
-    replica = _replica(tables.replica, placement, source)
-    mix = read_mix(tables.workload, replica, source, folder)
+    mix, replica = read_mix(tables.workload, _replica(tables.replica, placement, source), source, folder)
     timing = _timing(tables.replica, placement, mix.workload, replica, source)
     replica = timed(replica, timing)
     mix = with_windows(mix, tables.workload, replica, source)

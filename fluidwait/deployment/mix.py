@@ -22,7 +22,8 @@ class Mix:
 
     Where rates change over time the workload has those of the busiest window that fits, as thresholds are designed for
     it; `windows` holds the equilibrium of each window, and `mean_fits` says whether the mean rates are inside the
-    stability region. `binned` has the errors of the binning where the trace's length pairs were binned.
+    stability region. `binned` has the errors of the binning where the trace's length pairs were binned; `reserved` are
+    the KV tokens that shared prefixes hold for good.
     """
 
     workload: Workload
@@ -31,6 +32,7 @@ class Mix:
     binned: Binned | None = field(default=None, compare=False)
     windows: tuple[WindowEquilibrium, ...] = field(default=(), compare=False)
     mean_fits: bool = field(default=True, compare=False)
+    reserved: int = field(default=0, compare=False)
 
     @property
     def rate(self) -> float:
@@ -51,12 +53,12 @@ class Mix:
         mine = self.workload
         shares = mine.rates / mine.rate
         if self.trace is None:
-            requests, counts, names = 1, shares, mine.names
+            requests, counts = 1, shares
         else:
-            requests, names = len(self.trace), ()
+            requests = len(self.trace)
             counts = np.rint(shares * requests)
         with np.errstate(over="ignore"):
-            return Workload.from_arrays(mine.prompt_tokens, mine.output_tokens, counts * (rate / requests), names)
+            return mine.at_rates(counts * (rate / requests))
 
     @property
     def overload(self) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fluid.errors import FileError, InputError, real
+from fluid.errors import FileError, InputError, real, whole
 from fluid.replica import Replica
+from fluid.shared_prefixes import SharedPrefix, share_prefixes
 from fluid.stages import stage_profile
 from fluid.traces.trace import Columns, Trace, read_trace
 from fluid.varying_rates import Schedule
@@ -20,13 +21,17 @@ from verification.traffic.processes import POISSON, Replay
 PREDICTION = "workload.prediction"  # the table, as messages name it
 
 
-def read_mix(table: WorkloadTable, replica: Replica, source: str, folder: Path) -> Mix:
-    """The mix of a [workload] table; raises FileError, one line, for anything that cannot be used."""
+def read_mix(table: WorkloadTable, replica: Replica, source: str, folder: Path) -> tuple[Mix, Replica]:
+    """The mix of a [workload] table, and the replica with the cache that shared prefixes leave.
+
+    Raises FileError, one line, for anything that cannot be used.
+    """
     if table.trace is None:
-        return Mix(_workload_of_types(table, replica, source))
+        workload, left = _workload_of_types(table, replica, source)
+        return Mix(workload, reserved=replica.kv_capacity - left.kv_capacity), left
     if table.type is not None:
         raise FileError(source, "workload.trace", f"must stand without [[workload.type]] (got {found(table.trace)})")
-    return _mix_of_trace(table, table.trace, replica, source, folder)
+    return _mix_of_trace(table, table.trace, replica, source, folder), replica
 
 
 def with_windows(mix: Mix, table: WorkloadTable, replica: Replica, source: str) -> Mix:
@@ -99,16 +104,18 @@ def _read_trace(table: WorkloadTable, path: Path, source: str) -> Trace:
         raise FileError(source, "workload.trace", f"must be a trace (got {found(table.trace)}): {problem}") from None
 
 
-def _workload_of_types(table: WorkloadTable, replica: Replica, source: str) -> Workload:
+def _workload_of_types(table: WorkloadTable, replica: Replica, source: str) -> tuple[Workload, Replica]:
     if table.type is None:
         raise FileError(source, "workload.type", "is missing: it must be at least one [[workload.type]] table")
     for key, value in table.trace_keys.items():
         remark = "; each workload.type has a rate of its own" if key == "rate" else ""
         raise FileError(source, f"workload.{key}", f"must go with workload.trace{remark} (got {found(value)})")
     types = [_type(each, i, replica, source) for i, each in enumerate(table.type)]
-    workload = Workload(types)
+    _refuse_duplicates(Workload(types).names, source)
+    with keys_of(source, "workload"):
+        workload, left = share_prefixes(types, [_prefix(each, i, source) for i, each in enumerate(table.type)], replica)
     _refuse_duplicates(workload.names, source)
-    return workload
+    return workload, left
 
 
 def _schedule(windows: list[WindowTable], source: str) -> Schedule:
@@ -124,6 +131,16 @@ def _type(table: TypeTable, i: int, replica: Replica, source: str) -> PromptType
         made = PromptType(table.prompt_tokens, table.output_tokens, table.rate, table.name)
         stage_profile(Workload([made]), replica)  # refuses a type that the replica cannot serve
     return made
+
+
+def _prefix(table: TypeTable, i: int, source: str) -> SharedPrefix | None:
+    """What requests of a type share; refused where it is as long as their prompt, whoever finds it."""
+    if table.shared_prefix is None:
+        return None
+    with keys_of(source, f"workload.type[{i}].shared_prefix"):
+        prefix = SharedPrefix(**table.shared_prefix.model_dump())
+        whole("tokens", prefix.tokens, unit="tokens", most=table.prompt_tokens - 1)
+        return prefix
 
 
 def _refuse_duplicates(names: tuple[str, ...], source: str) -> None:

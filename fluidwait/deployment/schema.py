@@ -108,6 +108,14 @@ class ReplicaTable(TomlTable):
     iteration_time: IterationTimeTable | None = Field(default=None, description="a table of seconds")
 
 
+class PrefixTable(TomlTable):
+    """shared_prefix = { tokens = 800, hit = 0.6, name = "system" }."""
+
+    tokens: Int = Field(description="a whole number of tokens, at least 1 and fewer than the prompt has")
+    hit: float = Field(description="a share of the requests in [0, 1]")
+    name: Name = Field(default="", description=f"a name of 1 to {LONGEST_NAME} printable characters")
+
+
 class TypeTable(TomlTable):
     """[[workload.type]]: one prompt type."""
 
@@ -115,6 +123,7 @@ class TypeTable(TomlTable):
     prompt_tokens: Int = Field(description="a whole number of tokens, at least 1")
     output_tokens: Int = Field(description="a whole number of tokens, at least 1")
     rate: float = Field(description="a positive number of requests/s")
+    shared_prefix: PrefixTable | None = Field(default=None, description="a table { tokens, hit, name }")
 
 
 class WindowTable(TomlTable):

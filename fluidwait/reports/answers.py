@@ -81,8 +81,8 @@ def mix_answer(mix: Mix) -> dict[str, Any]:
 
 
 def mix_origin(mix: Mix) -> dict[str, Any]:
-    """The trace behind a workload, and the windows its rates move through."""
-    answer: dict[str, Any] = {}
+    """The KV tokens its shared prefixes hold, the trace behind a workload, the windows its rates move through."""
+    answer: dict[str, Any] = {"kv_reserved": mix.reserved} if mix.reserved else {}
     if mix.trace is not None:
         trace = mix.trace
         answer["trace"] = {"source": trace.source, "sha256": trace.digest, "format": trace.format,

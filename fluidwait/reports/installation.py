@@ -82,6 +82,7 @@ def _others(equilibrium: Equilibrium) -> list[Flag]:
     return [
         Flag(f"--max-num-batched-tokens {tokens:,.0f} or more".replace(",", ""),
              "the budget of tokens never binds before memory or time", "longer iterations: see the advice"),
-        Flag("--gpu-memory-utilization", f"the engine must report {equilibrium.kv_capacity:,} KV tokens or more",
+        Flag("--gpu-memory-utilization", f"the engine must report {equilibrium.kv_capacity:,} KV tokens or more"
+             + (" beside its shared prefixes" if equilibrium.workload.cached_prefix.any() else ""),
              f"1% more KV cache carries {worth_of_cache(equilibrium):.2%} more"),
         Flag("--watermark", "nothing is proved; a few percent stop most preemptions", "see the advice")]

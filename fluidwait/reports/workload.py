@@ -17,7 +17,10 @@ FEW = 8
 
 
 def show_origin(mix: Mix) -> None:
-    """One line about the trace behind the workload, if there is one."""
+    """A line about the prefixes that the workload shares, one about the trace behind it, if there are any."""
+    if mix.reserved:
+        console.print(f"shared prefixes hold {mix.reserved:,} KV tokens of the cache beside those of requests; every "
+                      "other number of KV tokens is without them")
     if mix.trace is None:
         return
     trace, pairs = mix.trace, len(mix.workload)

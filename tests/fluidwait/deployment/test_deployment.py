@@ -64,6 +64,24 @@ def test_a_file_says_how_many_layers_have_the_window_and_what_state_a_sequence_h
     assert (read(A100 + TYPES).replica.windowed_layers, read(A100 + TYPES).replica.state) == (None, 0)
 
 
+def test_a_shared_prefix_splits_its_type_and_is_held_once():
+    """600 and 400 tokens in blocks of 16 are 592 and 400; two types name the first: 992 of 137,000 tokens are held."""
+    def prefix(rate: str, table: str, text: str) -> str:
+        return text.replace(f"rate = {rate}\n", f"rate = {rate}\nshared_prefix = {table}\n", 1)
+
+    text = GOOD.replace("kv_capacity = 137000", "kv_capacity = 137000\nblock = 16")
+    more = '[[workload.type]]\nname = "code"\nprompt_tokens = 900\noutput_tokens = 9\nrate = 2.0\n'
+    text = prefix("2.0", '{ tokens = 600, hit = 1.0, name = "system" }', text + more)
+    text = prefix("1", '{ tokens = 600, hit = 0.25, name = "system" }', text)
+    deployment = read(prefix("20.0", "{ tokens = 400, hit = 0.6 }", text))
+    workload = deployment.workload
+    assert workload.names == ("chat (hit)", "chat (miss)", "summary (hit)", "summary (miss)", "code")
+    assert workload.rates.tolist() == pytest.approx([12.0, 8.0, 0.25, 0.75, 2.0])
+    assert workload.cached_prefix.tolist() == [400, 0, 592, 0, 592]
+    assert (deployment.replica.kv_capacity, deployment.mix.reserved) == (137_000 - 992, 992)
+    assert deployment.at(50.0).workload.cached_prefix.tolist() == [400, 0, 592, 0, 592]
+
+
 def test_a_model_with_an_attention_window_gives_it_to_the_replica_unless_the_file_does():
     text = A100.replace("llama-2-7b", "mistral-7b-v0.1")
     assert read(text + TYPES).replica.attention_window == 4096

@@ -45,6 +45,10 @@ def replica_key(line: str) -> str:
     return changed("kv_capacity = 137000", "kv_capacity = 137000\n" + line)
 
 
+def prefix_key(value: str) -> str:
+    return changed("rate = 20.0", "rate = 20.0\nshared_prefix = " + value)
+
+
 def refusal(text: str | bytes, source: str = "mix.toml") -> FileError:
     with pytest.raises(FileError) as caught:
         parse(text.encode() if isinstance(text, str) else text, source)
@@ -94,6 +98,13 @@ REFUSALS = [
     (replica_key("attention_window = 9\nwindowed_layers = [1, 2]"), "replica.windowed_layers", "an array"),
     (replica_key("windowed_layers = { windowed = 1, layers = 2 }"), "replica.windowed_layers", "(1, 2)"),
     (replica_key("state = -1"), "replica.state", "-1"),
+    (prefix_key("{ tokens = 0, hit = 0.5 }"), "workload.type[0].shared_prefix.tokens", "0"),
+    (prefix_key("{ tokens = 512, hit = 0.5 }"), "workload.type[0].shared_prefix.tokens", "512"),
+    (prefix_key("{ tokens = 400, hit = 1.5 }"), "workload.type[0].shared_prefix.hit", "1.5"),
+    (prefix_key("{ tokens = 400, hit = 0.5, name = 7 }"), "workload.type[0].shared_prefix.name", "7"),
+    (prefix_key("{ tokens = 400, hits = 0.5 }"), "workload.type[0].shared_prefix.hits", "0.5"),
+    (prefix_key("0.5"), "workload.type[0].shared_prefix", "0.5"),
+    (prefix_key("{ tokens = 400, hit = 0.5 }").replace("137000", "300"), "workload.shared_prefix", "400"),
     (GOOD + "[target]\nhorizon = 0", "target.horizon", "0.0"),
     (GOOD + "[target]\noverflow_probability = 1.0", "target.overflow_probability", "1.0"),
     (GOOD + "[target]\noverflow_probability = 0.0", "target.overflow_probability", "0.0"),
@@ -164,7 +175,8 @@ def test_a_missing_key_is_named_with_what_it_must_be(text, key, requirement):
     (GOOD + "[targets]\nhorizon = 1.0", "targets", 'did you mean "target"?'),
     (GOOD + "[target]\ncolour = 1", "target.colour", "known here: horizon, overflow_probability"),
     (replica_key("prefill = { chunks = 1 }"), "replica.prefill.chunks", 'did you mean "chunk"?'),
-    (GOOD + '"a\\nb" = 1', r'workload.type[1]."a\nb"', "known here: name, prompt_tokens, output_tokens, rate"),
+    (GOOD + '"a\\nb" = 1', r'workload.type[1]."a\nb"',
+     "known here: name, prompt_tokens, output_tokens, rate, shared_prefix"),
 ])
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(text, key, hint):
     line = str(refusal(text))
