@@ -21,9 +21,9 @@ from verification.engine.residents import (
     PREFILL,
     PREFILLING,
     READ,
-    SATED,
     SERIAL,
     SIZE,
+    WIDENING,
     YOUNG,
     Residents,
     grow,
@@ -121,7 +121,7 @@ def settle(problem: Problem, state: State, queue: Queue, residents: Residents, t
             _stop(problem, residents, t)
         look_ahead(residents.calendar, t + 1, residents.tally[SIZE] > 0)
     residents.tally[KV] = held_after(problem, residents, t, 1)
-    residents.tally[READ] += residents.tally[GROWING] - residents.tally[SATED]
+    residents.tally[READ] += residents.tally[WIDENING]
     if problem.in_chunks and residents.tally[YOUNG] > 0:
         _next_chunks(problem, residents, t)
 
@@ -132,9 +132,8 @@ def _stop(problem: Problem, residents: Residents, t: int) -> None:
     place = turn(residents.calendar, t)
     residents.tally[GROWING] -= residents.stopping[place]
     residents.phase[(problem.window - t) % problem.block] -= residents.stopping[place]
-    residents.stopping[place] = 0
-    residents.tally[SATED] += residents.sating[place]
-    residents.sating[place] = 0
+    residents.tally[WIDENING] -= residents.stopping[place] + residents.sating[place]
+    residents.stopping[place] = residents.sating[place] = 0
 
 
 @apart
@@ -150,4 +149,4 @@ def _next_chunks(problem: Problem, residents: Residents, t: int) -> None:
             tally[KV] += count * (held_by(problem, after) - held_by(problem, before))
             tally[PREFILL] += count * stage_prefill(problem, j, stage + 1)
             tally[PREFILLING] += count
-            grow(problem, residents, j, residents.entered[slot], stage + 1, count)
+            grow(problem, residents, j, residents.entered[slot], stage + 1, after, count)

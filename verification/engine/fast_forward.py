@@ -17,7 +17,7 @@ import math
 from verification.engine.clock import MOST_EXACT, arrive, line_time, moment, note_batch, record, room_left, spend
 from verification.engine.clock import READ as TOTAL_READ
 from verification.engine.compile import apart, compiled, woven
-from verification.engine.residents import GROWING, KV, PREFILL, PREFILLING, READ, SATED, SIZE, YOUNG, Residents
+from verification.engine.residents import GROWING, KV, PREFILL, PREFILLING, READ, SIZE, WIDENING, YOUNG, Residents
 from verification.engine.state import NOW, Problem, State
 
 CLEAR_LEAD = 1e-9  # relative: what rounding cannot turn round
@@ -27,7 +27,7 @@ CLEAR_LEAD = 1e-9  # relative: what rounding cannot turn round
 def read_in(residents: Residents, m: int) -> int:
     """KV read in the next m iterations."""
     tally = residents.tally
-    return m * tally[READ] + (tally[GROWING] - tally[SATED]) * (m * (m - 1) // 2)
+    return m * tally[READ] + tally[WIDENING] * (m * (m - 1) // 2)
 
 
 @woven
@@ -94,7 +94,7 @@ def _guess(problem: Problem, state: State, residents: Residents, line: int, unti
     """How many iterations last until a moment, between 1 and `limit`: a root of a quadratic, give or take rounding."""
     tally, pieces = residents.tally, problem.pieces
     rest = until - state.clock[NOW] - pieces[line, 2] * tally[PREFILL]
-    growth = pieces[line, 1] * (tally[GROWING] - tally[SATED])
+    growth = pieces[line, 1] * tally[WIDENING]
     pace = line_time(problem, line, tally[READ], 0, tally[SIZE]) - growth / 2
     if not rest < limit * (pace + growth * limit / 2):
         return limit
@@ -107,7 +107,7 @@ def _guess(problem: Problem, state: State, residents: Residents, line: int, unti
 def _even(problem: Problem, state: State, residents: Residents, line: int, t: int, m: int) -> bool:
     """Whether m iterations are alike: one line leads, the capacity is not passed on the way, totals are exact."""
     tally = residents.tally
-    last = tally[READ] + (m - 1) * (tally[GROWING] - tally[SATED])
+    last = tally[READ] + (m - 1) * tally[WIDENING]
     if float(m) * last > MOST_EXACT:  # a float: what is read may pass 2^63
         return False
     if tally[KV] <= problem.capacity < held_after(problem, residents, t, m - 1):
@@ -136,7 +136,7 @@ def run_batch(problem: Problem, state: State, residents: Residents, line: int, t
         _record(problem, state, residents, line, t, m, end)
     spend(state, line, m, read_in(residents, m), tally[PREFILL], m * tally[SIZE])
     tally[KV] = held_after(problem, residents, t, m - 1)
-    tally[READ] += (m - 1) * (tally[GROWING] - tally[SATED])
+    tally[READ] += (m - 1) * tally[WIDENING]
     note_batch(problem, state, m, tally[KV], tally[SIZE], tally[SIZE])  # rules that admit keep to the budget of tokens
     tally[PREFILL] = tally[PREFILLING] = 0
     arrive(problem, state, line, end)

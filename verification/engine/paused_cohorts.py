@@ -35,9 +35,9 @@ from verification.engine.state import (
     stage_tokens,
 )
 
-# rows of Segments.inside: prompts inside a segment, the KV they read and hold, their growth with each batch and the
-# part of it by which they read no more (`verification.engine.residents`); and the KV held in its entry queue
-SIZE, READ, KV, GROWING, SATED, QUEUED_KV, ROWS = range(7)
+# rows of Segments.inside: prompts inside a segment, the KV they read and hold, the growth of both with each batch
+# (`verification.engine.residents`): of what they hold, of what they read; and the KV held in its entry queue
+SIZE, READ, KV, GROWING, WIDENING, QUEUED_KV, ROWS = range(7)
 
 
 class Segments(NamedTuple):
@@ -208,10 +208,10 @@ def _go_on(problem: Problem, segments: Segments, k: int) -> None:
     full = segments.stopping[k, slot]
     segments.stopping[k, slot] = 0
     segments.inside[GROWING, k] -= full
-    segments.inside[SATED, k] += segments.sating[k, slot]
+    segments.inside[WIDENING, k] -= full + segments.sating[k, slot]
     segments.sating[k, slot] = 0
     segments.phase[k, (problem.window - batch) % problem.block] -= full
-    segments.inside[READ, k] += segments.inside[GROWING, k] - segments.inside[SATED, k]
+    segments.inside[READ, k] += segments.inside[WIDENING, k]
     segments.inside[KV, k] += problem.block * segments.phase[k, -batch % problem.block]
 
 
@@ -242,6 +242,7 @@ def _count(problem: Problem, segments: Segments, k: int, j: int, stage: int, bat
     if units == 0:
         return
     segments.inside[GROWING, k] += change * units
+    segments.inside[WIDENING, k] += change * units
     segments.phase[k, (tokens - batch) % problem.block] += change * units
     last = min(problem.stages[j], segments.end[k]) - 1
     if tokens <= problem.window < stage_tokens(problem, j, last):
@@ -257,7 +258,7 @@ def _sate(problem: Problem, segments: Segments, k: int, prefix: int, tokens: int
     """Count layers in (or out of) those that read no more with each batch, a window being full, but hold more."""
     window, units, width = problem.window, change * problem.windowed, segments.sating.shape[1]
     if tokens <= window < tokens + prefix:
-        segments.inside[SATED, k] += units
+        segments.inside[WIDENING, k] -= units
     elif tokens + prefix <= window < last + prefix:
         segments.sating[k, (window - prefix - tokens + batch) % width] += units
     if tokens <= window < last:

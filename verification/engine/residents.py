@@ -14,9 +14,10 @@ kept grows with the residents, not with the requests of a run. Beside the cohort
                      window then, and so is their block phase,
 
 and the KV held and read as running sums. Of those who grow, open a block or stop it is enough to add up the growths, in
-units of KV: one for each where all layers are alike. What is read grows by as much as what is held, but for requests
-that find a prefix in the cache, whose attention window is full for reading before it is for what they hold themselves:
-`SATED` is the difference, `sating` how it changes. Source: model.md sections 1 and 6; mixed layers, prefixes derived.
+units of KV: one for each where all layers are alike. What is read grows (`WIDENING`) by as much as what is held
+(`GROWING`), but for requests that find a prefix in the cache, whose attention window is full for reading before it is
+for what they hold themselves: `sating` is how the difference changes. Source: model.md sections 1 and 6; mixed layers
+and prefixes derived.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from verification.engine.state import (
 )
 
 # places in Residents.tally
-KV, READ, PREFILL, PREFILLING, SIZE, GROWING, SATED, STACKED, YOUNG, FREE, SERIAL, OPEN, TALLIES = range(13)
+KV, READ, PREFILL, PREFILLING, SIZE, GROWING, WIDENING, STACKED, YOUNG, FREE, SERIAL, OPEN, TALLIES = range(13)
 
 
 class Residents(NamedTuple):
@@ -106,7 +107,7 @@ def join(problem: Problem, residents: Residents, place: int, j: int, stage: int,
     tokens = stage_tokens(problem, j, stage)
     tally[READ] += read_by(problem, j, tokens)
     tally[KV] += held_by(problem, tokens)
-    grow(problem, residents, j, t - stage, stage, 1)
+    grow(problem, residents, j, t - stage, stage, tokens, 1)
 
 
 @compiled
@@ -138,7 +139,7 @@ def release(problem: Problem, residents: Residents, slot: int, stage: int, count
     tally[SIZE] -= count
     tally[READ] -= count * read_by(problem, j, tokens)
     tally[KV] -= count * held_by(problem, tokens)
-    grow(problem, residents, j, residents.entered[slot], stage, -count)
+    grow(problem, residents, j, residents.entered[slot], stage, tokens, -count)
     residents.members[slot] -= count
     if residents.members[slot] == 0:
         residents.link[slot] = tally[FREE]
@@ -146,16 +147,16 @@ def release(problem: Problem, residents: Residents, slot: int, stage: int, count
 
 
 @compiled
-def grow(problem: Problem, residents: Residents, j: int, entered: int, stage: int, change: int) -> None:
+def grow(problem: Problem, residents: Residents, j: int, entered: int, stage: int, tokens: int, change: int) -> None:
     """Count residents in (or out of) those that hold a token more after each iteration, if at their stage they do.
 
     They do from the last chunk on; if the window is full before the last stage, its layers are due to stop then.
     """
-    tokens = stage_tokens(problem, j, stage)
     units = growth(problem, tokens)
     if stage < problem.prefill_stages[j] - 1 or units == 0:
         return
     residents.tally[GROWING] += change * units
+    residents.tally[WIDENING] += change * units
     if problem.block == 1 and len(residents.stopping) == 0:
         return
     offset = problem.prompt[j] - problem.prefill_stages[j] + 1 - entered
@@ -174,7 +175,7 @@ def _sate(problem: Problem, residents: Residents, j: int, offset: int, stage: in
     tokens, last = stage_tokens(problem, j, stage), stage_tokens(problem, j, problem.stages[j] - 1)
     window, prefix, calendar = problem.window, problem.prefix[j], residents.calendar
     if tokens <= window < tokens + prefix:
-        residents.tally[SATED] += units
+        residents.tally[WIDENING] -= units
     elif tokens + prefix <= window < last + prefix:
         residents.sating[turn(calendar, window - prefix - offset)] += units
         mark(calendar, window - prefix - offset)

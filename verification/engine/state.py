@@ -39,7 +39,8 @@ class Problem(NamedTuple):
 
     `seen` is the type each request is taken for, its true one where lengths are known: rules queue by it, all else goes
     by `types`. `all_fit`: no type is larger than the whole cache; `longest` is the most stages of a request that is
-    served; `prefill_chunk` the most tokens of a request that are prefilled in one iteration. Of a type that finds a
+    served; `prefill_chunk` the most tokens of a request that are prefilled in one iteration; `plain`: layers are alike,
+    there is no state and no prefix, so that a request reads what it holds (blocks aside). Of a type that finds a
     `prefix` in the cache `prompt` is the rest: all tokens are counted behind it, it is only read.
     """
 
@@ -68,6 +69,7 @@ class Problem(NamedTuple):
     in_chunks: bool
     longest: int
     prefill_chunk: int
+    plain: bool
 
 
 class State(NamedTuple):
@@ -104,7 +106,8 @@ def make_problem(arrivals: Arrivals, profile: StageProfile, replica: Replica, ho
                    int(min(replica.most_tokens, NO_CAP)), horizon,
                    bool(np.all(profile.peak <= replica.kv_capacity)), bool(profile.prefill_stages.max() > 1),
                    int(profile.stages[served].max(initial=1)),
-                   replica.prefill_chunk or NO_CAP)
+                   replica.prefill_chunk or NO_CAP,
+                   layout.everywhere == 0 and layout.state == 0 and not profile.prefix.any())
 
 
 def make_state(problem: Problem, record: int) -> State:
@@ -129,6 +132,8 @@ def stage_tokens(problem: Problem, j: int, stage: int) -> int:
 @compiled
 def read_by(problem: Problem, j: int, tokens: int) -> int:
     """KV that a request of type j with so many tokens reads, units."""
+    if problem.plain:
+        return min(tokens, problem.window)
     context = tokens + problem.prefix[j]
     read = min(context, problem.window)
     if problem.everywhere > 0:
@@ -140,6 +145,8 @@ def read_by(problem: Problem, j: int, tokens: int) -> int:
 def held_by(problem: Problem, tokens: int) -> int:
     """KV that a request of so many tokens holds, units."""
     held = in_blocks(problem, min(tokens, problem.window))
+    if problem.plain:
+        return held
     if problem.everywhere > 0:
         held = problem.windowed * held + problem.everywhere * in_blocks(problem, tokens)
     return held + problem.state
