@@ -76,15 +76,21 @@ def costs(model: Model, gpu: Gpu, *, gpus: int, bytes_read: float, kv_bytes: flo
     weights are multiplied in; `prompt_tokens` the mean prompt length, weighted by tokens.
     """
     bandwidth, compute = gpus * gpu.bandwidth, gpus * gpu.compute
-    context = prompt_tokens if model.attention_window is None else min(prompt_tokens, model.attention_window)
     per_token = 2 * model.parameters_active / (compute * gpu.speedup(multiplies_in))
-    attention = 2 * model.layers * model.attention_heads * model.head_dim * context / compute
+    attention = 2 * model.attention_heads * model.head_dim * _contexts(model, prompt_tokens) / compute
     hidden = HIDDEN_BYTES * model.layers * model.hidden_size / gpu.bandwidth
     table = np.zeros((4, len(TERMS)))
     table[0, 0], table[1, 1] = bytes_read / bandwidth, kv_bytes / bandwidth
     table[2:, 2], table[2, 3], table[0, 4] = per_token, attention, model.layers
     table[2:, 5], table[3, 6] = hidden, 1.0
     return table
+
+
+def _contexts(model: Model, tokens: float) -> float:
+    """Tokens attended to, over the layers: the window's in windowed ones, all in the others, none without a cache."""
+    within = tokens if model.attention_window is None else min(tokens, model.attention_window)
+    windowed = model.kv_layers if model.windowed_layers is None else model.windowed_layers
+    return windowed * within + (model.kv_layers - windowed) * tokens
 
 
 def coefficients(engine: str = DEFAULT_ENGINE) -> Floats:

@@ -25,6 +25,7 @@ the shapes and data sheets of `fluid.hardware.model` and `fluid.hardware.catalog
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -81,7 +82,6 @@ class Placement:
             if kv_heads < heads:
                 requirement += f" and is a divisor or a multiple of its {kv_heads} KV heads"
             raise InputError("tensor_parallel", requirement, self.tensor_parallel)
-        refuse_mixed_layers(self.model)
         object.__setattr__(self, "tensor_parallel", gpus)
         if self.activation_memory is not None:
             kept = real("activation_memory", self.activation_memory, unit="GiB per GPU", zero=True)
@@ -89,8 +89,19 @@ class Placement:
 
     @property
     def attention_window(self) -> int | None:
-        """The last tokens that every layer attends to; None: the whole context."""
+        """The last tokens that windowed layers attend to; None: every layer attends to the whole context."""
         return self.model.attention_window
+
+    @property
+    def windowed_layers(self) -> tuple[int, int] | None:
+        """How many of the layers with a KV cache have the window; None: all of them, or there is no window."""
+        some = self.model.windowed_layers
+        return None if some is None else (some, self.model.kv_layers)
+
+    @property
+    def state(self) -> int:
+        """KV tokens, rounded up, that take the memory of a sequence's constant state (hybrid models)."""
+        return math.ceil(self.model.state_bytes / self.kv_bytes_per_token)
 
     @property
     def quantization(self) -> Quantization:
@@ -159,18 +170,6 @@ class Placement:
         return time_by_law(table, self.engine)
 
 
-def refuse_mixed_layers(model: Model) -> None:
-    """Refuse a model whose layers do not all keep the same tokens; raises InputError naming what is missing."""
-    if model.windowed_layers is not None:
-        raise InputError("model", "one whose layers all attend to the same tokens: a KV cache with a window in some "
-                         f"layers only is not simulated yet, and {model.name} has one in {model.windowed_layers} of "
-                         f"{model.kv_layers}", model.name)
-    if model.attention_layers is not None or model.state_bytes:
-        raise InputError("model", "one whose layers all hold keys and values: a state of constant size per sequence is "
-                         f"not simulated yet, and {model.name} keeps {model.state_bytes} bytes, with keys and "
-                         f"values in {model.kv_layers} of {model.layers} layers", model.name)
-
-
 def replica_from_catalogue(model: str, gpu: str, *, prompt_tokens: float = TYPICAL_PROMPT,
                            **placement: Any) -> Replica:
     """Return the replica of a catalogue model on catalogue GPUs, as an engine finds it: C, tau, and its cap B.
@@ -186,7 +185,8 @@ def replica_from_catalogue(model: str, gpu: str, *, prompt_tokens: float = TYPIC
     placed = Placement(find_model(model), find_gpu(gpu), **placement)
     return Replica(placed.kv_capacity, placed.time_by_law(prompt_tokens).iteration_time, block=placed.block,
                    max_num_seqs=placed.limits.max_num_seqs, attention_window=placed.attention_window,
-                   max_num_batched_tokens=placed.max_num_batched_tokens)
+                   max_num_batched_tokens=placed.max_num_batched_tokens, windowed_layers=placed.windowed_layers,
+                   state=placed.state)
 
 
 def _share(field: str, value: Any) -> None:

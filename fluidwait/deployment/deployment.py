@@ -206,10 +206,21 @@ def _replica(table: ReplicaTable, placement: Placement | None, source: str) -> R
             raise _missing(source, "kv_capacity", "a whole number of tokens")
         if time is None:
             raise _missing(source, "iteration_time", "a table of seconds")
-        layers = None if table.windowed_layers is None else (table.windowed_layers.windowed,
-                                                             table.windowed_layers.layers)
         return Replica(capacity, time, prefill, table.block, table.first_token, most, window,
-                       table.max_num_batched_tokens, layers, table.state or 0)
+                       table.max_num_batched_tokens, _windowed_layers(table, placement), _state(table, placement))
+
+
+def _windowed_layers(table: ReplicaTable, placement: Placement | None) -> tuple[int, int] | None:
+    """The layers that the file says, or those of the model, unless the file gives a window of its own."""
+    if table.windowed_layers is not None:
+        return table.windowed_layers.windowed, table.windowed_layers.layers
+    return None if placement is None or table.attention_window is not None else placement.windowed_layers
+
+
+def _state(table: ReplicaTable, placement: Placement | None) -> int:
+    if table.state is not None:
+        return table.state
+    return 0 if placement is None else placement.state
 
 
 def _timing(table: ReplicaTable, placement: Placement | None, workload: Workload, replica: Replica,

@@ -146,14 +146,15 @@ def test_all_layers_of_one_kind_are_no_mixture(config):
     assert (whole.attention_window, whole.windowed_layers) == (None, None)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"model_type": "gemma2"}, "a KV cache with a window in some layers only is not simulated yet"),
-    ({"model_type": "bamba", "attn_layer_indices": [9, 18, 27], "mamba_n_heads": 128, "mamba_d_head": 64,
-      "mamba_n_groups": 1, "mamba_d_state": 128, "mamba_d_conv": 4}, "with keys and values in 3 of 32 layers")])
-def test_a_mixed_model_is_read_and_refused_in_a_sentence_where_it_is_placed(config, changes, message):
-    read = model_from_config(config(**changes))
-    with pytest.raises(InputError, match=message):
-        Placement(read, find_gpu("h100-80gb"))
+def test_a_mixed_model_and_a_hybrid_are_placed_with_their_windows_and_their_state(config):
+    """Bamba: attention in layers 9, 18 and 27 of 32; the others keep a state, more than a token's keys and values."""
+    mixed = Placement(model_from_config(config(model_type="gemma2")), find_gpu("h100-80gb"))
+    assert (mixed.windowed_layers, mixed.state) == ((16, 32), 0)
+    hybrid = Placement(model_from_config(config(
+        model_type="bamba", attn_layer_indices=[9, 18, 27], mamba_n_heads=128, mamba_d_head=64, mamba_n_groups=1,
+        mamba_d_state=128, mamba_d_conv=4)), find_gpu("h100-80gb"))
+    assert hybrid.model.kv_layers == 3
+    assert hybrid.state == -(-hybrid.model.state_bytes // hybrid.kv_bytes_per_token) > 1
 
 
 @pytest.mark.parametrize(("changes", "field"), [

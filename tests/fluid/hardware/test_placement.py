@@ -1,9 +1,12 @@
 """Capacity and bytes against arithmetic by hand; the law itself is tested in test_iteration_law."""
 
+from dataclasses import replace
+
 import pytest
 
 from fluid import InputError
 from fluid.hardware.catalogue import GIB, Gpu, find_gpu, find_model
+from fluid.hardware.iteration_law import costs
 from fluid.hardware.model import Model
 from fluid.hardware.placement import Placement, replica_from_catalogue
 
@@ -159,3 +162,24 @@ def test_an_option_out_of_range_is_refused_by_name(options):
     with pytest.raises(InputError) as refusal:
         placement(**options)
     assert refusal.value.field == next(iter(options))
+
+
+def test_layers_with_a_window_and_a_state_of_constant_size_reach_the_replica():
+    """Half of the layers attend to 128 tokens, as in gpt-oss. Of a hybrid 8 of 32 layers keep 2 x 8 x 8 x 128 x 2 =
+    32,768 bytes of KV a token, the others 1,000,001 bytes a sequence: 30.5, so 31 tokens.
+    """
+    mixed = replace(find_model("llama-3.1-8b"), attention_window=128, windowed_layers=16)
+    given = Placement(mixed, find_gpu("a100-80gb"))
+    assert (given.attention_window, given.windowed_layers, given.state) == (128, (16, 32), 0)
+    hybrid = replace(find_model("llama-3.1-8b"), attention_layers=8, state_bytes=1_000_001)
+    assert Placement(hybrid, find_gpu("a100-80gb")).state == 31
+    assert placement().windowed_layers is None
+
+
+def test_attention_of_a_prefill_costs_the_window_where_layers_have_one_and_nothing_where_they_have_no_cache():
+    """At 1,000 tokens: 32 layers x 1,000; half windowed at 128: 16 x 1,128; 8 of 32 with a cache: 8 x 1,000."""
+    base = find_model("llama-3.1-8b")
+    models = (base, replace(base, attention_window=128, windowed_layers=16), replace(base, attention_layers=8))
+    given = {"gpus": 1, "bytes_read": 1.0, "kv_bytes": 1.0, "multiplies_in": 16, "prompt_tokens": 1000}
+    whole, mixed, hybrid = (costs(model, find_gpu("h200"), **given)[2, 3] for model in models)
+    assert (mixed / whole, hybrid / whole) == pytest.approx((16 * 1128 / 32_000, 8 / 32))
