@@ -18,7 +18,7 @@ import numpy as np
 from fluid.arrays import Floats, Ints
 from fluid.replica import Replica
 from fluid.stages import StageProfile
-from verification.engine.compile import compiled
+from verification.engine.compile import apart, compiled
 from verification.traffic.arrivals import Arrivals
 
 NOBODY = -1
@@ -134,22 +134,22 @@ def read_by(problem: Problem, j: int, tokens: int) -> int:
     """KV that a request of type j with so many tokens reads, units."""
     if problem.plain:
         return min(tokens, problem.window)
-    context = tokens + problem.prefix[j]
-    read = min(context, problem.window)
-    if problem.everywhere > 0:
-        read = problem.windowed * read + problem.everywhere * context
-    return read + problem.state
+    return _units(problem, tokens + problem.prefix[j], 1)
 
 
 @compiled
 def held_by(problem: Problem, tokens: int) -> int:
     """KV that a request of so many tokens holds, units."""
-    held = in_blocks(problem, min(tokens, problem.window))
     if problem.plain:
-        return held
-    if problem.everywhere > 0:
-        held = problem.windowed * held + problem.everywhere * in_blocks(problem, tokens)
-    return held + problem.state
+        return in_blocks(problem, min(tokens, problem.window))
+    return _units(problem, tokens, problem.block)
+
+
+@apart
+def _units(problem: Problem, tokens: int, block: int) -> int:
+    """KV of so many tokens in blocks, layers of each kind, and of the state: units."""
+    near, every = -(-min(tokens, problem.window) // block) * block, -(-tokens // block) * block
+    return problem.windowed * near + problem.everywhere * every + problem.state
 
 
 @compiled
