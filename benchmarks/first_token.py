@@ -5,8 +5,8 @@
 Tables: an iteration of one prompt of 512 to 8,192 tokens of Llama-3.1-8B and 70B (4 GPUs), 16 bits, on every GPU they
 have (a sum of kernels). Measured: the runs of `benchmarks/iteration_law.py` at four requests at a time under vLLM, the
 fewest there are. Predicted is half an iteration, then the prompt's own beside three decodes (0.9 of the requests), or
-the start, where four prompts come together (0.1). The measured time has the way of a request through the server as well,
-some 50 to 100 ms, which an iteration has not: prompts of 7,372 tokens on a Hopper hide it, the others do not.
+the start, where four prompts come together (0.1). The measured time has the way of a request through the server as
+well, some 50 to 100 ms, which an iteration has not: long prompts on a Hopper hide it, the others do not.
 """
 
 from __future__ import annotations
