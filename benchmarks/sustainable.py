@@ -21,7 +21,6 @@ from dataclasses import replace
 import numpy as np
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve
-from fluidwait.deployment.deployment import embedded
 from thresholds import Design, paced, wait
 from verification import Greedy, Run, Sarathi, VllmV0, VllmV1, judge, replicate
 from verification.experiments.stability import STABLE
@@ -29,8 +28,9 @@ from verification.policies import Policy
 
 PUBLISHED = IterationTime(0.0106, 4.013e-7)
 WITH_PREFILL = IterationTime(0.0106, 4.013e-7, 5.88e-5)
+ROOFLINE = Replica(136_496, IterationTime(0.010126507, 4.017655e-7, 5.8826e-5))  # Llama-2-7B on an A100-80GB
 INSTANCES = {
-    "512+20, A100 data sheet": (PromptType(512, 20, 1.0), replace(embedded().replica, prefill="whole")),
+    "512+20, A100 data sheet": (PromptType(512, 20, 1.0), ROOFLINE),
     "512+1000, C = 137,000": (PromptType(512, 1000, 1.0), Replica(137_000, PUBLISHED)),
     "512+1000, prefill cost": (PromptType(512, 1000, 1.0), Replica(137_000, WITH_PREFILL)),
 }
