@@ -11,30 +11,24 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-from fluid.errors import FileError, InputError, one_of, probability, real
-from fluid.hardware.catalogue import find_gpu, find_model
-from fluid.hardware.huggingface import model_from_config
-from fluid.hardware.model import Model
+from fluid.errors import one_of, probability, real
 from fluid.hardware.placement import Placement
-from fluid.replica import IterationTime, Replica
+from fluid.replica import Replica
 from fluid.traces.trace import read_trace
 from fluid.workload import Workload
 from fluidwait.deployment.mix import Mix, trace_mix
+from fluidwait.deployment.read_replica import read_placement, read_replica, read_timing
 from fluidwait.deployment.read_workload import read_mix, read_predictor, with_windows
-from fluidwait.deployment.schema import ChunkTable, DeploymentTable, IterationTimeTable, LineTable, ReplicaTable
-from fluidwait.deployment.timing import KERNELS, Timing, by_kernels, by_law, timed
-from fluidwait.deployment.toml import check, found, keys_of, read_bytes, read_toml
+from fluidwait.deployment.schema import DeploymentTable
+from fluidwait.deployment.timing import Timing, by_law, timed
+from fluidwait.deployment.toml import check, keys_of, read_bytes, read_toml
 from fluidwait.progress import reading
 from verification.traffic.predicted_lengths import Predictor, confusion, seen_workload
 from verification.traffic.processes import Predicted, Traffic
 
 EMBEDDED = "embedded"
-ITERATION_TIME = "replica.iteration_time"  # the table, as messages name it
 TRACE_ENDINGS = (".csv", ".jsonl", ".json")
-PLACEMENT_KEYS = ("tensor_parallel", "memory_fraction", "activation_memory", "kv_dtype", "weight_dtype", "engine")
-CATALOGUE_KEYS = (*PLACEMENT_KEYS, "times")
 
 
 @dataclass(frozen=True)
@@ -146,126 +140,12 @@ def parse(data: bytes, source: str, folder: Path = Path()) -> Deployment:
     fluid.errors.FileError: mix.toml: replica.kv_capacty is not a known key (got 9); did you mean "kv_capacity"?
     """
     tables = check(DeploymentTable, read_toml(data, source), source)
-    placement = _placement(tables.replica, source, folder)
-    mix, replica = read_mix(tables.workload, _replica(tables.replica, placement, source), source, folder)
-    timing = _timing(tables.replica, placement, mix.workload, replica, source)
+    placement = read_placement(tables.replica, source, folder)
+    mix, replica = read_mix(tables.workload, read_replica(tables.replica, placement, source), source, folder)
+    timing = read_timing(tables.replica, placement, mix.workload, replica, source)
     replica = timed(replica, timing)
     mix = with_windows(mix, tables.workload, replica, source)
     with keys_of(source, "target"):
         return Deployment(mix, replica, tables.target.horizon, tables.target.overflow_probability,
                           tables.workload.lengths, read_predictor(tables.workload, source), placement, timing, source,
                           hashlib.sha256(data).hexdigest())
-
-
-def _placement(table: ReplicaTable, source: str, folder: Path) -> Placement | None:
-    """The model on its GPUs; None where the file gives numbers only."""
-    if table.model is None and table.gpu is None:
-        _refuse_catalogue_keys(table, source)
-        return None
-    for key in ("model", "gpu"):
-        if getattr(table, key) is None:
-            raise FileError(source, f"replica.{key}", "is missing: model and gpu go together")
-    model = _model(str(table.model), source, folder)
-    keys = (*PLACEMENT_KEYS, "max_num_seqs", "max_num_batched_tokens", "block")
-    given = {key: getattr(table, key) for key in keys if getattr(table, key) is not None}
-    with keys_of(source, "replica"):
-        return Placement(model, find_gpu(str(table.gpu)), **given)
-
-
-def _refuse_catalogue_keys(table: ReplicaTable, source: str) -> None:
-    for key in CATALOGUE_KEYS:
-        if getattr(table, key) is not None:
-            raise FileError(source, f"replica.{key}",
-                            f"needs replica.model and replica.gpu beside it (got {found(getattr(table, key))})")
-
-
-def _model(name: str, source: str, folder: Path) -> Model:
-    if name.lower().endswith(".json"):
-        try:
-            return model_from_config(folder / name)
-        except InputError as error:
-            raise FileError(source, "replica.model", f"cannot be used: {error}") from None
-    try:
-        return find_model(name)
-    except InputError as error:
-        raise FileError(source, "replica.model", "must be the path of a Hugging Face config.json, or "
-                        f"{error.requirement} (got {found(name)})") from None
-
-
-def _replica(table: ReplicaTable, placement: Placement | None, source: str) -> Replica:
-    time = _iteration_time(table.iteration_time, source)
-    prefill = table.prefill.chunk if isinstance(table.prefill, ChunkTable) else table.prefill
-    with keys_of(source, "replica"):
-        capacity, window, most = table.kv_capacity, table.attention_window, table.max_num_seqs
-        if placement is not None:
-            capacity = placement.kv_capacity if capacity is None else capacity
-            window = placement.attention_window if window is None else window
-            time = time or placement.time_by_law().iteration_time
-            most = most or placement.limits.max_num_seqs
-        if capacity is None:
-            raise _missing(source, "kv_capacity", "a whole number of tokens")
-        if time is None:
-            raise _missing(source, "iteration_time", "a table of seconds")
-        return Replica(capacity, time, prefill, table.block, table.first_token, most, window,
-                       table.max_num_batched_tokens, _windowed_layers(table, placement), _state(table, placement))
-
-
-def _windowed_layers(table: ReplicaTable, placement: Placement | None) -> tuple[int, int] | None:
-    """The layers that the file says, or those of the model, unless the file gives a window of its own."""
-    if table.windowed_layers is not None:
-        return table.windowed_layers.windowed, table.windowed_layers.layers
-    return None if placement is None or table.attention_window is not None else placement.windowed_layers
-
-
-def _state(table: ReplicaTable, placement: Placement | None) -> int:
-    if table.state is not None:
-        return table.state
-    return 0 if placement is None else placement.state
-
-
-def _timing(table: ReplicaTable, placement: Placement | None, workload: Workload, replica: Replica,
-            source: str) -> Timing:
-    """The iteration time for this mix and where it comes from; `replica` has the one the file gives, if it does."""
-    if table.iteration_time is not None:
-        return Timing(replica.iteration_time)
-    if placement is None:
-        raise _missing(source, "iteration_time", "a table of seconds")
-    if table.times != KERNELS:
-        return by_law(placement, workload)
-    with keys_of(source, "replica"):
-        return by_kernels(placement, workload, replica)
-
-
-def _missing(source: str, key: str, requirement: str) -> FileError:
-    return FileError(source, f"replica.{key}",
-                     f"is missing: it must be {requirement}, unless replica.model and replica.gpu are given")
-
-
-def _iteration_time(table: IterationTimeTable | None, source: str) -> IterationTime | None:
-    if table is None:
-        return None
-    given: dict[str, Any] = table.model_dump(exclude_none=True, exclude={"pieces"})
-    if table.pieces is None:
-        return _one_line(given, source)
-    if given:
-        key = next(iter(given))
-        raise FileError(source, f"{ITERATION_TIME}.pieces",
-                        f"must stand without {ITERATION_TIME}.{key} (got {found(given[key])})")
-    return _largest(table.pieces, source)
-
-
-def _one_line(given: dict[str, Any], source: str) -> IterationTime:
-    for key in ("overhead", "per_kv_token"):
-        if key not in given:
-            requirement = IterationTimeTable.model_fields[key].description
-            raise FileError(source, f"{ITERATION_TIME}.{key}", f"is missing: it must be {requirement}")
-    with keys_of(source, ITERATION_TIME):
-        return IterationTime(**given)
-
-
-def _largest(pieces: list[LineTable], source: str) -> IterationTime:
-    lines = []
-    for i, piece in enumerate(pieces):
-        with keys_of(source, f"{ITERATION_TIME}.pieces[{i}]"):
-            lines.append(IterationTime(**piece.model_dump()))
-    return IterationTime.largest(*lines)
