@@ -137,7 +137,7 @@ class Design:
 
     def fit(self, use: np.ndarray) -> np.ndarray:
         """The coefficients of FITTED that minimise Huber's loss over the rows to use, none below 0."""
-        features, y, sheet = self.features[use] / self.y[use, None], self.y[use], self.sheet[use] / self.y[use]
+        features, sheet = self.features[use] / self.y[use, None], self.sheet[use] / self.y[use]
         unit = 1 / features.mean(axis=0).clip(1e-30)
 
         def loss(scale: float, start: np.ndarray) -> np.ndarray:
@@ -148,7 +148,6 @@ class Design:
         for _ in range(8):
             x = loss(scale, x)
             scale = 1.4826 * float(np.median(np.abs(sheet + features @ (x * unit) - 1)))
-        del y
         return x * unit
 
     def covariance(self, values: np.ndarray) -> np.ndarray:
@@ -163,8 +162,7 @@ class Design:
 
 def predicted(row: Row, values: np.ndarray) -> float:
     """TPOT by the law, with the batch that it implies."""
-    line = row.costs() @ np.concatenate([np.ones(3), values[[0, 1 if row.engine == "vllm" else 2, 3, 4]]])
-    return solved(row, line)
+    return solved(row, row.costs() @ iteration_law.coefficients(row.engine, values))
 
 
 def by_sheet(row: Row) -> float:

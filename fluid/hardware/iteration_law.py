@@ -32,6 +32,7 @@ part of this one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,13 +94,13 @@ def _contexts(model: Model, tokens: float) -> float:
     return windowed * within + (model.kv_layers - windowed) * tokens
 
 
-def coefficients(engine: str = DEFAULT_ENGINE) -> Floats:
-    """The coefficients of TERMS for an engine, shape (7,).
+def coefficients(engine: str = DEFAULT_ENGINE, values: Sequence[float] = VALUES) -> Floats:
+    """The coefficients of TERMS for an engine, shape (7,), from those of FITTED.
 
     >>> coefficients("vllm")[:3].tolist()
     [1.0, 1.0, 1.0]
     """
-    return np.concatenate([np.ones(3), _chosen(engine) @ np.array(VALUES)])
+    return np.concatenate([np.ones(3), _chosen(engine) @ np.array(values)])
 
 
 def time_by_law(costs: Floats, engine: str = DEFAULT_ENGINE) -> LawTime:

@@ -136,12 +136,9 @@ def _config(model: Model) -> dict[str, Any]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the package's warnings about tables that nobody asked for off standard error."""
-    logger = logging.getLogger("aiconfigurator_core")
-    before, logger.disabled = logger.disabled, True
-    disabled = logging.root.manager.disable
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         yield
     finally:
-        logging.disable(disabled)
-        logger.disabled = before
+        logging.disable(before)

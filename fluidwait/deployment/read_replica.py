@@ -89,7 +89,7 @@ def _state(table: ReplicaTable, placement: Placement | None) -> int:
 
 
 def read_timing(table: ReplicaTable, placement: Placement | None, workload: Workload, replica: Replica,
-            source: str) -> Timing:
+                source: str) -> Timing:
     """The iteration time for this mix and where it comes from; `replica` has the one the file gives, if it does."""
     if table.iteration_time is not None:
         return Timing(replica.iteration_time)
