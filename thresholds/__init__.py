@@ -10,7 +10,7 @@ from thresholds.paced_wait.design import paced
 from thresholds.paced_wait.known import PacedDesign, kv_bound, sequence_bound
 from thresholds.paced_wait.unknown import UnknownPacedDesign
 from thresholds.policies import NestedWaitPolicy, PacedPolicy, ThresholdPolicy, WaitPolicy, read_policy, write_policy
-from thresholds.wait_thresholds import WaitDesign, wait
+from thresholds.wait_thresholds import WaitDesign, balanced_rates, wait
 
 __all__ = [
     "Choice",
@@ -27,6 +27,7 @@ __all__ = [
     "WaitDesign",
     "WaitPolicy",
     "auto",
+    "balanced_rates",
     "batch_time",
     "bulk_queue_mean",
     "heavy_traffic_mean",

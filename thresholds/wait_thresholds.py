@@ -10,27 +10,12 @@ Let n range over vectors of positive integers, with the iteration time of a thre
     memory         M^pi(n) <= C
     sequences      sum_j n_j S_j <= B
 
-**Least element.** Put F_j(n) = max(1, ceil(lambda_j Delta(n))); load balance is F(n) <= n. Delta is monotone, so F is.
-If n and m are balanced, so is their componentwise minimum: F(min(n, m)) <= min(F(n), F(m)) <= min(n, m). The positive
-integers bounded below have no infinite descent, so, if any balanced vector exists, there is a least one, n0. It is a
-fixed point: F(n0) <= n0 is balanced itself (F(F(n0)) <= F(n0)), so it cannot be smaller. Every objective that is
-increasing in n, M^pi, the sequences and Delta among them, is least at n0: WAIT at integer thresholds is feasible if and
-only if M^pi(n0) <= C and n0 . S <= B. The same holds of real thresholds, whose least point is n*: there are some if and
-only if the equilibrium is stable. If rho < 1 a balanced vector exists: with n = ceil(lambda t), Delta(n) <=
-max_i (a_i + rho_i t + sum_j c_ij), which is at most t for t large. If rho >= 1 none does, since Delta(n) >=
-a_i + rho_i Delta(n) for every i.
+There are some if and only if rho < 1, and then a least vector n0 (`thresholds.load_balance`), which is best in all that
+grows with n: WAIT at integer thresholds is feasible if and only if M^pi(n0) <= C and n0 . S <= B.
 
-**Jumps.** Iterating F from the real n* = lambda Delta* climbs to n0 (each iterate is a lower bound of n0, by
-induction) but takes thousands of steps as rho -> 1. Given a lower bound k of n0, every balanced n >= k has
-n_j >= max(k_j, lambda_j Delta(n)), so Delta(n) >= t where t is the least root of
-
-    t = max_i [ a_i + sum_j c_ij max(k_j, lambda_j t) ]
-
-whose right side is convex and piecewise linear: Newton from the left is monotone and stops after finitely many
-steps. Then k' = max(k, ceil(lambda t)) is a better lower bound; when Delta(k) keeps k balanced, k = n0.
-
-**Rounding.** A number that should be an integer may come out one ulp above it; ceil is taken as
-ceil(x - 1e-9 max(1, x)).
+**Slack.** With a slack of epsilon the same is asked at (1 + epsilon) lambda: (1 + epsilon) lambda_j Delta(n) <= n_j.
+Then load balance is strict, the throughput gap is O((zeta T)^-1) and delays are O(1) [A, Theorem 1]. At lambda_j =
+n_j/Delta(n) (`balanced_rates`) it is an equality for every type: the boundary, where the gap is O((zeta T)^-1/2).
 
 **Sharp stability.** WAIT is stable if and only if n_j > n_j* for every j; floor(n*) + 1 are the least such integers.
 They can lie well below n0: real batches hold only the types that are eligible. Source: model.md section 3.
@@ -38,15 +23,16 @@ They can lie well below n0: real batches hold only the types that are eligible. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from fluid import Equilibrium, Replica, Workload, solve
 from fluid.arrays import TOLERANCE, Floats, Ints, at_most
-from fluid.compiled import jit
+from fluid.errors import InputError, real
 from thresholds.guarantees import OnEveryPath, batch_time
+from thresholds.load_balance import Balance
 from thresholds.policies import WaitPolicy
 
 MOST_PROMPTS = 2**52
@@ -60,7 +46,10 @@ class WaitDesign(OnEveryPath, WaitPolicy):
     resident KV never exceeds M^pi, nothing is evicted, and the throughput gap vanishes [A, Theorem 1]. No batch has
     more than `sequences`, since every stage holds n_j prompts or none.
     `stable_thresholds` floor(n*) + 1 are the least that are stable: the queues stay bounded, no more is promised.
+    `margin` is the slack that was asked for: the share by which all rates can grow before balance is lost, at least.
     """
+
+    margin: float = field(default=0.0, kw_only=True)
 
     @property
     def _counts(self) -> Floats:
@@ -113,11 +102,14 @@ class WaitDesign(OnEveryPath, WaitPolicy):
     @cached_property
     def max_rate_scale(self) -> float:
         """The largest factor on all rates at which the least integer thresholds still fit C and the cap; 0 if none."""
-        return _largest_scale(self.equilibrium)
+        return _largest_scale(self.equilibrium) / (1 + self.margin)
 
     @property
     def reason(self) -> str:
         """One sentence: what the thresholds guarantee, or which type needs how many tokens or places too many."""
+        if self.kv_required is None and self.equilibrium.stable:
+            return (f"infeasible: no thresholds have a slack of {self.margin:.4g}; with so much more traffic the load "
+                    f"would be {self.equilibrium.load * (1 + self.margin):.4g}")
         if self.kv_required is None or not self.equilibrium.stable:
             return self.equilibrium.reason
         if self.feasible:
@@ -141,97 +133,57 @@ class WaitDesign(OnEveryPath, WaitPolicy):
                 f"({self.thresholds[j]} in each of {self.equilibrium.profile.stages[j]:,} stages)")
 
 
-def wait(workload: Workload, replica: Replica) -> WaitDesign:
-    """Return the least integer thresholds n with lambda_j Delta(n) <= n_j for every type j.
+def wait(workload: Workload, replica: Replica, *, slack: float = 0.0) -> WaitDesign:
+    """Return the least integer thresholds n with (1 + slack) lambda_j Delta(n) <= n_j for every type j.
 
-    Infeasible is an answer (`feasible`, `reason`), not an error. Source: model.md section 3 and the module's proof.
+    `slack` is a share of the rates, at least 0. Infeasible is an answer (`feasible`, `reason`), not an error;
+    InputError for a slack that cannot be used. Source: model.md section 3 and the module's proof.
 
     >>> from fluid import IterationTime, PromptType
     >>> replica = Replica(kv_capacity=9, iteration_time=IterationTime(overhead=0.1, per_kv_token=0.1))
     >>> wait(Workload([PromptType(1, 1, 1.0), PromptType(1, 2, 1.0)]), replica).thresholds
     (1, 1)
     """
-    return wait_at(solve(workload, replica))
+    return wait_at(solve(workload, replica), real("slack", slack, "wait", unit="the rates", zero=True))
 
 
-def wait_at(equilibrium: Equilibrium) -> WaitDesign:
+def wait_at(equilibrium: Equilibrium, slack: float = 0.0) -> WaitDesign:
     """Return the design of `wait` for an equilibrium that is solved already."""
-    return WaitDesign(least_balanced(equilibrium), equilibrium=equilibrium)
+    return WaitDesign(least_balanced(equilibrium, slack), equilibrium=equilibrium, margin=slack)
 
 
-def least_balanced(equilibrium: Equilibrium) -> tuple[int, ...]:
-    """Return n0, the least integer thresholds of load balance; empty where rho >= 1."""
-    inventory = equilibrium.inventory
+def least_balanced(equilibrium: Equilibrium, slack: float = 0.0) -> tuple[int, ...]:
+    """Return n0, the least integer thresholds of load balance with a slack; empty where (1 + slack) rho >= 1."""
+    balance = Balance.of(equilibrium, 1.0 + slack)
+    inventory = balance.inventory
     if inventory is None or inventory.max() > MOST_PROMPTS:
         return ()
-    return tuple(int(n) for n in _Balance.of(equilibrium).least(inventory))
+    return tuple(int(n) for n in balance.least(inventory))
+
+
+def balanced_rates(policy: WaitPolicy, workload: Workload, replica: Replica, *, slack: float = 0.0) -> Workload:
+    """Return the same types at the rates lambda_j = n_j / ((1 + slack) Delta(n)) that thresholds n balance.
+
+    With `slack` 0 that is the boundary of load balance: n is the equilibrium n* of these rates. Raises InputError
+    unless there is a threshold for each type.
+
+    >>> from fluid import IterationTime, PromptType, solve
+    >>> replica = Replica(kv_capacity=9, iteration_time=IterationTime(overhead=0.1, per_kv_token=0.1))
+    >>> there = balanced_rates(WaitPolicy((1, 1)), Workload([PromptType(1, 1, 9.0), PromptType(1, 2, 5.0)]), replica)
+    >>> solve(there, replica).inventory.round(12).tolist(), there.rates.round(12).tolist()
+    ([1.0, 1.0], [1.0, 1.0])
+    """
+    share = real("slack", slack, "balanced_rates", unit="the rates", zero=True)
+    if len(policy.thresholds) != len(workload):
+        raise InputError("thresholds", f"{len(workload)} numbers, one for each prompt type", policy.thresholds,
+                         "balanced_rates")
+    counts = np.array(policy.thresholds, dtype=np.float64)
+    return workload.at_rates(counts / ((1 + share) * batch_time(solve(workload, replica), counts)))
 
 
 def _least_above(values: Floats) -> tuple[int, ...]:
     """floor(x) + 1 of each value, a number within rounding of an integer counting as that integer."""
     return tuple((np.floor(values + TOLERANCE * np.maximum(1.0, values)) + 1).astype(np.int64).tolist())
-
-
-def _ceil(values: Floats) -> Floats:
-    """Ceil, at least 1, a number within rounding above an integer counting as that integer."""
-    return np.maximum(1.0, np.ceil(values - TOLERANCE * np.maximum(1.0, values)))
-
-
-@dataclass(frozen=True, eq=False)
-class _Balance:
-    """Load balance of J types over I pieces: rates (J,), overheads a (I,), time work c (I, J)."""
-
-    rates: Floats
-    overheads: Floats
-    time_work: Floats
-
-    @classmethod
-    def of(cls, equilibrium: Equilibrium, scale: float = 1.0) -> _Balance:
-        iteration_time = equilibrium.replica.iteration_time
-        return cls(equilibrium.workload.rates * scale, iteration_time.overheads,
-                   equilibrium.profile.time_work(iteration_time))
-
-    def least(self, start: Floats, needs: Floats | None = None) -> Floats:
-        """Climb from a lower bound k of n0 to n0, or to any with a need beyond 1: `needs` (constraints, J) times k."""
-        shares = np.zeros((1, len(self.rates))) if needs is None else needs
-        return np.asarray(_climb(self.rates, self.overheads, self.time_work, _ceil(start), shares))
-
-
-@jit
-def _climb(rates: Floats, overheads: Floats, time_work: Floats, k: Floats, needs: Floats) -> Floats:
-    """Jump and round until nothing moves; near saturation that takes some 1/(1 - rho) rounds, hence compiled."""
-    while np.max(np.sum(needs * k, axis=1)) <= 1.0 + TOLERANCE:
-        t = _time_at_least(rates, overheads, time_work, k)
-        moved = False
-        for j in range(len(k)):
-            x = rates[j] * t
-            up = np.ceil(x - TOLERANCE * max(1.0, x))
-            if up > k[j]:
-                k[j] = up
-                moved = True
-        if not moved:
-            break
-    return k
-
-
-@jit
-def _time_at_least(rates: Floats, overheads: Floats, time_work: Floats, k: Floats) -> float:
-    """The least t = max_i (a_i + sum_j c_ij max(k_j, lambda_j t)), by Newton from the left."""
-    t = 0.0
-    while True:
-        value, root = -1.0, t
-        for i in range(len(overheads)):
-            fixed, slope = overheads[i], 0.0
-            for j in range(len(k)):
-                if rates[j] * t > k[j]:
-                    slope += time_work[i, j] * rates[j]
-                else:
-                    fixed += time_work[i, j] * k[j]
-            if fixed + slope * t > value:
-                value, root = fixed + slope * t, fixed / (1.0 - slope)
-        if root <= t * (1 + 1e-15):
-            return t
-        t = root
 
 
 def _largest_scale(equilibrium: Equilibrium) -> float:
@@ -248,10 +200,9 @@ def _largest_scale(equilibrium: Equilibrium) -> float:
     low = _serves_up_to(equilibrium, np.ones(len(profile.stages)))
     while high - low > 1e-12 * high:
         middle = 0.5 * (low + high)
-        balance = _Balance.of(equilibrium, middle)
-        loads = balance.time_work @ balance.rates
-        start = balance.rates * np.max(balance.overheads / (1.0 - loads))
-        counts = balance.least(start, needs)
+        balance = Balance.of(equilibrium, middle)
+        start = balance.inventory
+        counts = np.full(len(balance.rates), np.inf) if start is None else balance.least(start, needs)
         if at_most(float((needs @ counts).max()), 1.0):
             low = max(middle, _serves_up_to(equilibrium, counts))
         else:

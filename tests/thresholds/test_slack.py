@@ -1,0 +1,71 @@
+"""Thresholds with a slack: the same least integers at larger rates, and the rates that thresholds balance exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import Instance, instances, sampled
+
+from fluid import IterationTime, PromptType, Replica, Workload, solve
+from fluid.errors import InputError
+from thresholds import WaitPolicy, balanced_rates, batch_time, wait
+
+A100 = Replica(137_000, IterationTime(0.0106, 4.013e-7))
+SHORT = Workload([PromptType(512, 20, 100.0)])
+
+
+@sampled
+@given(instances(), st.floats(0.001, 0.3))
+def test_a_slack_asks_for_the_thresholds_of_so_much_more_traffic(instance: Instance, slack: float) -> None:
+    """The least n with (1 + epsilon) lambda Delta(n) <= n are those of the rates (1 + epsilon) lambda."""
+    workload, replica = instance
+    design, larger = wait(workload, replica, slack=slack), wait(workload.scaled(1 + slack), replica)
+    assert design.thresholds == larger.thresholds
+    assert design.equilibrium.workload == workload
+    if design.thresholds:
+        needed = (1 + slack) * workload.rates * design.iteration_time
+        assert np.all(needed <= np.array(design.thresholds) * (1 + 2e-9) + 2e-9)
+        assert design.max_rate_scale == pytest.approx(larger.max_rate_scale, rel=1e-9)
+
+
+def test_no_slack_is_the_design_as_it_was() -> None:
+    """Zero is the default, and changes nothing."""
+    with_none, plain = wait(SHORT, A100, slack=0.0), wait(SHORT, A100)
+    assert with_none.thresholds == plain.thresholds
+    assert with_none.max_rate_scale == plain.max_rate_scale
+
+
+def test_a_slack_beyond_the_load_says_so() -> None:
+    """rho = 0.44: with 2.5 times the traffic the load would be above 1, though the replica is stable today."""
+    design = wait(SHORT, A100, slack=1.5)
+    assert solve(SHORT, A100).stable
+    assert not design.feasible
+    assert design.reason.startswith("infeasible: no thresholds have a slack of 1.5")
+
+
+@pytest.mark.parametrize("slack", [-0.1, float("nan"), float("inf"), "much"])
+def test_a_slack_that_cannot_be_used_is_refused(slack: object) -> None:
+    """At least 0, and finite."""
+    with pytest.raises(InputError, match="slack"):
+        wait(SHORT, A100, slack=slack)  # type: ignore[arg-type]
+
+
+@sampled
+@given(instances(), st.integers(1, 20), st.floats(0.0, 0.5))
+def test_balanced_rates_are_those_that_thresholds_just_serve(instance: Instance, first: int, slack: float) -> None:
+    """(1 + epsilon) lambda_j Delta(n) = n_j for every j; without slack n is the equilibrium n*, by uniqueness."""
+    workload, replica = instance
+    counts = tuple(first + j for j in range(len(workload)))
+    there = balanced_rates(WaitPolicy(counts), workload, replica, slack=slack)
+    time = batch_time(solve(workload, replica), np.array(counts, dtype=float))
+    assert (1 + slack) * there.rates * time == pytest.approx(np.array(counts), rel=1e-12)
+    if slack == 0.0 and solve(there, replica).inventory is not None:
+        assert solve(there, replica).inventory == pytest.approx(np.array(counts), rel=1e-6)
+
+
+def test_balanced_rates_ask_for_a_threshold_of_each_type() -> None:
+    """Two types and one threshold do not go together."""
+    with pytest.raises(InputError, match="one for each prompt type"):
+        balanced_rates(WaitPolicy((1,)), Workload([PromptType(1, 1, 1.0), PromptType(1, 2, 1.0)]), A100)
