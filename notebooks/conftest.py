@@ -1,4 +1,4 @@
-"""`pytest --nbmake notebooks` runs every notebook, and fails where what it says now has another shape than what is stored.
+"""`pytest --nbmake notebooks` runs every notebook, and fails where its outputs have another shape than those stored.
 
 The shape of a notebook is, for each cell of code, which kinds of outputs follow it, and their words and the layout of
 their lines with numbers blanked: the outputs a reader sees without running anything are those of this program, up to
