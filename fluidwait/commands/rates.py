@@ -36,11 +36,11 @@ from fluidwait.reports.capacity import capacity_answer, show_capacity
 from fluidwait.reports.console import give, write
 from fluidwait.reports.sweep import show_sweep, sweep_answer
 from fluidwait.study.cell import Finished
-from fluidwait.study.fingerprint import Question
+from fluidwait.study.fingerprint import asked
 from fluidwait.study.grid import Cell, Grid
 from fluidwait.study.largest_rate import largest_rate
 from fluidwait.study.outcomes import Plan
-from fluidwait.study.store import Store, opened
+from fluidwait.study.store import Cells, opened
 from fluidwait.study.sweep import Sweep, Workers, most_kept_by_a_cell, run_cells
 from verification import Bound
 
@@ -54,8 +54,8 @@ def sweep_command(rates: Rates, policies: Policies, file: File = None, horizon: 
     for policy in grid.policies:
         visible("--policies", policy, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed)
-    kept, question = most_kept_by_a_cell(deployment, grid, plan), Question.of(deployment, plan)
-    with nullcontext() if out is None else opened(out, question) as store:
+    kept, question = most_kept_by_a_cell(deployment, grid, plan), asked(deployment, plan)
+    with nullcontext() if out is None else opened(out, question, plan) as store:
         finished = _complete(deployment, grid, plan, kept, workers, store)
         found = Sweep(grid, plan, tuple(finished[cell] for cell in grid.cells),
                       solve(deployment.workload, deployment.replica))
@@ -95,7 +95,7 @@ def _bound(given: dict[str, float | None]) -> Bound | None:
 
 
 def _complete(deployment: Deployment, grid: Grid, plan: Plan, kept: float, workers: Workers,
-              store: Store | None) -> dict[Cell, Finished]:
+              store: Cells | None) -> dict[Cell, Finished]:
     """Every cell of the grid, those in the store as they are, the others simulated and stored."""
     finished = {} if store is None else dict(store.found)
     missing = [cell for cell in grid.cells if cell not in finished]

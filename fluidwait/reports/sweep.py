@@ -12,10 +12,10 @@ from fluidwait.deployment.deployment import Deployment
 from fluidwait.reports import answers
 from fluidwait.reports.console import console, new_table, title
 from fluidwait.study.cell import KEPT_INTERVALS, Finished
-from fluidwait.study.fingerprint import Question
 from fluidwait.study.store import NAME
 from fluidwait.study.sweep import Sweep
 from verification import Interval
+from verification.store.question import Question
 
 VERDICT_COLOURS = {"stable": "green", "unstable": "red"}
 

@@ -1,13 +1,11 @@
 """A finished cell of a sweep: what the replications of one policy at one rate say, as a row that a file can keep.
 
 Its numbers are those of `fluidwait verify` at that rate. A cell holds no wall-clock time, and NaN (the ends of an
-interval where one value cannot tell) is nothing in its row, so that a row read back is the row that was written.
+interval where one value cannot tell) is nothing in a file (`verification.store.table`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -16,15 +14,15 @@ from typing import Any, NamedTuple
 from fluid.errors import FluidwaitError
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.progress import quiet
-from fluidwait.study.fingerprint import Question, program
+from fluidwait.study.fingerprint import program
 from fluidwait.study.grid import Cell
 from fluidwait.study.outcomes import Outcome, Plan, examine
 from verification import Interval, Verification
 from verification.experiments.stability import STABLE, UNSTABLE
+from verification.store.table import Value
 
 KEPT_INTERVALS = ("latency", "latency_p99", "ttft", "throughput", "evictions")
 ENDS = ("", "_low", "_high")
-Value = float | int | str | None
 
 
 class Kept(NamedTuple):
@@ -91,44 +89,30 @@ def finish(deployment: Deployment, cell: Cell, plan: Plan, computing: str = "") 
         return Finished.of(cell, examine(deployment.at(cell.rate), cell.policy, plan))
 
 
-COLUMNS = ("question", "rate", "policy", "seed", "replications", "horizon", "verdict", "reason",
+COLUMNS = ("rate", "policy", "seed", "replications", "horizon", "verdict", "reason",
            *(name + end for name in KEPT_INTERVALS for end in ENDS), "kv_peak", "overflow_runs", "score",
            "verdict_horizon")
 
 
-def row_of(finished: Finished, question: Question) -> tuple[Value, ...]:
-    """The values of a finished cell in the order of COLUMNS."""
-    seed = question.seed if question.seed < 2**63 else str(question.seed)
-    head = (question.digest, *finished.cell, seed, question.replications, question.horizon, finished.verdict,
-            finished.reason)
+def row_of(finished: Finished, plan: Plan) -> tuple[Value, ...]:
+    """The values of a finished cell in the order of COLUMNS; a seed beyond 64 bits is text."""
+    seed = plan.seed if plan.seed < 2**63 else str(plan.seed)
+    head = (*finished.cell, seed, plan.replications, plan.horizon, finished.verdict, finished.reason)
     if finished.measured is None:
         return (*head, *[None] * (len(COLUMNS) - len(head)))
-    rest = finished.measured[len(KEPT_INTERVALS):]
-    ends = (value for interval in finished.measured.intervals for value in interval)
-    return (*head, *(_kept(value) for value in (*ends, *rest)))
+    measured = finished.measured
+    ends = (value for interval in measured.intervals for value in interval)
+    return (*head, *ends, measured.kv_peak, measured.overflow_runs, measured.score, measured.verdict_horizon)
 
 
 def cell_of(row: Sequence[Any]) -> Finished:
-    """The finished cell of a row: what `row_of` was given."""
+    """The finished cell of a row that was kept: what `row_of` was given."""
     values = dict(zip(COLUMNS, row, strict=True))
     measured = None
     if values["verdict_horizon"] is not None:
         intervals = [Interval(*(_read(values[name + end]) for end in ENDS)) for name in KEPT_INTERVALS]
         measured = Kept._make([*intervals, *(values[name] for name in Kept._fields[len(KEPT_INTERVALS):])])
     return Finished(Cell(values["rate"], values["policy"]), values["verdict"], values["reason"], measured)
-
-
-def checksum(row: Sequence[Value]) -> str:
-    """SHA-256 of the values of a row."""
-    return hashlib.sha256(json.dumps(row, default=repr).encode()).hexdigest()
-
-
-def _kept(value: Any) -> Value:
-    """Plain numbers; nothing for NaN, and no minus before a zero, for neither comes back from a file."""
-    if isinstance(value, int):
-        return value
-    number = float(value) + 0.0
-    return None if math.isnan(number) else number
 
 
 def _read(value: float | None) -> float:

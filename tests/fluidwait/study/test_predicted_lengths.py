@@ -9,7 +9,7 @@ from command_line import answer, written
 
 from fluid.errors import FileError
 from fluidwait.deployment.deployment import Deployment, parse
-from fluidwait.study.fingerprint import Question
+from fluidwait.study.fingerprint import asked
 from fluidwait.study.outcomes import Plan
 from thresholds import wait
 from verification import LogNormalError, Misclassified, Overestimate, Predicted
@@ -116,5 +116,5 @@ def test_what_a_policy_by_type_bounds_is_claimed_only_where_it_holds(
 def test_another_error_is_another_question() -> None:
     """Cells of sweeps with different errors never mix."""
     plan = Plan(60.0, 2, 0)
-    digests = {Question.of(read(text_of(line)), plan).digest for line in ("sigma = 0.3", "sigma = 0.4", "ratio = 2")}
+    digests = {asked(read(text_of(line)), plan).digest for line in ("sigma = 0.3", "sigma = 0.4", "ratio = 2")}
     assert len(digests) == 3

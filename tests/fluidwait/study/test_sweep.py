@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,6 @@ import pandas
 import pytest
 
 from fluid import FluidwaitError, solve
-from fluid.errors import FileError
 from fluidwait.__main__ import status
 from fluidwait.deployment.deployment import Deployment, parse
 from fluidwait.deployment.policy_names import BASELINES, DESIGNED
@@ -27,11 +28,12 @@ from fluidwait.figures.style import style
 from fluidwait.figures.sweep import sweep_figure
 from fluidwait.study import sweep
 from fluidwait.study.cell import KEPT_INTERVALS, Finished, Kept, cell_of, row_of
-from fluidwait.study.fingerprint import Question
+from fluidwait.study.fingerprint import asked
 from fluidwait.study.grid import Cell, Grid
 from fluidwait.study.outcomes import Plan
-from fluidwait.study.store import LOCK, NAME, opened
+from fluidwait.study.store import NAME, TABLE, opened
 from verification import Interval
+from verification.store.question import Digest, Question
 
 REPLICA = """
 [replica]
@@ -355,17 +357,16 @@ def test_another_question_is_refused(what: str, file: Path, tmp_path: Path, coun
 
 def test_a_question_is_what_the_file_means(tmp_path: Path) -> None:
     """A comment changes nothing; a rate, the target or a row of the trace does."""
-    def asked(text: str) -> Question:
-        return Question.of(parse(text.encode(), "mix.toml", tmp_path), Plan(60.0, 2, 0))
+    def asks(text: str) -> Question:
+        return asked(parse(text.encode(), "mix.toml", tmp_path), Plan(60.0, 2, 0))
     (tmp_path / "t.csv").write_text("arrived_at,num_prefill_tokens,num_decode_tokens\n0.0,10,5\n1.0,10,5\n3.0,10,5\n")
     traced = REPLICA.format(capacity=137_000) + '[workload]\ntrace = "t.csv"\nrate = 3.0\narrivals = "trace"\n'
-    first, replay = asked(text_of()), asked(traced)
-    assert asked(text_of() + "# mine\n") == first
+    first, replay = asks(text_of()), asks(traced)
+    assert asks(text_of() + "# mine\n") == first
     for text in (text_of(99.0), text_of() + "[target]\noverflow_probability = 0.1\n", traced):
-        assert asked(text) != first
+        assert asks(text) != first
     (tmp_path / "t.csv").write_text("arrived_at,num_prefill_tokens,num_decode_tokens\n0.0,10,5\n2.0,10,5\n3.0,10,5\n")
-    assert asked(traced).trace != replay.trace
-    assert asked(traced).deployment != replay.deployment
+    assert asks(traced).difference(replay.text) == "another deployment; another trace"
 
 
 def test_cells_of_another_program_are_not_used(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -414,31 +415,59 @@ def test_the_figure_shows_every_limit_and_clips_nothing(rates: str, stable: dict
     assert whole.y0 <= drawn.y0 < drawn.y1 <= whole.y1
 
 
-VERSION = slice(60, 64)  # of SQLite's user_version in the file
-QUESTION = Question("d" * 64, "", 30.0, 2, 2**100, "fluidwait 0")
+PLAN = Plan(30.0, 2, 2**100)
+QUESTION = Question.of(deployment=Digest("d" * 64), trace=Digest(""), horizon=30.0, replications=2, seed=2**100,
+                       program="fluidwait 0")
 
 
 @pytest.mark.parametrize("simulated", [True, False])
 def test_a_row_read_back_is_the_row_that_was_written(simulated: bool, tmp_path: Path) -> None:
     """Every bit of every number, NaN, text, and a seed beyond 64 bits."""
     cell = finished(0.1, simulated=simulated)
-    with opened(tmp_path, QUESTION) as store:
+    with opened(tmp_path, QUESTION, PLAN) as store:
         store.add(cell)
-    with opened(tmp_path, QUESTION) as store:
+    with opened(tmp_path, QUESTION, PLAN) as store:
         (found,) = store.found.values()
-    assert row_of(found, QUESTION) == row_of(cell, QUESTION)
+    assert plain(found) == plain(cell)
     assert repr(found) == repr(cell).replace("-0.0", "0.0")
-    assert repr(cell_of(row_of(cell, QUESTION))) == repr(found)
+    assert repr(cell_of(plain(cell))) == repr(found)
 
 
-def test_a_cell_is_never_written_twice(tmp_path: Path) -> None:
-    """A second result for one cell is an error, not a replacement."""
-    with opened(tmp_path, QUESTION) as store:
-        store.add(finished(1.0))
-        with pytest.raises(FileError, match="UNIQUE"):
-            store.add(finished(1.0))
-    with opened(tmp_path, QUESTION) as store:
-        assert list(store.found) == [(1.0, "greedy")]
+def plain(cell: Finished) -> tuple[Any, ...]:
+    """The row of a cell as a file gives it back."""
+    return TABLE.plain(row_of(cell, PLAN))
+
+
+BEFORE = """
+CREATE TABLE IF NOT EXISTS questions (digest TEXT PRIMARY KEY, text TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS cells (
+    question TEXT, rate REAL, policy TEXT, seed , replications INTEGER, horizon REAL, verdict TEXT, reason TEXT,
+    latency REAL, latency_low REAL, latency_high REAL, latency_p99 REAL, latency_p99_low REAL, latency_p99_high REAL,
+    ttft REAL, ttft_low REAL, ttft_high REAL, throughput REAL, throughput_low REAL, throughput_high REAL,
+    evictions REAL, evictions_low REAL, evictions_high REAL, kv_peak INTEGER, overflow_runs INTEGER, score REAL,
+    verdict_horizon REAL, checksum TEXT NOT NULL, PRIMARY KEY (rate, policy)) WITHOUT ROWID;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_sweep_of_the_first_tables_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Written out by hand as version 1 has it: the question's text, a row of 27 values and their checksum."""
+    text = (f'{{"deployment": "{"d" * 64}", "horizon": 30.0, "program": "fluidwait 0", "replications": 2, '
+            f'"seed": {2**100}, "trace": ""}}')
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    row = [digest, 40.0, "paced", str(2**100), 2, 30.0, "stable", "why", *[1.5, 1.25, None] * 5, 17, 0, 0.1, 30.0]
+    with closing(sqlite3.connect(tmp_path / NAME)) as connection, connection:
+        connection.executescript(BEFORE)
+        connection.execute("INSERT INTO questions VALUES (?, ?)", (digest, text))
+        connection.execute(f"INSERT INTO cells VALUES ({', '.join('?' * 28)})",
+                           (*row, hashlib.sha256(json.dumps(row).encode()).hexdigest()))
+    with opened(tmp_path, QUESTION, PLAN) as store:
+        (found,) = store.found.values()
+        store.add(finished(41.0))
+    assert found.cell == (40.0, "paced")
+    assert plain(found) == tuple(row[1:])
+    assert [each[1] for each in cells_in(tmp_path)] == [40.0, 41.0]
+    assert capsys.readouterr().err == ""
 
 
 def test_a_spoilt_row_is_computed_again_with_a_note(file: Path, tmp_path: Path, counted: list[Cell],
@@ -489,47 +518,18 @@ def answer_with_note(capsys: pytest.CaptureFixture[str], file: Path, out: Path, 
     return found
 
 
-def test_no_flipped_byte_is_trusted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Wherever a byte of the file changes, every cell that is read back is the one that was written, or is missing."""
-    original = tmp_path / "original"
-    cells = [finished(float(rate), policy) for rate in range(1, 21) for policy in ("greedy", "paced")]
-    with opened(original, QUESTION) as store:
-        for cell in cells:
-            store.add(cell)
-    expected = {cell.cell: row_of(cell, QUESTION) for cell in cells}
-    data = (original / NAME).read_bytes()
-    lost = 0
-    for offset in range(0, len(data), 211):
-        folder = tmp_path / str(offset)
-        folder.mkdir()
-        spoilt = bytearray(data)
-        spoilt[offset] ^= 0x55
-        (folder / NAME).write_bytes(bytes(spoilt))
-        if spoilt[VERSION] != data[VERSION]:
-            with pytest.raises(FileError, match="another version"), opened(folder, QUESTION):
-                pass
-            continue
-        with opened(folder, QUESTION) as store:
-            found = {cell: row_of(each, QUESTION) for cell, each in store.found.items()}
-        assert found.items() <= expected.items(), offset
-        lost += len(found) < len(expected)
-        with opened(folder, QUESTION) as store:
-            assert len(store.found) == len(found), offset
-    assert lost > 0.2 * len(data) / 211
-    capsys.readouterr()
-
-
 def test_two_sweeps_do_not_write_into_one_folder(file: Path, tmp_path: Path, counted: list[Cell],
                                                  capsys: pytest.CaptureFixture[str]) -> None:
     """The second is one line while the first is at work, and goes on from its cells when it is over."""
     out = tmp_path / "out"
     deployment = parse(text_of().encode(), "mix.toml")
-    with opened(out, Question.of(deployment, Plan(30.0, 2, 0))):
+    plan = Plan(30.0, 2, 0)
+    with opened(out, asked(deployment, plan), plan):
         assert swept(file, "--out", out) == 2
         assert pandas.read_sql("select * from cells", sqlite3.connect(out / NAME)).empty  # reading is free
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n"), counted) == ("", 1, [])
-    assert "another sweep" in captured.err
+    assert captured.err.strip().endswith(f"{out}: another sweep is writing there; choose another --out")
     assert swept(file, "--out", out) == 0
 
 
@@ -537,7 +537,7 @@ def test_what_cannot_be_locked_or_written_is_one_line(file: Path, tmp_path: Path
                                                       capsys: pytest.CaptureFixture[str]) -> None:
     """`--out` that is a file; a lock that is a folder; a file of cells that is a folder."""
     (tmp_path / "taken").write_text("mine")
-    (tmp_path / "a" / LOCK).mkdir(parents=True)
+    (tmp_path / "a" / ".sweep.lock").mkdir(parents=True)
     (tmp_path / "b" / NAME).mkdir(parents=True)
     for name in ("taken", "a", "b"):
         assert swept(file, "--out", tmp_path / name) == 2
@@ -633,5 +633,6 @@ def test_an_interrupted_sweep_is_one_line_and_keeps_its_cells(file: Path, tmp_pa
     assert [line for line in said.splitlines() if "simulating cells:" not in line and "compiling" not in line] == [
         "fluidwait: interrupted"]
     deployment = parse(text_of().encode(), "mix.toml")
-    with opened(out, Question.of(deployment, Plan(6000.0, 4, 0))) as store:
+    plan = Plan(6000.0, 4, 0)
+    with opened(out, asked(deployment, plan), plan) as store:
         assert 2 <= len(store.found) < 24

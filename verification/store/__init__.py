@@ -1,0 +1,1 @@
+"""Finished rows on disk, for good once written: what a long experiment goes on from when it was interrupted."""

@@ -1,0 +1,200 @@
+"""Finished rows on disk: one SQLite file, every row written at once and whole.
+
+SQLite, because a row is there or not, whatever kills the process (its journal), because several programs may read
+while one writes (its locks), because one file holds an experiment, and because Python brings it along and pandas reads
+it:
+
+    pandas.read_sql("select * from cells", sqlite3.connect("DIR/sweep.sqlite"))
+
+A file answers one question (`verification.store.question`): rows of another are never mixed in, it is refused. Every
+row carries the digest of its question and a checksum of itself, and is never written a second time; rows lie in the
+order of their key, whichever was finished first. A row that does not match its checksum is taken out, to be computed
+again; a file that SQLite finds damaged is put aside, and its rows that match are kept. Of two programs that write one
+file the second is refused: the first holds a lock, which the operating system drops with the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fluid.errors import FileError, FluidwaitError
+from verification.store.question import Question
+from verification.store.table import QUESTIONS, Row, Table, checksum
+
+JOURNAL = "-journal"
+PATIENCE = 60.0  # seconds, while a reader holds the file
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # the last: not the tables of a store
+STORE_VERSION = 1  # of the tables: SQLite's user_version
+CREATE = f"""
+CREATE TABLE IF NOT EXISTS {QUESTIONS} (digest TEXT PRIMARY KEY, text TEXT NOT NULL);
+{{table}}
+PRAGMA user_version = {STORE_VERSION};
+"""
+
+
+class Store:
+    """The rows of one question in a file; made by `opened`, and used by the thread that opened it."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, question: Question, table: Table,
+                 rows: list[Row]) -> None:
+        self._path, self._connection, self._question, self._table = path, connection, question, table
+        self.rows: list[Row] = [row[1:] for row in rows]  # those found in the file, in the order of their key
+
+    def add(self, rows: Iterable[Iterable[Any]]) -> None:
+        """Keep rows, all or none: when this returns, nothing that happens to the process takes them back.
+
+        Raises InputError for a value that would not come back as it is, FileError where the file cannot be written or
+        a row of the same key is there.
+        """
+        plain = [self._table.plain(row) for row in rows]
+        with _refusing(self._path, "cannot be written"), self._connection as connection:
+            _insert(connection, self._table, [(self._question.digest, *row) for row in plain])
+
+
+class _Kept(NamedTuple):
+    """What a file holds: rows that match their checksums, the others, questions by digest, and what is damaged.
+
+    Rows begin with the digest of their question.
+    """
+
+    rows: list[Row]
+    spoilt: list[Row]
+    questions: dict[str, str]
+    damage: str = ""
+
+
+@contextmanager
+def opened(folder: Path, name: str, question: Question, table: Table, note: Callable[[str], None],
+           advice: str = "choose another folder") -> Iterator[Store]:
+    """Open the file of a name ("sweep.sqlite" holds a sweep) in a folder, made if need be, for one question, alone.
+
+    `note` is told, in one line, of rows that are lost. Raises FluidwaitError, one line, where the file belongs to
+    another question, another version or a program at work, with the `advice`, or where it cannot be used.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> table, question = Table("runs", (("seed", "INTEGER"), ("delay", "REAL")), ("seed",)), Question.of(horizon=60.0)
+    >>> with TemporaryDirectory() as folder:
+    ...     with opened(Path(folder), "trial.sqlite", question, table, print) as store:
+    ...         store.add((seed, seed / 8) for seed in range(2))
+    ...     with opened(Path(folder), "trial.sqlite", question, table, print) as store:
+    ...         store.rows
+    [(0, 0.0), (1, 0.125)]
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    with _alone(path, advice), _refusing(path, "cannot be used"):
+        kept = _read(path, table, advice)
+        _refuse_another(path, question, kept, advice)
+        if kept.damage:
+            aside = _put_aside(path)
+            note(f"{path}: damaged ({kept.damage}); kept as {aside.name}; {len(kept.rows)} of its {table.name} match "
+                 "their checksums and are used, others are computed again")
+        elif kept.spoilt:
+            note(f"{path}: {len(kept.spoilt)} {table.name} do not match their checksums and are computed again")
+        with closing(_connect(path)) as connection:
+            _prepare(connection, question, table, kept)
+            yield Store(path, connection, question, table, kept.rows)
+
+
+def _prepare(connection: sqlite3.Connection, question: Question, table: Table, kept: _Kept) -> None:
+    """Leave the tables, the question and the rows that can be trusted, and nothing else."""
+    if kept.questions == {question.digest: question.text} and not kept.damage and not kept.spoilt:
+        return
+    connection.executescript(CREATE.format(table=table.create))
+    with connection:
+        connection.execute(f"DELETE FROM {QUESTIONS}")
+        connection.execute(f"INSERT INTO {QUESTIONS} VALUES (?, ?)", (question.digest, question.text))
+        if kept.damage or kept.spoilt:
+            connection.execute(f"DELETE FROM {table.name}")
+            _insert(connection, table, kept.rows)
+
+
+def _insert(connection: sqlite3.Connection, table: Table, rows: list[Row]) -> None:
+    connection.executemany(table.insert, [(*row, checksum(row)) for row in rows])
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=PATIENCE)
+    connection.text_factory = lambda data: data.decode("utf-8", "replace")  # a damaged text fails its checksum
+    return connection
+
+
+def _read(path: Path, table: Table, advice: str) -> _Kept:
+    kept = _Kept([], [], {})
+    if not path.exists():
+        return kept
+    with closing(_connect(path)) as connection:
+        try:
+            _collect(connection, table, kept)
+            (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF not in DAMAGE:
+                raise
+            found = str(error)
+        version = _version(connection) if found == "ok" else STORE_VERSION
+    if version not in (0, STORE_VERSION):
+        raise FileError(str(path), "", f"was written by another version of fluidwait; {advice}")
+    return kept if found == "ok" else kept._replace(spoilt=[], damage=found)
+
+
+def _collect(connection: sqlite3.Connection, table: Table, kept: _Kept) -> None:
+    """Read what is there, as far as it can be read; an empty file has no tables."""
+    empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if empty or _version(connection) > STORE_VERSION:
+        return
+    for digest, text in connection.execute(f"SELECT digest, text FROM {QUESTIONS}"):
+        if hashlib.sha256(text.encode()).hexdigest() == digest:
+            kept.questions[digest] = text
+    for *row, check in connection.execute(table.select):
+        (kept.rows if check == checksum(row) else kept.spoilt).append(tuple(row))
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _refuse_another(path: Path, question: Question, kept: _Kept, advice: str) -> None:
+    others = {str(row[0]) for row in kept.rows} - {question.digest}
+    for digest in sorted(others):
+        known = kept.questions.get(digest)
+        differs = f" ({question.difference(known)})" if known else ""
+        raise FileError(str(path), "", f"holds another {path.stem}{differs}; {advice}")
+
+
+def _put_aside(path: Path) -> Path:
+    """Rename a damaged file, and the journal that belongs to it, to a name that is free."""
+    free = next(each for n in count(1) if not (each := path.with_name(f"{path.name}.damaged-{n}")).exists())
+    path.rename(free)
+    journal = path.with_name(path.name + JOURNAL)
+    if journal.exists():
+        journal.rename(free.with_name(free.name + JOURNAL))
+    return free
+
+
+@contextmanager
+def _alone(path: Path, advice: str) -> Iterator[None]:
+    """Hold SQLite's lock on a file of its own, so that others may still read the rows."""
+    lock = path.with_name(f".{path.stem}.lock")
+    with ExitStack() as held:
+        try:
+            connection = held.enter_context(closing(sqlite3.connect(lock, timeout=0, isolation_level=None)))
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            why = f"another {path.stem} is writing there" if busy else f"{lock.name} cannot be locked ({error})"
+            raise FluidwaitError(f"{path.parent}: {why}; {advice}") from None
+        yield
+
+
+@contextmanager
+def _refusing(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise FileError(str(path), "", f"{what}: {error}") from None
