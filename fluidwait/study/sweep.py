@@ -9,8 +9,9 @@ order cells run changes nothing. The highest rates, which take longest, start fi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import closing
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from joblib import Parallel, delayed
@@ -94,10 +95,21 @@ def most_kept_by_a_cell(deployment: Deployment, grid: Grid, plan: Plan) -> float
 
 def run_cells(deployment: Deployment, cells: list[Cell], plan: Plan, kept: float, workers: Workers, keep: Keep) -> None:
     """Simulate cells and hand over each when it is finished."""
-    with counting("simulating cells") as progress, closing(workers.finish(deployment, cells[::-1], plan, kept)) as each:
+    with counting("simulating cells") as progress, _let_go(workers.finish(deployment, cells[::-1], plan, kept)) as each:
         for done, finished in enumerate(each, 1):
             keep(finished)
             progress(done, len(cells))
+
+
+@contextmanager
+def _let_go(stream: Stream) -> Iterator[Stream]:
+    """Close a stream whatever ends the work; joblib would warn of the cells that nobody waits for any more."""
+    try:
+        yield stream
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            stream.close()
 
 
 def _at(deployment: Deployment, rate: float) -> Deployment:
