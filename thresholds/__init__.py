@@ -1,8 +1,9 @@
 """Admission thresholds for LLM inference: the policies, their design and the delay they predict."""
 
 from thresholds.choice import Choice, Design, auto, name_of
-from thresholds.delay.bulk_queue import bulk_queue_mean, heavy_traffic_mean, kingman_bound
+from thresholds.delay.bulk_queue import bulk_queue_mean, entry_queue_mean, heavy_traffic_mean, kingman_bound
 from thresholds.delay.prediction import Prediction, TypeDelay, predict, predict_continuous
+from thresholds.delay.queue_law import QueueLaw, entry_queue_law
 from thresholds.guarantees import OnReplica, batch_time
 from thresholds.nested_wait.decay_rate import theta
 from thresholds.nested_wait.design import NestedDesign, nested
@@ -21,6 +22,7 @@ __all__ = [
     "PacedDesign",
     "PacedPolicy",
     "Prediction",
+    "QueueLaw",
     "ThresholdPolicy",
     "TypeDelay",
     "UnknownPacedDesign",
@@ -30,6 +32,8 @@ __all__ = [
     "balanced_rates",
     "batch_time",
     "bulk_queue_mean",
+    "entry_queue_law",
+    "entry_queue_mean",
     "heavy_traffic_mean",
     "kingman_bound",
     "kv_bound",
