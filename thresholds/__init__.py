@@ -1,9 +1,11 @@
 """Admission thresholds for LLM inference: the policies, their design and the delay they predict."""
 
 from thresholds.choice import Choice, Design, auto, name_of
+from thresholds.delay.approximations import Approximations, queue_approximations, transient_approximations
 from thresholds.delay.bulk_queue import bulk_queue_mean, entry_queue_mean, heavy_traffic_mean, kingman_bound
 from thresholds.delay.prediction import Prediction, TypeDelay, predict, predict_continuous
 from thresholds.delay.queue_law import QueueLaw, entry_queue_law
+from thresholds.delay.reflected_walk import ReflectedWalk, corrected_brownian, reflected_brownian
 from thresholds.guarantees import OnReplica, batch_time
 from thresholds.nested_wait.decay_rate import theta
 from thresholds.nested_wait.design import NestedDesign, nested
@@ -14,6 +16,7 @@ from thresholds.policies import NestedWaitPolicy, PacedPolicy, ThresholdPolicy, 
 from thresholds.wait_thresholds import WaitDesign, balanced_rates, wait
 
 __all__ = [
+    "Approximations",
     "Choice",
     "Design",
     "NestedDesign",
@@ -23,6 +26,7 @@ __all__ = [
     "PacedPolicy",
     "Prediction",
     "QueueLaw",
+    "ReflectedWalk",
     "ThresholdPolicy",
     "TypeDelay",
     "UnknownPacedDesign",
@@ -32,6 +36,7 @@ __all__ = [
     "balanced_rates",
     "batch_time",
     "bulk_queue_mean",
+    "corrected_brownian",
     "entry_queue_law",
     "entry_queue_mean",
     "heavy_traffic_mean",
@@ -42,9 +47,12 @@ __all__ = [
     "paced",
     "predict",
     "predict_continuous",
+    "queue_approximations",
     "read_policy",
+    "reflected_brownian",
     "sequence_bound",
     "theta",
+    "transient_approximations",
     "wait",
     "write_policy",
 ]

@@ -77,7 +77,7 @@ def bulk_queue_mean(batch: int, arrivals: float) -> float:
 def entry_queue_mean(batch: int, arrivals: float, services: int) -> float:
     """Return E[Q_K] = sum_{m <= K} E[(Poisson(m a) - m n)^+] / m, K = `services` after an empty queue, for every a.
 
-    Relative error about 1e-13. Raises InputError as `bulk_queue_mean` does, and for services below 1 or above 10
+    Relative error below 1e-12. Raises InputError as `bulk_queue_mean` does, and for services below 1 or above 10
     million.
 
     >>> round(entry_queue_mean(1, 1.0, 1), 12)    # E(X - 1)^+ = E X - 1 + P(X = 0)
