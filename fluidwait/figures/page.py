@@ -84,22 +84,24 @@ def name_lines(axes: Axes, lines: Sequence[Line2D] | None = None) -> None:
              if not str(line.get_label()).startswith("_") and len(_seen(axes, line))]
     ends = [_seen(axes, line)[-1] for line in named]
     height = plt.rcParams["font.size"] * axes.figure.dpi / 72.0
-    for line, (x, y), moved in zip(named, ends, spread([end[1] for end in ends], GAP * height), strict=True):
+    heights = [GAP * height * (1 + str(line.get_label()).count("\n")) for line in named]
+    for line, (x, y), moved in zip(named, ends, spread([end[1] for end in ends], heights), strict=True):
         place, aside = axes.transData.inverted().transform((x, y)), (5, (moved - y) * 72.0 / axes.figure.dpi)
         axes.annotate(str(line.get_label()), (place[0], place[1]), aside, textcoords="offset points",
                       color=line.get_color(), va="center", ha="left", annotation_clip=False)
 
 
-def spread(places: Sequence[float], gap: float) -> Floats:
-    """Return places moved least, in the sum of squares, so that no two are nearer than a gap; their order is kept.
+def spread(places: Sequence[float], heights: Sequence[float]) -> Floats:
+    """Return the middles of boxes moved least, in the sum of squares, so that none overlap; their order is kept.
 
-    With x the places in order less the multiples of the gap, the answer is the isotonic regression of x plus the same.
+    With x the places in order less what the boxes below take, the answer is the isotonic regression of x plus the same.
 
-    >>> spread([0.0, 0.0, 10.0], 1.0).tolist()
+    >>> spread([0.0, 0.0, 10.0], [1.0, 1.0, 1.0]).tolist()
     [-0.5, 0.5, 10.0]
     """
     order = np.argsort(places, kind="stable")
-    steps = gap * np.arange(len(order))
+    high = np.asarray(heights, dtype=np.float64)[order]
+    steps = np.cumsum(high) - high / 2
     groups: list[tuple[float, int]] = []
     for value in np.asarray(places, dtype=np.float64)[order] - steps:
         mean, size = float(value), 1
