@@ -1,4 +1,4 @@
-r"""The memory that a design of nested WAIT needs beyond its base: the theorem's, and three that prove less is enough.
+r"""The memory that thresholds of nested WAIT need: the theorem's buffers, and three bounds that prove less is enough.
 
 With b'_k the KV of a prompt that waits at the boundary of segment k (at the stage it executes next), Q_k the prompts
 that wait there and N = 1 + T/d0 the most iterations of the horizon, a level of KV is enough if it is exceeded at one
@@ -32,7 +32,15 @@ other, of other stages and of the prompts beyond. The KV at an iteration is at m
 (kv_k(s) of the largest prompt that can be there; in the first segment the prefill stages are full) and by Chernoff the
 level min_s [ln E e^(s KV) + ln(N/delta)]/s is enough, base included: it may lie below the base alone. The proofs need
 lengths that are independent in the order of arrival; when prompts arrive does not matter. How the laws are summed:
-`thresholds.nested_wait.resident_law`. Source: model.md section 5; joint and thinned are derived here.
+`thresholds.nested_wait.resident_law`.
+
+**Stability** [*], one line. Every iteration takes n_1 prompts in and each prompt adds its c_j to the iterations it is
+part of, whatever the boundaries. So I iterations take at most I d0 and the work of I n_1 prompts, in the mean
+d0 + n_1 c each, c = sum_j lambda_j c_j / Lambda, and just that where no boundary queue grows (p_k n_{k-1} < n_k). They
+depend on lengths and not on arrivals: the entry queue is that of a server that takes n_1 at such services, stable if
+n_1 > Lambda (d0 + n_1 c) and only then. That is n_1 > n*, the prompts that arrive in an iteration of the fluid
+equilibrium. [A]'s drift condition counts every stage as full; a single segment with n_1 = floor(n*) + 1 is stable
+without drifting. Source: model.md section 5; what is marked [*] is derived here.
 """
 
 from __future__ import annotations
@@ -42,7 +50,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fluid.arrays import Floats
+from fluid.arrays import Floats, below_one
 from fluid.errors import InputError
 from fluid.tables import Tabular
 from thresholds.nested_wait.boundary_queue import BoundaryQueue
@@ -53,11 +61,12 @@ from thresholds.nested_wait.segments import DecodeSegments, UnknownLengths
 
 @dataclass(frozen=True)
 class NestedBuffers(Tabular):
-    """The buffers of one design. As a table, a row for each boundary; `joint` and `thinned` are sums over all of them.
+    """The buffers of one design. As a table, a row for each boundary; the totals are in the caption.
 
     `stages` r_{k-1}, `queues`, and the prompts that may wait at each boundary by the `theorem_prompts` and the
     `tight_prompts`, shape (L - 1,); the rest are tokens: `kv_base` M^pi, the buffers `theorem`, `tight` and `joint`
-    beyond it, and the whole `thinned` level, base included.
+    beyond it, and the whole `thinned` level, base included. `entries` n_1 and `inventory` n*, prompts, say whether the
+    entry queue is stable.
     """
 
     stages: tuple[int, ...]
@@ -69,6 +78,13 @@ class NestedBuffers(Tabular):
     tight: float
     joint: float
     thinned: float
+    entries: int
+    inventory: float
+
+    @property
+    def stable(self) -> bool:
+        """Whether n_1 > n*: with one line of the iteration time the entry queue is stable if and only if it is."""
+        return below_one(self.inventory / self.entries)
 
     @property
     def kv_required(self) -> float:
@@ -91,7 +107,8 @@ class NestedBuffers(Tabular):
 def nested_buffers(design: NestedDesign) -> NestedBuffers:
     """Return the buffers of a design over its horizon, with its overflow probability.
 
-    Raises InputError where the design has no thresholds.
+    A design may be made by hand, drifting or not: `NestedDesign(boundaries, thresholds, horizon, delta,
+    equilibrium=...)`. Raises InputError where it has no thresholds, or a boundary queue grows.
 
     >>> from fluid import IterationTime, PromptType, Replica, Workload
     >>> from thresholds import nested
@@ -104,6 +121,7 @@ def nested_buffers(design: NestedDesign) -> NestedBuffers:
     if not design.thresholds:
         raise InputError("design", "one with thresholds", design.reason, "nested_buffers")
     equilibrium = design.equilibrium
+    inventory = math.inf if equilibrium.inventory is None else float(equilibrium.inventory.sum())
     lengths = UnknownLengths.of_profile(equilibrium.profile, equilibrium.workload.rates, equilibrium.replica,
                                         design.horizon, design.overflow_probability)
     segments = DecodeSegments(lengths, np.array(design.boundaries))
@@ -117,7 +135,8 @@ def nested_buffers(design: NestedDesign) -> NestedBuffers:
         tuple(2 * queue.after - 1 + segments.allowance / queue.theta for queue in queues),
         tuple(2 * queue.after - 1 + allowance(queue, segments.allowance) for queue in queues),
         design.kv_base or 0, design.kv_buffer or 0.0, _tight(segments, queues),
-        joint - base, min(joint, thinned_level(segments, counts, queues)))
+        joint - base, min(joint, thinned_level(segments, counts, queues)),
+        design.thresholds[0], inventory)
 
 
 def allowance(queue: BoundaryQueue, events: float) -> int:

@@ -62,6 +62,33 @@ def test_single_iterations_exceed_the_thinned_level_no_more_often_than_chernoff_
     assert shares.mean() > 0.0
 
 
+@pytest.mark.parametrize("boundaries", [(200,), (50, 120, 200)])
+def test_an_iteration_takes_what_its_entries_bring_whatever_the_boundaries(boundaries: tuple[int, ...]) -> None:
+    """Mean iteration time d0 + n_1 c within 4 standard errors; unserved prompts grow below n*, and do not above it.
+
+    Below, the n_1 prompts of an iteration fall short of the arrivals, and what is left after 100 s is at least half of
+    the difference; above, less than that (filling and emptying the stages take the first and last seconds).
+    The first 10 s, in which stages fill, are left out: 200 stages of at most 25 ms, and more for boundary queues.
+    """
+    equilibrium = made(False).equilibrium
+    workload, replica = equilibrium.workload, equilibrium.replica
+    inventory = float(equilibrium.inventory.sum())
+    work = float(workload.rates @ equilibrium.profile.time_work(replica.iteration_time)[0]) / workload.rate
+    left, short = [], 0.0
+    for n in (math.floor(0.9 * inventory), math.ceil(1.1 * inventory)):
+        thresholds = (n,) if len(boundaries) == 1 else (n, math.ceil(0.5 * n) + 1, math.ceil(0.2 * n) + 1)
+        design = NestedDesign(boundaries, thresholds, HORIZON, DELTA, equilibrium=equilibrium)
+        assert nested_buffers(design).stable == (n > inventory)
+        runs = [simulate(design, workload, replica, horizon=100.0, seed=8, replication=r, record=True)
+                for r in range(10)]
+        lines = [run.timeline for run in runs if run.timeline is not None]
+        means = np.array([line.duration[line.start > 10.0].mean() for line in lines])
+        assert abs(means.mean() - 0.01 - n * work) <= 4 * means.std(ddof=1) / math.sqrt(len(runs))
+        left.append(np.mean([run.unserved for run in runs]))
+        short = short or 100.0 * (workload.rate - n / (0.01 + n * work))
+    assert left[1] < 0.5 * short < left[0]
+
+
 def test_peaks_are_those_of_the_runs() -> None:
     """One value for each replication, the same as `simulate` gives; no quantile has an upper end it cannot know."""
     design = made(True)
