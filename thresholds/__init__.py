@@ -7,6 +7,8 @@ from thresholds.delay.prediction import Prediction, TypeDelay, predict, predict_
 from thresholds.delay.queue_law import QueueLaw, entry_queue_law
 from thresholds.delay.reflected_walk import ReflectedWalk, corrected_brownian, reflected_brownian
 from thresholds.guarantees import OnReplica, batch_time
+from thresholds.nested_wait.boundary_queue import BoundaryQueue
+from thresholds.nested_wait.buffers import NestedBuffers, nested_buffers
 from thresholds.nested_wait.decay_rate import theta
 from thresholds.nested_wait.design import NestedDesign, nested
 from thresholds.paced_wait.design import paced
@@ -17,8 +19,10 @@ from thresholds.wait_thresholds import WaitDesign, balanced_rates, wait
 
 __all__ = [
     "Approximations",
+    "BoundaryQueue",
     "Choice",
     "Design",
+    "NestedBuffers",
     "NestedDesign",
     "NestedWaitPolicy",
     "OnReplica",
@@ -44,6 +48,7 @@ __all__ = [
     "kv_bound",
     "name_of",
     "nested",
+    "nested_buffers",
     "paced",
     "predict",
     "predict_continuous",

@@ -1,10 +1,27 @@
-"""Heavy traffic: the scaling of the paper, experiments along it, their slopes, and what runs say of queues."""
+"""Heavy traffic: the scaling of the paper, experiments along it, slopes, and what runs say of queues."""
 
+from verification.asymptotics.boundary_queues import BoundaryQueues, boundary_queues
+from verification.asymptotics.buffers import NeededMemory, needed_memory
 from verification.asymptotics.entry_queue import entry_queue
 from verification.asymptotics.experiment import HeavyTraffic, experiment, slope
 from verification.asymptotics.observed import Observed, Point, observe
 from verification.asymptotics.scaling import Scaled, scaled
 from verification.asymptotics.slope import Slope, power_law
 
-__all__ = ["HeavyTraffic", "Observed", "Point", "Scaled", "Slope", "entry_queue", "experiment", "observe", "power_law",
-           "scaled", "slope"]
+__all__ = [
+    "BoundaryQueues",
+    "HeavyTraffic",
+    "NeededMemory",
+    "Observed",
+    "Point",
+    "Scaled",
+    "Slope",
+    "boundary_queues",
+    "entry_queue",
+    "experiment",
+    "needed_memory",
+    "observe",
+    "power_law",
+    "scaled",
+    "slope",
+]
