@@ -12,7 +12,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from workbench import titled
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve
 from fluidwait.progress import counting
@@ -36,7 +35,8 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=0.02, help="half the width of a slope's interval")
     parser.add_argument("--folder", type=Path, default=None, help="where finished replications are kept")
     given = parser.parse_args()
-    print(titled("system", "place", "measure", "theory", "slope", "95% interval", "bend", "fit p", "replications"))
+    print("| system | place | measure | theory | slope | 95% interval | bend | fit p | replications |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for number, (name, (policy, lengths)) in enumerate(SYSTEMS.items()):
         for place, slack in PLACES.items():
             rates = balanced_rates(policy, lengths, REPLICA, slack=slack)
