@@ -53,7 +53,7 @@ def plain(axis: Axis, steps: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
         axis.set_major_locator(LogLocator(subs=steps))
         axis.set_minor_locator(NullLocator())
         axis.set_minor_formatter(NullFormatter())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
 def level(axes: Axes, value: float, name: str, *, at: float = 0.01, below: bool = False, **look: Any) -> None:
