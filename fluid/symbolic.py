@@ -16,20 +16,26 @@ The balance is linear in the unknowns, so it has one solution; it is an equilibr
     h_j  = d (1/z) / d lambda_j                                1/z is linear in the rates: h_j = c_j + d0 w_j / C
 
 M*(z lambda) rises with z up to z = 1/rho, so M* <= C and 1/z <= 1 say the same. With the sequences of the batch (size
-at the solution) for M* and the engine's cap B for C the same steps give h_j = c_j + d0 (o_j + 1) / B. A length is
-differentiated as a real number, the sum over its stages being a polynomial in it. `o` counts decode stages: R with
-first_token = "decode", R - 1 with "prefill". Source: model.md section 2; [A], arXiv 2504.11320.
+at the solution) for M* and the engine's cap B for C the same steps give h_j = c_j + d0 (o_j + 1) / B.
+
+An iteration time that is the largest of several lines changes one equation: Delta = max_i f_i(Delta), f_i the line i at
+n = lambda Delta, which rises with slope rho_i < 1. Its solution is the largest Delta_i* of the lines alone, for there
+f_i(Delta_i*) = Delta_i* and every other f_k(Delta_i*) <= Delta_i*. So M* <= C means each line's own half-space, with
+d_{0,i}..d_{3,i} for d0..d3: `SymbolicRegion.of_line`.
+
+A length is differentiated as a real number, the sum over its stages being a polynomial in it. `o` counts decode stages:
+R with first_token = "decode", R - 1 with "prefill". Source: model.md section 2; [A], arXiv 2504.11320.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy as sp
 
 from fluid.arrays import below_one
 from fluid.errors import InputError, one_of, whole
-from fluid.replica import WHOLE, Replica
+from fluid.replica import WHOLE, Line, Replica
 from fluid.workload import PromptType, Workload
 
 _STAGE = sp.Symbol("s", integer=True, nonnegative=True)
@@ -123,6 +129,8 @@ class SymbolicEquilibrium:
 class SymbolicRegion:
     """M* <= C, or sequences <= B, as a half-space sum_j lambda_j h_j <= 1 of the rates; made by `derive_region`.
 
+    `line` is None where the iteration time is one line, else which of several the half-space is of (`of_line`).
+
     `half_spaces` h_j (s) has one entry per type; `max_rate_scale` is 1 / sum_j lambda_j h_j. Limits: as C grows,
     h_j -> c_j (time alone binds, rho <= 1); with d1 = d2 = d3 = 0, h_j = d0 w_j / C (memory alone binds);
     one type with d2 = d3 = 0 can carry C / (w (d0 + d1 C)) requests/s.
@@ -131,6 +139,25 @@ class SymbolicRegion:
     symbols: Symbols
     half_spaces: tuple[sp.Expr, ...]
     max_rate_scale: sp.Expr
+    line: int | None = None
+
+    def of_line(self, line: int) -> SymbolicRegion:
+        """Return the half-space of line i of an iteration time that is the largest of several, in d_{0,i}..d_{3,i}.
+
+        `line` counts from 0, printed indices from 1. `numeric` then takes the coefficients of that line. The region is
+        where the half-spaces of all lines hold. Raises InputError for a negative line.
+
+        >>> region = derive_region(derive()).of_line(1)
+        >>> region.half_spaces[0].coeff(region.symbols.per_prefill_token), region.symbols.per_prefill_token
+        (l, d_{2,2})
+        """
+        i, letters = whole("line", line, "of_line", unit="lines", least=0), _times(self.symbols)
+        own = tuple(sp.Symbol(f"d_{{{k},{i + 1}}}", **letter.assumptions0) for k, letter in enumerate(letters))
+        renamed = dict(zip(letters, own, strict=True))
+        symbols = replace(self.symbols, overhead=own[0], per_kv_token=own[1], per_prefill_token=own[2],
+                          per_sequence=own[3])
+        return SymbolicRegion(symbols, tuple(h.subs(renamed) for h in self.half_spaces),
+                              self.max_rate_scale.subs(renamed), i)
 
     @property
     def inequality(self) -> sp.Rel:
@@ -143,7 +170,7 @@ class SymbolicRegion:
         A type that needs more KV than the capacity fits at no rate, which no half-space says: see `never_fits` of
         `fluid.stability_region`.
         """
-        return _value(self.symbols, expression, workload, replica)
+        return _value(self.symbols, expression, workload, replica, self.line)
 
 
 def derive(types: int = 1) -> SymbolicEquilibrium:
@@ -234,27 +261,32 @@ def _combine(weights: tuple[sp.Expr, ...], values: tuple[sp.Expr, ...]) -> sp.Ex
 
 def _by_coefficient(x: Symbols, expression: sp.Expr) -> sp.Expr:
     """The expression as a sum over d0..d3 with factored coefficients."""
-    times = (x.overhead, x.per_kv_token, x.per_prefill_token, x.per_sequence)
-    return sp.collect(sp.expand(sp.cancel(expression)), times, sp.factor)
+    return sp.collect(sp.expand(sp.cancel(expression)), _times(x), sp.factor)
 
 
-def _value(x: Symbols, expression: sp.Expr, workload: Workload | PromptType, replica: Replica) -> float:
+def _times(x: Symbols) -> tuple[sp.Symbol, ...]:
+    return x.overhead, x.per_kv_token, x.per_prefill_token, x.per_sequence
+
+
+def _value(x: Symbols, expression: sp.Expr, workload: Workload | PromptType, replica: Replica,
+           line: int | None = None) -> float:
     mix = Workload([workload]) if isinstance(workload, PromptType) else workload
     if len(mix) != len(x.rates):
         raise InputError("workload", f"of {len(x.rates)} prompt types", len(mix), "the symbolic model")
     if mix.cached_prefix.any():
         raise InputError("cached_prefix", "0 tokens", int(mix.cached_prefix.max()), "the symbolic model")
-    (line,) = _one_line(replica)
+    coefficients = _line(replica, line)
     decodes = mix.output_tokens - (replica.first_token == "prefill")
     if x.max_num_seqs in expression.free_symbols and replica.max_num_seqs is None:
         raise InputError("max_num_seqs", "given", None, "the symbolic model")
-    letters = (*x.rates, *x.prompts, *x.decodes, x.overhead, x.per_kv_token, x.per_prefill_token, x.per_sequence)
-    numbers = (*mix.rates.tolist(), *mix.prompt_tokens.tolist(), *decodes.tolist(), *line)
+    letters = (*x.rates, *x.prompts, *x.decodes, *_times(x))
+    numbers = (*mix.rates.tolist(), *mix.prompt_tokens.tolist(), *decodes.tolist(), *coefficients)
     evaluate = sp.lambdify([*letters, x.kv_capacity, x.max_num_seqs], expression, "math")
     return float(evaluate(*numbers, replica.kv_capacity, replica.max_num_seqs))
 
 
-def _one_line(replica: Replica) -> tuple[tuple[float, ...]]:
+def _line(replica: Replica, line: int | None) -> Line:
+    """The coefficients of a line of the iteration time; of its only one where no line is named."""
     if replica.prefill != WHOLE:
         raise InputError("prefill", f'"{WHOLE}"', replica.prefill, "the symbolic model")
     if replica.block != 1:
@@ -263,6 +295,9 @@ def _one_line(replica: Replica) -> tuple[tuple[float, ...]]:
         raise InputError("attention_window", "absent", replica.attention_window, "the symbolic model")
     if replica.state:
         raise InputError("state", "0 tokens", replica.state, "the symbolic model")
-    if len(replica.iteration_time.pieces) != 1:
-        raise InputError("iteration_time", "one affine piece", len(replica.iteration_time.pieces), "the symbolic model")
-    return replica.iteration_time.pieces
+    pieces = replica.iteration_time.pieces
+    if line is None and len(pieces) != 1:
+        raise InputError("iteration_time", "one affine piece", len(pieces), "the symbolic model")
+    if line is not None and line >= len(pieces):
+        raise InputError("iteration_time", f"of at least {line + 1} affine pieces", len(pieces), "the symbolic model")
+    return pieces[line or 0]

@@ -173,6 +173,36 @@ def test_the_derived_region_equals_the_numerical_one_at_any_load(instance: Insta
     assert symbolic.numeric(symbolic.max_rate_scale, *instance) == pytest.approx(found.max_rate_scale, rel=1e-12)
 
 
+@briefly
+@given(instances(load=(0.01, 3.0), replica=replicas(plain=True)))
+def test_each_line_of_an_iteration_time_has_its_own_half_space(instance: Instance) -> None:
+    """M* is the largest of what each line alone would need, so the region is where all their half-spaces hold."""
+    found, pieces = solve(*instance), len(instance.replica.iteration_time.pieces)
+    lined = [derived_region(len(instance.workload)).of_line(i) for i in range(pieces)]
+    for region, row in zip(lined, found.region.half_spaces[:pieces], strict=True):
+        for h, number in zip(region.half_spaces, row, strict=True):
+            assert region.numeric(h, *instance) == pytest.approx(number, rel=1e-12)
+    least = min(region.numeric(region.max_rate_scale, *instance) for region in lined)
+    assert least == pytest.approx(found.max_rate_scale, rel=1e-8)  # the half-space of time, at 1 + 3e-9, may bind
+
+
+def test_a_half_space_of_a_line_is_written_in_the_letters_of_that_line() -> None:
+    x = derived(2).symbols
+    region = derived_region(2).of_line(2)
+    one_line = {x.overhead, x.per_kv_token, x.per_prefill_token, x.per_sequence}
+    assert not region.inequality.free_symbols & one_line
+    assert sp.latex(region.symbols.per_kv_token) == "d_{1,3}"
+    assert region.symbols.rates == x.rates
+
+
+def test_a_line_that_the_replica_has_not_is_refused() -> None:
+    region = derived_region(1).of_line(1)
+    with pytest.raises(InputError, match=r"iteration_time must be of at least 2 affine pieces \(got 1\)"):
+        region.numeric(region.max_rate_scale, PromptType(2, 3, 0.1), Replica(99, IterationTime(1.0, 0.01)))
+    with pytest.raises(InputError, match="line must be a whole number of lines from 0"):
+        derived_region(1).of_line(-1)
+
+
 def changed(instance: Instance, j: int, **by: float) -> tuple[float, float]:
     """M* and 1 - rho after adding to a field of type j; discards the example where no equilibrium exists."""
     types = list(instance.workload.types)
