@@ -26,16 +26,18 @@ the KV cache of a prefill remain, only its computing is free. Source: model.md s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from fluid.arrays import Floats, at_most, below_one, bounded, finite_sum
+from fluid.arrays import Floats, Ints, at_most, below_one, bounded, finite_sum
 from fluid.region import Region, region_of, stability_region
 from fluid.replica import IterationTime, Replica
 from fluid.stages import StageProfile, stage_profile
+from fluid.tables import Tabular
 from fluid.workload import Workload
 
 LIMITS = {"memory": "memory", "sequences": "max_num_seqs", "tokens": "max_num_batched_tokens",
@@ -43,8 +45,8 @@ LIMITS = {"memory": "memory", "sequences": "max_num_seqs", "tokens": "max_num_ba
 
 
 @dataclass(frozen=True, eq=False)
-class Equilibrium:
-    """What the fluid model says of a workload on a replica; made by `solve`.
+class Equilibrium(Tabular):
+    """What the fluid model says of a workload on a replica; made by `solve`. As a table, a row for each type.
 
     `load` is rho = max_i rho_i; `iteration_time` Delta* (s), `kv_required` M* (tokens), `inventory` n* (prompts per
     stage, shape (J,)), `sequences` (in a batch) and `tokens` (of an iteration) are None where rho >= 1; `throughput` is
@@ -59,6 +61,18 @@ class Equilibrium:
     load: float
     iteration_time: float | None
     throughput: float
+
+    def columns(self) -> dict[str, Sequence[object] | Floats | Ints]:
+        """The types: lengths, rate, prompts per stage and KV tokens (None where rho >= 1)."""
+        nothing = [None] * len(self.workload)
+        return {"type": self.workload.names, "prompt tokens": self.workload.prompt_tokens,
+                "output tokens": self.workload.output_tokens, "requests/s": self.workload.rates,
+                "prompts per stage": nothing if self.inventory is None else self.inventory,
+                "KV tokens": nothing if self.kv_tokens is None else self.kv_tokens}
+
+    def caption(self) -> str:
+        """The outcome."""
+        return self.reason
 
     @property
     def kv_capacity(self) -> int:

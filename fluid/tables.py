@@ -39,11 +39,11 @@ class Tabular:
     def _repr_html_(self) -> str:
         """The table as notebooks show it: numbers to four digits, a long one without its middle."""
         columns = self.columns()
-        rows = list(zip(*columns.values(), strict=True))
-        body = [_row(map(_cell, row)) for row in rows]
-        if len(body) > MOST_ROWS:
-            half = MOST_ROWS // 2
-            body[half:-half] = [_row(["…"] * len(columns))]
+        length, half = len(next(iter(columns.values()))), MOST_ROWS // 2
+        shown = range(length) if length <= MOST_ROWS else [*range(half), *range(length - half, length)]
+        body = [_row(_cell(column[place]) for column in columns.values()) for place in shown]
+        if length > MOST_ROWS:
+            body.insert(half, _row(["…"] * len(columns)))
         above = f"<caption>{escape(self.caption())}</caption>" if self.caption() else ""
         head = _row([escape(name) for name in columns], "th")
         return f"<table>{above}<thead>{head}</thead><tbody>{''.join(body)}</tbody></table>"

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from fluid import Equilibrium, Replica, Workload, solve
 from fluid.arrays import Floats, at_most
+from fluid.tables import Tabular
 
 
 @dataclass(frozen=True)
-class OnReplica:
+class OnReplica(Tabular):
     """What makes a policy a design: the `equilibrium` it was designed at, and what follows from it.
 
     A design class inherits from this one and from its policy, and adds `kv_base` and `kv_required` (tokens), and
     `sequences` and `tokens`, those of an iteration when every stage or window is full. Where no thresholds exist the
-    policy's numbers are empty, and the policy's own checks, which ask for at least one, are not made.
+    policy's numbers are empty, and the policy's own checks, which ask for at least one, are not made. As a table a
+    design is what a scheduler installs, under its `reason`.
     """
 
     equilibrium: Equilibrium = field(repr=False, kw_only=True)
@@ -25,6 +28,16 @@ class OnReplica:
     def __post_init__(self) -> None:
         if self.exists:
             super().__post_init__()  # type: ignore[misc]
+
+    def columns(self) -> dict[str, Sequence[object] | Floats]:
+        """What is installed, by type, or for the mix where one number serves it; no rows where there is nothing."""
+        numbers = {each.name: value for each in fields(self) if isinstance(value := getattr(self, each.name), tuple)}
+        rows = len(next(iter(numbers.values())))
+        return {"type": self.equilibrium.workload.names if rows > 1 else ("the mix",) * rows, **numbers}
+
+    def caption(self) -> str:
+        """What is guaranteed, or why it is not."""
+        return str(getattr(self, "reason", ""))
 
     @property
     def exists(self) -> bool:

@@ -23,6 +23,7 @@ They can lie well below n0: real batches hold only the types that are eligible. 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -50,6 +51,14 @@ class WaitDesign(OnEveryPath, WaitPolicy):
     """
 
     margin: float = field(default=0.0, kw_only=True)
+
+    def columns(self) -> dict[str, Sequence[object] | Floats]:
+        """The types: threshold, equilibrium, slack in prompts, least stable threshold; no rows where there are none."""
+        if self.slack is None:
+            return dict.fromkeys(("type", "threshold n", "n*", "slack, prompts", "least stable"), ())
+        return {"type": self.equilibrium.workload.names, "threshold n": self.thresholds,
+                "n*": self.equilibrium.inventory if self.equilibrium.inventory is not None else (),
+                "slack, prompts": self.slack, "least stable": self.stable_thresholds}
 
     @property
     def _counts(self) -> Floats:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import builtins
 from dataclasses import dataclass
+from html import unescape
 
 import numpy as np
 import pytest
 
+from fluid import IterationTime, PromptType, Replica, Workload, solve
 from fluid.errors import FluidwaitError
 from fluid.tables import MOST_ROWS, Tabular
+from thresholds import WaitPolicy, nested, paced, wait
+from verification import verify
 
 
 @dataclass(frozen=True)
@@ -61,3 +65,20 @@ def test_a_long_table_shows_its_ends() -> None:
     assert html.count("…") == 3
     assert "998,001" in html
     assert html.count("<td") == 3 * (MOST_ROWS + 1)
+
+
+REPLICA = Replica(137_000, IterationTime(0.0106, 4.013e-7))
+MIX = Workload([PromptType(64, 20, 20.0, "chat"), PromptType(300, 40, 2.0)])
+
+
+@pytest.mark.parametrize("result", [
+    solve(MIX, REPLICA), solve(MIX.scaled(1000.0), REPLICA), wait(MIX, REPLICA), wait(MIX.scaled(1000.0), REPLICA),
+    paced(MIX, REPLICA), paced(MIX, REPLICA, lengths="unknown"), nested(Workload([PromptType(64, 20, 5.0)]), REPLICA),
+    verify(WaitPolicy((3, 1)), MIX, REPLICA, horizon=20.0, replications=2),
+])
+def test_results_show_themselves_in_a_notebook(result: Tabular) -> None:
+    """Equilibria, designs and verifications are tables under their sentence, also where there is nothing to install."""
+    html, frame = result._repr_html_(), result.to_frame()
+    assert result.caption() in unescape(html)
+    assert len(frame.columns) >= 3
+    assert html.count("<tr>") == 1 + len(frame)

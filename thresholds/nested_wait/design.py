@@ -28,7 +28,7 @@ n_1/(Lambda Delta(n)) times the rates it was made for. Source: model.md section 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -74,6 +74,10 @@ class NestedDesign(OnReplica, NestedWaitPolicy):
     horizon: float
     overflow_probability: float
     rule: str | tuple[int, ...] = field(default=OPTIMISED, repr=False)
+
+    def columns(self) -> dict[str, Sequence[object] | Floats]:
+        """The segments."""
+        return {name.replace("_", " "): [getattr(each, name) for each in self.segments] for name in Segment._fields}
 
     @cached_property
     def kv_base(self) -> int | None:

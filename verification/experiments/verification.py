@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from fluid import Replica, Workload
 from fluid.arrays import Floats
 from fluid.errors import InputError
 from fluid.progress import Progress
+from fluid.tables import Tabular
 from verification.experiments import measures
 from verification.experiments.checks import Check, Study, inventory_of
 from verification.experiments.measures import Inside, inside
@@ -35,8 +37,8 @@ PARTS = 10  # of a single replication, for the intervals of its checks
 
 
 @dataclass(frozen=True, eq=False)
-class Verification:
-    """What replications of a policy say; made by `verify`. Intervals are 95%, over replications.
+class Verification(Tabular):
+    """What replications of a policy say; made by `verify`. Intervals are 95%, over replications; the table is `checks`.
 
     `warm_up` is the share of each run that was deleted; delays are in seconds, `throughput` in output tokens/s.
     `latency_p99_at_least`: requests that did not finish may make the percentile larger. `inside` holds intervals from
@@ -67,6 +69,16 @@ class Verification:
     precision: Precision | None
     summaries: tuple[Summary, ...]
     runs: tuple[Run, ...]
+
+    def columns(self) -> dict[str, Sequence[object]]:
+        """The predictions beside what was measured."""
+        return {"check": [each.name for each in self.checks], "predicted": [each.predicted for each in self.checks],
+                "measured": [each.measured for each in self.checks], "low": [each.low for each in self.checks],
+                "high": [each.high for each in self.checks], "agrees": [each.agrees for each in self.checks]}
+
+    def caption(self) -> str:
+        """The verdict."""
+        return self.verdict.reason
 
     @property
     def agrees(self) -> bool:
