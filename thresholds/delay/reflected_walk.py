@@ -71,9 +71,9 @@ class ReflectedWalk:
 
     def _brownian_mean(self) -> float:
         a, drift = self.arrivals, self.arrivals - self.batch
-        if self.services is None:
+        d = -math.inf if self.services is None else drift * math.sqrt(self.services / a)
+        if self.services is None or d == -math.inf:  # no time, or so few arrivals that it makes no difference
             return a / (-2 * drift)
-        d = drift * math.sqrt(self.services / a)
         last = erf(d / math.sqrt(2)) / (2 * d) if d else 1 / math.sqrt(2 * math.pi)
         density = math.exp(-d * d / 2) / math.sqrt(2 * math.pi)
         return math.sqrt(a * self.services) * float(d * ndtr(d) + density + last)
@@ -83,7 +83,8 @@ class ReflectedWalk:
         if self.services is None:
             return math.exp(2 * drift * x / a)
         spread = math.sqrt(a * self.services)
-        reflected = math.exp(2 * drift * x / a + log_ndtr((-drift * self.services - x) / spread))
+        below = float(log_ndtr((-drift * self.services - x) / spread))
+        reflected = math.exp(2 * drift * x / a + below) if math.isfinite(below) else 0.0
         return min(1.0, float(ndtr((drift * self.services - x) / spread)) + reflected)
 
 

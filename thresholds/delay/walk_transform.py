@@ -80,15 +80,15 @@ def support(n: int, a: float, services: int | None = None) -> int:
     The minimum is at x = K (a e^v - n), K a (1 + (v - 1) e^v) = 37; where psi(e^v) < 1 the stationary e^{-v x} is left.
     """
     stationary = float(_next_roots(n, a, np.zeros(1))[1][0]) if a < n else 0.0
-    v = 1 + float(lambertw((LOST / (services * a) - 1) / math.e).real) if services else 0.0
+    v = max(0.0, 1 + float(lambertw((LOST / (services * a) - 1) / math.e).real)) if services else 0.0
     states = services * (a * math.exp(v) - n) if services and v >= stationary else LOST / stationary
-    return _affordable(math.ceil(states) + 1)
+    return _affordable(states + 1)
 
 
 def _affordable(points: float) -> int:
     if points > MOST_POINTS:
-        raise InputError("queue", f"short enough for a law on {MOST_POINTS:,} points", math.ceil(points))
-    return int(points)
+        raise InputError("queue", f"short enough for a law on {MOST_POINTS:,} points", points)
+    return math.ceil(points)
 
 
 def _next_roots(n: int, a: float, p: Complexes | Floats) -> tuple[Floats, Floats]:

@@ -210,6 +210,7 @@ def test_a_law_is_a_table_and_cannot_be_written() -> None:
     ((0, 1.0), "batch"), ((2.5, 1.0), "batch"), ((1, 0.0), "arrivals"), ((1, math.nan), "arrivals"),
     ((4, 4.0), "arrivals"), ((4, 1.0, 0), "services"), ((4, 1.0, 1.5), "services"), ((4, 1.0, 10**8), "services"),
     ((100, 200.0, 10**6), "queue"), ((1, 1 - 1e-9), "queue"), ((10**6, 1e6, 10**7), "queue"),
+    ((1, 1e300, 1), "queue"), ((1, 1e308, 10**7), "queue"),
 ])
 def test_a_law_that_cannot_be_had_is_refused(arguments: tuple[float, ...], field: str) -> None:
     """Each message names the argument, or the length of the queue."""

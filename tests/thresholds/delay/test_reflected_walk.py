@@ -69,6 +69,18 @@ def test_far_above_the_batch_the_queue_is_what_arrives_too_much() -> None:
     assert reflected_brownian(4, 6.0, 1_000).mean == pytest.approx(2 * 1_000 + 6 / 4, rel=1e-12)
 
 
+def test_no_level_is_too_high_for_a_tail() -> None:
+    """Where e^{2 mu x/a} overflows the tail is 0."""
+    for arrivals in (0.5, 50.0):
+        assert reflected_brownian(1, arrivals, 10).tail(1e308) == 0.0
+
+
+def test_arrivals_as_rare_as_floats_allow_leave_the_stationary_mean() -> None:
+    """a = 1e-310: mu sqrt(K/a) overflows, and the mean is a/(2 (n - a)) at once."""
+    assert reflected_brownian(1, 1e-310, 5).mean == 1e-310 / 2
+    assert transient_approximations(1, 1e-310, [1, 5]).approximate["corrected Brownian"].tolist() == [0.0, 0.0]
+
+
 @pytest.mark.parametrize("n", [1, 4, 16, 100])
 @pytest.mark.parametrize("services", [10, 100, 10_000])
 def test_the_corrected_mean_is_right_to_the_next_term(n: int, services: int) -> None:
