@@ -31,7 +31,9 @@ walk of steps X - n first rises above 0 to i (sum g < 1),
 
 All terms are positive, so a tail of 1e-200 has the same relative accuracy as one of 0.1. The g come from eliminating
 the states of W from the top (Grassmann, Taksar and Heyman's form of Gaussian elimination, no subtraction); rows look
-alike far from 0, so it stops when g does not change by more than 1e-15 relatively, after some 40/theta states.
+alike far from 0, so it stops when g does not change by more than 1e-15 relatively. That takes some ten standard
+deviations of X, or n' states where these are fewer, also where theta is small: 26 to 31 at (n', n) = (20, 11) for p
+from 0.5 to 0.549999, where E[W] was 6e-11 off, 199 at (2000, 1050) and p = 0.52.
 
 **Exponent.** theta of `thresholds.theta` is per prompt: P(Q > x + 1)/P(Q > x) -> e^-theta.
 
@@ -116,7 +118,7 @@ class BoundaryQueue(Tabular):
 
     def excess_tail(self, prompts: ArrayLike) -> Floats:
         """P(W > x), W the excess of the queue over a full service; 1 for x < 0. Shape as given."""
-        x = np.asarray(prompts, dtype=np.int64)
+        x = _levels(prompts)
         return np.where(x < 0, 1.0, self._excess(int(x.max(initial=0)))[np.maximum(x, 0)])
 
     def tail(self, prompts: ArrayLike) -> Floats:
@@ -160,7 +162,7 @@ class BoundaryQueue(Tabular):
 
     def _above(self, prompts: ArrayLike, start: Floats) -> Floats:
         """P(B + W > x) of an independent B with law `start`; relatively accurate."""
-        x = np.asarray(prompts, dtype=np.int64)
+        x = _levels(prompts)
         most = int(x.max(initial=0))
         excess = np.concatenate([np.ones(start.size), self._excess(most)])  # P(W > y) for y = -size..most
         tails = np.convolve(excess, start, mode="valid")  # at x = -1..most
@@ -195,6 +197,14 @@ def _ladder(joining: Floats, after: int) -> Floats:
             return heights
         rows[:-1] = rows[1:]
         rows[-1] = joining
+
+
+def _levels(prompts: ArrayLike) -> Ints:
+    """Whole levels: a whole number is above x where it is above the floor of x."""
+    floors: Floats = np.floor(np.asarray(prompts, dtype=np.float64))
+    if not np.isfinite(floors).all():
+        raise InputError("prompts", "finite", prompts, "BoundaryQueue")
+    return floors.astype(np.int64)
 
 
 def _trimmed(law: Floats) -> Floats:

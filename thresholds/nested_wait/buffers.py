@@ -31,8 +31,8 @@ other, of other stages and of the prompts beyond. The KV at an iteration is at m
 
 (kv_k(s) of the largest prompt that can be there; in the first segment the prefill stages are full) and by Chernoff the
 level min_s [ln E e^(s KV) + ln(N/delta)]/s is enough, base included: it may lie below the base alone. The proofs need
-lengths that are independent in the order of arrival; when prompts arrive does not matter. How the laws are summed:
-`thresholds.nested_wait.resident_law`.
+a replica that begins empty and lengths that are independent, each with the law of the workload, in the order of
+arrival; when prompts arrive does not matter. How the laws are summed: `thresholds.nested_wait.resident_law`.
 
 **Stability** [*], one line. Every iteration takes n_1 prompts in and each prompt adds its c_j to the iterations it is
 part of, whatever the boundaries. So I iterations take at most I d0 and the work of I n_1 prompts, in the mean
@@ -51,7 +51,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fluid.arrays import Floats, below_one
-from fluid.errors import InputError
+from fluid.errors import InputError, probability, real
 from fluid.tables import Tabular
 from thresholds.nested_wait.boundary_queue import BoundaryQueue
 from thresholds.nested_wait.design import NestedDesign
@@ -108,7 +108,8 @@ def nested_buffers(design: NestedDesign) -> NestedBuffers:
     """Return the buffers of a design over its horizon, with its overflow probability.
 
     A design may be made by hand, drifting or not: `NestedDesign(boundaries, thresholds, horizon, delta,
-    equilibrium=...)`. Raises InputError where it has no thresholds, or a boundary queue grows.
+    equilibrium=...)`. Raises InputError where it has no thresholds, a boundary queue grows, the longest output goes
+    beyond the last boundary, or horizon and probability promise nothing.
 
     >>> from fluid import IterationTime, PromptType, Replica, Workload
     >>> from thresholds import nested
@@ -122,9 +123,7 @@ def nested_buffers(design: NestedDesign) -> NestedBuffers:
         raise InputError("design", "one with thresholds", design.reason, "nested_buffers")
     equilibrium = design.equilibrium
     inventory = math.inf if equilibrium.inventory is None else float(equilibrium.inventory.sum())
-    lengths = UnknownLengths.of_profile(equilibrium.profile, equilibrium.workload.rates, equilibrium.replica,
-                                        design.horizon, design.overflow_probability)
-    segments = DecodeSegments(lengths, np.array(design.boundaries))
+    segments = DecodeSegments(_lengths(design), np.array(design.boundaries))
     counts = np.array(design.thresholds, dtype=np.int64)
     queues = tuple(BoundaryQueue(int(before), int(after), float(p))
                    for before, after, p in zip(counts, counts[1:], segments.continuation[1:], strict=False))
@@ -137,6 +136,19 @@ def nested_buffers(design: NestedDesign) -> NestedBuffers:
         design.kv_base or 0, design.kv_buffer or 0.0, _tight(segments, queues),
         joint - base, min(joint, thinned_level(segments, counts, queues)),
         design.thresholds[0], inventory)
+
+
+def _lengths(design: NestedDesign) -> UnknownLengths:
+    """The lengths of a design's workload, all within its segments."""
+    equilibrium = design.equilibrium
+    lengths = UnknownLengths.of_profile(
+        equilibrium.profile, equilibrium.workload.rates, equilibrium.replica,
+        real("horizon", design.horizon, "nested_buffers", unit="seconds"),
+        probability("overflow_probability", design.overflow_probability, "nested_buffers"))
+    if design.boundaries[-1] < lengths.longest:
+        raise InputError("boundaries", f"up to {lengths.longest}, the largest number of decode stages",
+                         design.boundaries, "nested_buffers")
+    return lengths
 
 
 def allowance(queue: BoundaryQueue, events: float) -> int:

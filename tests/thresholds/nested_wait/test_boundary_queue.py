@@ -125,3 +125,12 @@ def test_queues_that_grow_are_refused(arguments: tuple[int, int, float], field: 
     """p n' < n is needed, and whole numbers of prompts."""
     with pytest.raises(InputError, match=f"^{field} must be"):
         BoundaryQueue(*arguments)
+
+
+def test_tails_are_those_of_whole_numbers() -> None:
+    """Q > x where Q > floor(x), so that Q > -1/2 is certain; no tail beyond what is no number."""
+    queue = QUEUES[2]
+    for tail in (queue.tail, queue.tail_at_any_service, queue.excess_tail):
+        np.testing.assert_array_equal(tail([-0.5, 0.5, 7.9]), tail([-1, 0, 7]))
+        with pytest.raises(InputError, match=r"^prompts must be finite"):
+            tail(math.nan)

@@ -108,6 +108,17 @@ def test_where_nothing_can_exceed_a_service_the_allowance_is_zero() -> None:
     assert allowance(BoundaryQueue(4, 4, 0.5), 30.0) == 0
 
 
+@pytest.mark.parametrize(("made", "field"), [
+    (((50, 150), (3, 2), 60.0, 0.1), "boundaries"), (((50, 500), (3, 2), -1.0, 0.1), "horizon"),
+    (((50, 500), (3, 2), 60.0, 2.0), "overflow_probability"), (((50, 500), (9, 3), 60.0, 0.1), "after"),
+])
+def test_a_design_made_by_hand_must_promise_something(made: tuple[object, ...], field: str) -> None:
+    """Segments for the longest output, a horizon, a probability, and queues that do not grow."""
+    equilibrium = solve(FOUR, Replica(10**7, IterationTime(0.0106, 1e-8)))
+    with pytest.raises(InputError, match=f"^{field} must be"):
+        nested_buffers(NestedDesign(*made, equilibrium=equilibrium))  # type: ignore[arg-type]
+
+
 def test_a_design_without_thresholds_has_no_buffers() -> None:
     """Overloaded: an InputError that says why."""
     replica = Replica(137_000, IterationTime(0.0106, 4.013e-7))
