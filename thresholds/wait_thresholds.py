@@ -30,7 +30,7 @@ from functools import cached_property
 import numpy as np
 
 from fluid import Equilibrium, Replica, Workload, solve
-from fluid.arrays import TOLERANCE, Floats, Ints, at_most
+from fluid.arrays import TOLERANCE, Floats, Ints, at_most, below_one
 from fluid.errors import InputError, real
 from thresholds.guarantees import OnEveryPath, batch_time
 from thresholds.load_balance import Balance
@@ -117,8 +117,9 @@ class WaitDesign(OnEveryPath, WaitPolicy):
     def reason(self) -> str:
         """One sentence: what the thresholds guarantee, or which type needs how many tokens or places too many."""
         if self.kv_required is None and self.equilibrium.stable:
-            return (f"infeasible: no thresholds have a slack of {self.margin:.4g}; with so much more traffic the load "
-                    f"would be {self.equilibrium.load * (1 + self.margin):.4g}")
+            load = self.equilibrium.load * (1 + self.margin)
+            why = f"they would pass {MOST_PROMPTS:,} prompts" if below_one(load) else f"the load would be {load:.4g}"
+            return f"infeasible: no thresholds have a slack of {self.margin:.4g}; with so much more traffic {why}"
         if self.kv_required is None or not self.equilibrium.stable:
             return self.equilibrium.reason
         if self.feasible:
@@ -174,7 +175,7 @@ def balanced_rates(policy: WaitPolicy, workload: Workload, replica: Replica, *, 
     """Return the same types at the rates lambda_j = n_j / ((1 + slack) Delta(n)) that thresholds n balance.
 
     With `slack` 0 that is the boundary of load balance: n is the equilibrium n* of these rates. Raises InputError
-    unless there is a threshold for each type.
+    unless the policy is WAIT with a threshold for each type.
 
     >>> from fluid import IterationTime, PromptType, solve
     >>> replica = Replica(kv_capacity=9, iteration_time=IterationTime(overhead=0.1, per_kv_token=0.1))
@@ -183,6 +184,8 @@ def balanced_rates(policy: WaitPolicy, workload: Workload, replica: Replica, *, 
     ([1.0, 1.0], [1.0, 1.0])
     """
     share = real("slack", slack, "balanced_rates", unit="the rates", zero=True)
+    if not isinstance(policy, WaitPolicy):
+        raise InputError("policy", "a WaitPolicy", policy, "balanced_rates")
     if len(policy.thresholds) != len(workload):
         raise InputError("thresholds", f"{len(workload)} numbers, one for each prompt type", policy.thresholds,
                          "balanced_rates")

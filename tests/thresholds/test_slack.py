@@ -10,7 +10,7 @@ from strategies import Instance, instances, sampled
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve
 from fluid.errors import InputError
-from thresholds import WaitPolicy, balanced_rates, batch_time, wait
+from thresholds import NestedWaitPolicy, WaitPolicy, balanced_rates, batch_time, wait
 
 A100 = Replica(137_000, IterationTime(0.0106, 4.013e-7))
 SHORT = Workload([PromptType(512, 20, 100.0)])
@@ -45,6 +45,13 @@ def test_a_slack_beyond_the_load_says_so() -> None:
     assert design.reason.startswith("infeasible: no thresholds have a slack of 1.5")
 
 
+def test_a_slack_beyond_whole_numbers_says_so() -> None:
+    """Where iterations take the same time whatever they do the load stays 0; thresholds end at 2^52."""
+    reason = wait(SHORT, Replica(137_000, IterationTime(0.0106, 0.0)), slack=1e16).reason
+    assert reason.startswith("infeasible: no thresholds have a slack of 1e+16")
+    assert reason.endswith("they would pass 4,503,599,627,370,496 prompts")
+
+
 @pytest.mark.parametrize("slack", [-0.1, float("nan"), float("inf"), "much"])
 def test_a_slack_that_cannot_be_used_is_refused(slack: object) -> None:
     """At least 0, and finite."""
@@ -69,3 +76,10 @@ def test_balanced_rates_ask_for_a_threshold_of_each_type() -> None:
     """Two types and one threshold do not go together."""
     with pytest.raises(InputError, match="one for each prompt type"):
         balanced_rates(WaitPolicy((1,)), Workload([PromptType(1, 1, 1.0), PromptType(1, 2, 1.0)]), A100)
+
+
+@pytest.mark.parametrize("policy", [NestedWaitPolicy((20,), (1,)), (1,), None])
+def test_balanced_rates_are_those_of_wait(policy: object) -> None:
+    """Thresholds of segments are no thresholds of types."""
+    with pytest.raises(InputError, match=r"^policy must be a WaitPolicy"):
+        balanced_rates(policy, SHORT, A100)  # type: ignore[arg-type]
