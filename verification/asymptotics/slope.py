@@ -10,6 +10,10 @@ with a 95% interval from Student's t at the replications less one. How well a li
     chi^2 = sum (y_i - y' - b (ln x_i - x'))^2 / v_i      has P - 2 degrees of freedom where the points lie on a line
     bend                                                  c of the parabola  y = ... + b ln x + c (ln x - x')^2
 
+Weights are made of estimated errors, so few replications say too much: on 13 exponential means with slope 1/2 (1,500
+draws each) the interval held it in 82, 89, 91, 92 and 94% with 2, 5, 10, 30 and 100 replications, and points that do
+lie on a line had a fit above 1% in 14, 68, 87, 97 and 98%.
+
 A power law is a claim about large sizes: where the chi^2 is improbable the interval is that of the best line through
 points that lie on none, and the bend, with its interval, says to which side. Source: model.md section 9.
 """
@@ -86,8 +90,9 @@ def power_law(measure: str, sizes: ArrayLike, values: ArrayLike) -> Slope:
     >>> power_law("root", sizes, np.sqrt(sizes)[:, None] * rng.exponential(size=(4, 50))).value.holds(0.5)
     True
     """
-    x, found = np.log(np.asarray(sizes, dtype=np.float64)), np.asarray(values, dtype=np.float64)
-    _check(measure, x, found)
+    given, found = np.asarray(sizes, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    _check(measure, given, found)
+    x = np.log(given)
     replications = found.shape[1]
     means, errors = found.mean(axis=1), found.std(axis=1, ddof=1) / np.sqrt(replications)
     if not np.all(means > 0):
@@ -129,8 +134,9 @@ def _fit(x: Floats, y: Floats, spread: Floats, degree: int) -> _Fit:
     return _Fit(middle, terms, errors, float(np.square(y / spread - powers @ terms).sum()))
 
 
-def _check(measure: str, x: Floats, found: Floats) -> None:
-    if x.ndim != 1 or len(np.unique(x)) < 3 or not np.isfinite(x).all():
-        raise InputError("sizes", "at least three different positive numbers", x.size, "a slope")
-    if found.ndim != 2 or found.shape[0] != len(x) or found.shape[1] < 2 or not np.isfinite(found).all():
-        raise InputError(measure, f"finite, {len(x)} rows of at least two replications each", found.shape, "a slope")
+def _check(measure: str, sizes: Floats, found: Floats) -> None:
+    if sizes.ndim != 1 or len(np.unique(sizes)) < 3 or not np.all((sizes > 0) & np.isfinite(sizes)):
+        raise InputError("sizes", "at least three different positive numbers", sizes.tolist(), "a slope")
+    if found.ndim != 2 or found.shape[0] != len(sizes) or found.shape[1] < 2 or not np.isfinite(found).all():
+        requirement = f"finite, {len(sizes)} rows of at least two replications each"
+        raise InputError(measure, requirement, found.shape, "a slope")

@@ -59,6 +59,7 @@ def test_a_bend_is_seen() -> None:
 @pytest.mark.parametrize(("sizes", "values", "what"), [
     ([1.0, 2.0], np.ones((2, 3)), "sizes"),
     ([1.0, 2.0, 2.0], np.ones((3, 3)), "sizes"),
+    ([-1.0, 0.0, 2.0], np.ones((3, 3)), "sizes"),
     ([1.0, 2.0, 3.0], np.ones((3, 1)), "replications"),
     ([1.0, 2.0, 3.0], np.zeros((3, 4)), "positive on average"),
     ([1.0, 2.0, 3.0], np.full((3, 4), np.nan), "finite"),
