@@ -13,6 +13,7 @@ from fluid.errors import FluidwaitError, InputError
 from thresholds import WaitPolicy, balanced_rates
 from verification import Arrivals, Greedy, simulate
 from verification.asymptotics import experiment, observe, scaled, slope
+from verification.reference.system import Request, System
 
 UNIT = Replica(1000, IterationTime(1.0, 0.0))  # an iteration takes a second
 ONE = WaitPolicy((1,))
@@ -147,3 +148,33 @@ def test_arguments_that_cannot_be_used_are_refused(keywords: dict[str, object], 
         given["zetas"] = [1, 2, 4]
     with pytest.raises(InputError, match=what):
         experiment(ONE, at(0.9), UNIT, **given)  # type: ignore[arg-type]
+
+
+def test_a_measure_without_a_slope_asks_for_more_replications() -> None:
+    """Rare arrivals leave no gap in 2 replications of a point: more are added, to 1,000 where none ever helps."""
+    found = experiment(ONE, at(0.3), UNIT, [1, 2, 4], 5.0, 2, width=50.0, of="gap")
+    assert found.replications > 2
+    assert np.all(found.of("gap").mean(axis=1) > 0)
+    assert experiment(ONE, at(0.01), UNIT, [1, 2, 4], 5.0, 2, width=1.0, of="evictions").replications == 1000
+
+
+class OneByOne:
+    """A rule of one's own, whose name says nothing of its code."""
+
+    by_type = False
+
+    def __repr__(self) -> str:
+        return "OneByOne()"
+
+    def batch(self, system: System) -> list[Request]:
+        """The residents; when there are none, the next prompt."""
+        if system.waiting and not system.residents:
+            system.enter(system.waiting[0])
+        return list(system.residents)
+
+
+def test_rows_of_a_rule_of_ones_own_are_not_kept(tmp_path: Path) -> None:
+    """Its code may change and its name stay: it runs, and a folder is refused."""
+    assert experiment(OneByOne(), at(0.1), UNIT, 1.0, 20.0, 2).replications == 2
+    with pytest.raises(InputError, match=r"^folder must be absent"):
+        experiment(OneByOne(), at(0.1), UNIT, 1.0, 20.0, 2, folder=tmp_path)
