@@ -86,7 +86,10 @@ def opened(folder: Path, name: str, question: Question, table: Table, note: Call
     ...         store.rows
     [(0, 0.0), (1, 0.125)]
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(str(folder), "", f"cannot be a folder: {error.strerror or error}; {advice}") from None
     path = folder / name
     with _alone(path, advice), _refusing(path, "cannot be used"):
         kept = _read(path, table, advice)
@@ -160,8 +163,10 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _refuse_another(path: Path, question: Question, kept: _Kept, advice: str) -> None:
-    others = {str(row[0]) for row in kept.rows} - {question.digest}
-    for digest in sorted(others):
+    held = {str(row[0]) for row in kept.rows}
+    if kept.spoilt or kept.damage:  # it may be the columns of another question that make its rows seem so
+        held |= set(kept.questions)
+    for digest in sorted(held - {question.digest}):
         known = kept.questions.get(digest)
         differs = f" ({question.difference(known)})" if known else ""
         raise FileError(str(path), "", f"holds another {path.stem}{differs}; {advice}")

@@ -137,6 +137,19 @@ def test_another_question_is_refused_in_one_line(tmp_path: Path) -> None:
     assert (tmp_path / NAME).read_bytes() == before
 
 
+@pytest.mark.parametrize("columns", [TABLE.columns[:-1], TABLE.columns[::-1], (*TABLE.columns, ("more", "REAL"))])
+def test_rows_of_other_columns_are_neither_spoilt_nor_damaged(columns: tuple[Any, ...], tmp_path: Path) -> None:
+    """A program whose rows have another form asks another question: the rows of the old one are left alone."""
+    with opened(tmp_path) as kept:
+        kept.add([run(1.0)])
+    before = (tmp_path / NAME).read_bytes()
+    table, question = Table("runs", columns, TABLE.key), Question.of(horizon=60.0, program="fluidwait 1")
+    with pytest.raises(FileError, match=r"holds another scaling \(program fluidwait 0 there, fluidwait 1 here\)"), \
+            store.opened(tmp_path, NAME, question, table, pytest.fail):
+        pass
+    assert (tmp_path / NAME).read_bytes() == before
+
+
 def test_a_question_without_rows_gives_way(tmp_path: Path) -> None:
     """Where nothing was finished there is nothing to mix."""
     with opened(tmp_path):
@@ -227,10 +240,12 @@ def test_the_second_who_writes_is_refused_and_readers_are_not(tmp_path: Path) ->
 
 
 def test_what_cannot_be_locked_or_used_is_one_line(tmp_path: Path) -> None:
-    """A lock that is a folder; a file of rows that is a folder."""
+    """A lock that is a folder; a file of rows that is a folder; a folder that is a file."""
     (tmp_path / "a" / ".scaling.lock").mkdir(parents=True)
     (tmp_path / "b" / NAME).mkdir(parents=True)
-    refused = {"a": r"\.scaling\.lock cannot be locked .*; go elsewhere", "b": "cannot be used: unable to open"}
+    (tmp_path / "c").write_text("a file", encoding="utf-8")
+    refused = {"a": r"\.scaling\.lock cannot be locked .*; go elsewhere", "b": "cannot be used: unable to open",
+               "c": "cannot be a folder: .*; go elsewhere"}
     for name, words in refused.items():
         with pytest.raises(FluidwaitError, match=words), opened(tmp_path / name):
             pass
