@@ -22,7 +22,7 @@ from verification.run import Run
 def entry_queue(run: Run, threshold: int, type_index: int = 0) -> Ints:
     """Return Q_k of one type at each iteration that admits it, shape (iterations,); `threshold` is n of that type.
 
-    Raises InputError where the run did not admit prompts in batches of so many.
+    Raises InputError where there is no such type, or the run did not admit prompts in batches of so many.
 
     >>> from fluid import IterationTime, PromptType, Replica, Workload
     >>> from thresholds import WaitPolicy
@@ -33,7 +33,8 @@ def entry_queue(run: Run, threshold: int, type_index: int = 0) -> Ints:
     [0, 1]
     """
     n = whole("threshold", threshold, "entry_queue", unit="prompts")
-    chosen = run.arrivals.types == type_index
+    last = len(run.profile.output) - 1
+    chosen = run.arrivals.types == whole("type_index", type_index, "entry_queue", unit="types", least=0, most=last)
     arrived, admitted = run.arrivals.times[chosen], run.admitted[chosen]
     starts, sizes = np.unique(admitted[np.isfinite(admitted)], return_counts=True)
     if np.any(sizes != n):

@@ -11,7 +11,8 @@ Of a run over [0, T) at scale zeta, with U_j the type-j prompts that wait outsid
 The gap counts prompts that wait, never lambda T minus completions: those in flight are as many at every horizon, and
 bend its slope to -0.8. Times are means over all arrivals; one that has not happened by T counts as what has passed of
 it, so that no mean is of the lucky ones only: it is then the time average of the number waiting (of those without a
-token, of those in the system) over the arrival rate. Source: [A, section 3]; model.md section 9.
+token, of those in the system) over the arrival rate. Types that are rejected on arrival are in none of these sums.
+Source: [A, section 3]; model.md section 9.
 """
 
 from __future__ import annotations
@@ -63,11 +64,13 @@ def observe(run: Run, workload: Workload, zeta: float) -> Observed:
     fits = run.fits
     arrived, tokens = run.arrivals.times[fits], run.output_tokens[fits]
     waiting = np.isnan(run.admitted[fits])
-    offered = run.end_time * float(workload.rates @ workload.output_tokens)
+    served = run.profile.peak <= run.kv_capacity
+    offered = run.end_time * float((workload.rates * workload.output_tokens)[served].sum())
 
     def mean(until: Floats) -> float:
         passed = np.where(np.isnan(until[fits]), run.end_time, until[fits]) - arrived
         return zeta * float(passed.mean()) if len(arrived) else 0.0
 
-    return Observed(float(tokens[waiting].sum()) / offered, mean(run.admitted), mean(run.first_token),
-                    mean(run.finished), run.evictions / max(len(arrived), 1))
+    gap = float(tokens[waiting].sum()) / offered if offered else 0.0
+    return Observed(gap, mean(run.admitted), mean(run.first_token), mean(run.finished),
+                    run.evictions / max(len(arrived), 1))

@@ -40,6 +40,17 @@ def test_what_is_observed_of_a_run_is_what_its_definition_says() -> None:
     assert seen.evictions == 0
 
 
+def test_types_that_are_rejected_are_left_out() -> None:
+    """Prompts too large for the cache change no measure; where there are no others all measures are 0."""
+    small, large = PromptType(1, 3, 1.0), PromptType(2000, 3, 5.0)
+    alone = simulate(WaitPolicy((2,)), Workload([small]), UNIT, arrivals=Arrivals(np.arange(5.0), [0] * 5))
+    both = simulate(WaitPolicy((2, 2)), Workload([small, large]), UNIT,
+                    arrivals=Arrivals([0.0, 1.0, 1.0, 2.0, 3.0, 4.0], [0, 0, 1, 0, 0, 0]))
+    assert observe(both, Workload([small, large]), 1.0) == observe(alone, Workload([small]), 1.0)
+    none = simulate(WaitPolicy((2,)), Workload([large]), UNIT, arrivals=Arrivals([0.0, 1.0], [0, 0]))
+    assert set(observe(none, Workload([large]), 1.0)) == {0.0}
+
+
 def test_the_slopes_of_the_theorem_at_the_boundary_and_inside() -> None:
     """n = n*: gap -1/2, wait 1/2; with a slack of a quarter -1 and 0: each within 0.05, and known so well."""
     kept = {"gap": (-0.5, -1.0), "wait": (0.5, 0.0)}

@@ -66,9 +66,12 @@ def test_the_entry_queue_is_the_recursion_path_by_path() -> None:
 
 
 def test_an_entry_queue_of_other_batches_is_refused() -> None:
-    """Batches of two are not batches of three."""
+    """Batches of two are not batches of three, and of one type there is no second."""
     arrivals = Arrivals([0.0, 0.1], [0, 0])
     run = simulate(WaitPolicy((2,)), Workload([PromptType(1, 1, 1.0)]), Replica(9, IterationTime(1.0, 0.0)),
                    arrivals=arrivals)
     with pytest.raises(InputError, match="threshold"):
         entry_queue(run, 3)
+    for absent in (1, -1):
+        with pytest.raises(InputError, match="type_index"):
+            entry_queue(run, 2, type_index=absent)
