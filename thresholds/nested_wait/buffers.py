@@ -80,11 +80,17 @@ class NestedBuffers(Tabular):
     thinned: float
     entries: int
     inventory: float
+    lines: int
 
     @property
-    def stable(self) -> bool:
-        """Whether n_1 > n*: with one line of the iteration time the entry queue is stable if and only if it is."""
-        return below_one(self.inventory / self.entries)
+    def stable(self) -> bool | None:
+        """Whether the entry queue is stable: n_1 > n* is needed, and enough with one line of the iteration time.
+
+        None where it is met with several lines, which does not decide.
+        """
+        if not below_one(self.inventory / self.entries):
+            return False
+        return True if self.lines == 1 else None
 
     @property
     def kv_required(self) -> float:
@@ -128,14 +134,14 @@ def nested_buffers(design: NestedDesign) -> NestedBuffers:
     queues = tuple(BoundaryQueue(int(before), int(after), float(p))
                    for before, after, p in zip(counts, counts[1:], segments.continuation[1:], strict=False))
     base = float(segments.kv @ counts)
-    joint = joint_level(segments, counts, queues)
+    joint, tight = joint_level(segments, counts, queues), _tight(segments, queues)
     return NestedBuffers(
         design.boundaries[:-1], queues,
         tuple(2 * queue.after - 1 + segments.allowance / queue.theta for queue in queues),
         tuple(2 * queue.after - 1 + allowance(queue, segments.allowance) for queue in queues),
-        design.kv_base or 0, design.kv_buffer or 0.0, _tight(segments, queues),
-        joint - base, min(joint, thinned_level(segments, counts, queues)),
-        design.thresholds[0], inventory)
+        design.kv_base or 0, design.kv_buffer or 0.0, tight,
+        min(joint - base, tight), min(joint, thinned_level(segments, counts, queues)),
+        design.thresholds[0], inventory, len(equilibrium.replica.iteration_time.pieces))
 
 
 def _lengths(design: NestedDesign) -> UnknownLengths:

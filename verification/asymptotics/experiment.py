@@ -36,6 +36,7 @@ from verification.statistics.intervals import Interval, t_interval
 from verification.statistics.precision import more
 
 SOUGHT = ("gap", "wait")
+LEAST = 10  # replications whose spread is worth looking at to decide whether there are enough
 Numbers = float | Iterable[float]
 
 
@@ -91,11 +92,11 @@ def experiment(policy: Policy, workload: Workload, replica: Replica, zetas: Numb
                workers: int = -1, folder: str | Path | None = None, progress: Progress | None = None) -> HeavyTraffic:
     """Simulate a policy at every scale of `zetas` over every horizon of `horizons` (s), from empty.
 
-    `replications` at each point, at least 2; with `width` more are added, up to 1,000, until the 95% intervals of the
-    slopes of the measures `of` reach at most so far from their middle. `folder` keeps every finished replication in
-    scaling.sqlite: the same call, also with more points or replications, goes on from there; that of another system,
-    seed or version of the program is refused (FluidwaitError). Raises InputError for an argument that cannot be used,
-    and for a folder with a rule of your own, whose code may change unseen.
+    `replications` at each point, at least 2; with `width` at least 10, and more are added, up to 1,000, until the 95%
+    intervals of the slopes of the measures `of` reach at most so far from their middle. `folder` keeps every finished
+    replication in scaling.sqlite: the same call, also with more points or replications, goes on from there; that of
+    another system, seed or version of the program is refused (FluidwaitError). Raises InputError for an argument that
+    cannot be used, and for a folder with a rule of your own, whose code may change unseen.
 
     >>> from fluid import IterationTime, PromptType
     >>> from thresholds import WaitPolicy
@@ -104,7 +105,7 @@ def experiment(policy: Policy, workload: Workload, replica: Replica, zetas: Numb
     >>> found.sizes.tolist(), bool(found.of("evictions").any())
     ([100.0, 400.0, 1600.0], False)
     """
-    enough = whole("replications", replications, "experiment", unit="replications", least=2)
+    enough = whole("replications", replications, "experiment", unit="replications", least=2 if width is None else LEAST)
     sought = tuple(one_of("of", each, MEASURES, "experiment") for each in ([of] if isinstance(of, str) else of))
     if folder is not None and isinstance(policy, OwnRule):
         raise InputError("folder", "absent for a rule of your own", folder, "experiment")

@@ -7,14 +7,14 @@ variance v_i = (e_i/m_i)^2 of y_i (delta method), weights 1/v_i and weighted mea
 
 with a 95% interval from Student's t at the replications less one. How well a line fits is told twice:
 
-    chi^2 = sum (y_i - y' - b (ln x_i - x'))^2 / v_i      has P - 2 degrees of freedom where the points lie on a line
-    bend                                                  c of the parabola  y = ... + b ln x + c (ln x - x')^2
+    misfit = sum (y_i - y' - b (ln x_i - x'))^2 / v_i      over P - 2 about F(P - 2, R - 1) for points on a line
+    bend                                                   c of the parabola  y = ... + b ln x + c (ln x - x')^2
 
 Weights are made of estimated errors, so few replications say too much: on 13 exponential means with slope 1/2 (1,500
-draws each) the interval held it in 82, 89, 91, 92 and 94% with 2, 5, 10, 30 and 100 replications, and points that do
-lie on a line had a fit above 1% in 14, 68, 87, 97 and 98%.
+draws each) the interval held it in 82, 89, 91, 92 and 94% with 2, 5, 10, 30 and 100 replications. The fit allows for
+it: F in the place of chi^2, which calls such points bent in 32% of the draws with 5 replications.
 
-A power law is a claim about large sizes: where the chi^2 is improbable the interval is that of the best line through
+A power law is a claim about large sizes: where the misfit is improbable the interval is that of the best line through
 points that lie on none, and the bend, with its interval, says to which side. Source: model.md section 9.
 """
 
@@ -25,14 +25,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import gammaincc, stdtrit
+from scipy.special import fdtrc, stdtrit
 
 from fluid.arrays import Floats
 from fluid.errors import InputError
 from fluid.tables import Tabular
 from verification.statistics.intervals import LEVEL, UNKNOWN, Interval
 
-STRAIGHT = 0.01  # the least probability of a chi^2 at which points are said to lie on a line
+STRAIGHT = 0.01  # the least probability of a misfit at which points are said to lie on a line
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +40,8 @@ class Slope(Tabular):
     """The exponent b of `measure` against `size`, a 95% interval, and how straight it is; made by `power_law`.
 
     `level` is ln of the line at size 1, `bend` the interval of c (unknown with fewer than four points), `misfit` the
-    chi^2 with `freedom` degrees and `fit` the probability of a larger one where the points do lie on a line.
-    `sizes` and `means` are those it was fitted to, shape (P,).
+    weighted sum of squares with `freedom` degrees and `fit` the probability of a larger one where the points do lie on
+    a line. `sizes` and `means` are those it was fitted to, shape (P,).
     """
 
     measure: str
@@ -97,7 +97,9 @@ def power_law(measure: str, sizes: ArrayLike, values: ArrayLike) -> Slope:
     means, errors = found.mean(axis=1), found.std(axis=1, ddof=1) / np.sqrt(replications)
     if not np.all(means > 0):
         raise InputError(measure, "positive on average at every size", float(means.min()), "a slope")
-    spread = np.maximum(errors / means, 1e-12)
+    if not np.all(errors > 0):
+        raise InputError(measure, "of replications that differ at every size", float(errors.min()), "a slope")
+    spread = errors / means
     line = _fit(x, np.log(means), spread, 1)
     t = float(stdtrit(replications - 1, 0.5 + LEVEL / 2))
     middle = line.middle
@@ -107,7 +109,7 @@ def power_law(measure: str, sizes: ArrayLike, values: ArrayLike) -> Slope:
         parabola = _fit(x, np.log(means), spread, 2)
         bend = parabola.interval(2, t)
     return Slope(measure, line.interval(1, t), float(line.terms[0] - line.terms[1] * middle), bend, misfit, freedom,
-                 float(gammaincc(freedom / 2, misfit / 2)), np.exp(x), means)
+                 float(fdtrc(freedom, replications - 1, misfit / freedom)), np.exp(x), means)
 
 
 @dataclass(frozen=True, eq=False)

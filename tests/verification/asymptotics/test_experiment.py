@@ -149,12 +149,14 @@ def test_a_result_is_a_table() -> None:
 
 @pytest.mark.parametrize(("keywords", "what"), [
     ({"zetas": []}, "zetas"), ({"zetas": [0.0]}, "zetas"), ({"horizons": -1.0}, "horizons"),
-    ({"replications": 1}, "replications"), ({"width": 0.0}, "width"), ({"width": 0.1}, "width"),
+    ({"replications": 1}, "replications"),
+    ({"zetas": [1, 2, 4], "replications": 9, "width": 0.1}, "replications"),
+    ({"width": 0.0}, "width"), ({"width": 0.1}, "width"),
     ({"of": ("speed",)}, "of"), ({"seed": -1}, "seed"), ({"horizons": 1e12}, "horizon"),
 ])
 def test_arguments_that_cannot_be_used_are_refused(keywords: dict[str, object], what: str) -> None:
     """Each by its name."""
-    given = {"zetas": [1, 2], "horizons": 50.0, "replications": 2, **keywords}
+    given = {"zetas": [1, 2], "horizons": 50.0, "replications": 10, **keywords}
     if keywords == {"width": 0.0}:
         given["zetas"] = [1, 2, 4]
     with pytest.raises(InputError, match=what):
@@ -162,11 +164,11 @@ def test_arguments_that_cannot_be_used_are_refused(keywords: dict[str, object], 
 
 
 def test_a_measure_without_a_slope_asks_for_more_replications() -> None:
-    """Rare arrivals leave no gap in 2 replications of a point: more are added, to 1,000 where none ever helps."""
-    found = experiment(ONE, at(0.3), UNIT, [1, 2, 4], 5.0, 2, width=50.0, of="gap")
-    assert found.replications > 2
+    """Rare arrivals leave no gap in 10 replications of a point: more are added, to 1,000 where none ever helps."""
+    found = experiment(ONE, at(0.1), UNIT, [1, 2, 4], 2.0, 10, width=50.0, of="gap")
+    assert found.replications > 10
     assert np.all(found.of("gap").mean(axis=1) > 0)
-    assert experiment(ONE, at(0.01), UNIT, [1, 2, 4], 5.0, 2, width=1.0, of="evictions").replications == 1000
+    assert experiment(ONE, at(0.01), UNIT, [1, 2, 4], 5.0, 10, width=1.0, of="evictions").replications == 1000
 
 
 class OneByOne:

@@ -62,6 +62,7 @@ def test_a_bend_is_seen() -> None:
     ([-1.0, 0.0, 2.0], np.ones((3, 3)), "sizes"),
     ([1.0, 2.0, 3.0], np.ones((3, 1)), "replications"),
     ([1.0, 2.0, 3.0], np.zeros((3, 4)), "positive on average"),
+    ([1.0, 2.0, 3.0], np.ones((3, 4)), "that differ at every size"),
     ([1.0, 2.0, 3.0], np.full((3, 4), np.nan), "finite"),
 ])
 def test_what_has_no_slope_is_refused(sizes: list[float], values: np.ndarray, what: str) -> None:
