@@ -18,6 +18,9 @@ tails of earlier ones.
   minimises sum otilde + lambda sum (s + otilde), for lambda = j/(8 - j), over all sets of its size, so that it is the
   best of those that are no larger: the lower convex envelope, at nine slopes. For thousands of waiting requests.
 
+**With equal prompts it is MC-SF.** The k shortest have the least sum of otilde and of peaks alike, so every batch takes
+the shortest that are left, and the batches one after the other are the order by length.
+
 Of equal F the larger set is taken (quotients of whole numbers below 2^53: equal ones come out equal). Ties in otilde:
 the request that came first. Source: Wang, Ye, Zhou, arXiv 2508.06133; the bodies of its algorithms were not open to us,
 so that the following are choices: peaks side by side as the meaning of "fits" in a batch, the test that carries out the

@@ -224,6 +224,15 @@ def test_sorted_f_starts_the_many_short_before_the_few_shorter() -> None:
     assert play(MCSF(), instance).total_latency == 84
 
 
+def test_sorted_f_is_mc_sf_where_prompts_are_equal() -> None:
+    """The shortest are the best batch of every size: with either search the starts are those of MC-SF, up to ties."""
+    for seed in range(30):
+        for instance in (all_at_once(seed, equal_prompts=True), over_time(seed, equal_prompts=True)):
+            starts = [sorted(zip(instance.outputs, play(policy, instance).started, strict=True))
+                      for policy in (MCSF(), SortedF(), SortedF("sweep"))]
+            assert starts[0] == starts[1] == starts[2]
+
+
 def test_the_exact_batch_has_the_least_f_of_all_sets() -> None:
     """Against all subsets; the sweep is never better, and equal where memory binds nobody."""
     for seed in range(60):
