@@ -23,14 +23,14 @@ import numpy as np
 import thresholds
 from fluid import IterationTime, PromptType, Replica, Workload, solve, stage_profile
 from thresholds import NestedWaitPolicy, PacedPolicy
-from verification import Arrivals, Greedy, Sarathi, VllmV0, VllmV1, poisson_arrivals
+from verification import MCSF, Arrivals, Greedy, Sarathi, VllmV0, VllmV1, poisson_arrivals
 from verification.engine.state import NO_CAP, Problem, State, make_problem
 from verification.policies import Policy
 from verification.rules import rule_of
 from verification.traffic.arrivals import stream
 
 D0, D1 = 0.0106, 0.401e-6
-POLICIES = ("WAIT", "paced", "greedy", "vLLM V1", "vLLM v0", "Sarathi", "nested")
+POLICIES = ("WAIT", "paced", "greedy", "vLLM V1", "vLLM v0", "Sarathi", "nested", "MC-SF")
 SHARE = 0.8  # of the edge
 
 
@@ -91,7 +91,7 @@ class Load:
         if name == "nested":
             return self._nested(workload, inventory)
         return {"greedy": Greedy(0.0), "vLLM V1": VllmV1(2048), "vLLM v0": VllmV0(0.0),
-                "Sarathi": Sarathi(2048, 0.0)}[name]
+                "Sarathi": Sarathi(2048, 0.0), "MC-SF": MCSF()}[name]
 
     def _nested(self, workload: Workload, inventory: float) -> NestedWaitPolicy:
         """Three segments, a tenth and more above what flows through each; one where all outputs are alike."""

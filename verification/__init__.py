@@ -10,6 +10,8 @@ from verification.experiments.trials import Trial, Trials, try_out
 from verification.experiments.verification import Verification, verify
 from verification.policies import OwnRule
 from verification.rules.greedy import Greedy
+from verification.rules.memory_constrained.mc_benchmark import MCBenchmark
+from verification.rules.memory_constrained.mcsf import MCSF
 from verification.rules.sarathi import Sarathi
 from verification.rules.vllm_v0 import VllmV0
 from verification.rules.vllm_v1 import VllmV1
@@ -23,6 +25,7 @@ from verification.traffic.predicted_lengths import LogNormalError, Misclassified
 from verification.traffic.processes import Poisson, Predicted, Replay, Scheduled
 
 __all__ = [
+    "MCSF",
     "Arrivals",
     "BatchMeans",
     "Bound",
@@ -33,6 +36,7 @@ __all__ = [
     "Greedy",
     "Interval",
     "LogNormalError",
+    "MCBenchmark",
     "Misclassified",
     "Overestimate",
     "OwnRule",

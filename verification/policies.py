@@ -36,6 +36,27 @@ def with_whole_prompts(replica: Replica) -> Replica:
     return replace(replica, prefill=prefill, max_num_batched_tokens=None)
 
 
+def all_but(share: float, kv_capacity: int, unit: int = 1) -> int:
+    """The KV capacity but for a share of it, in whole tokens, each of so many units."""
+    tokens = kv_capacity // unit
+    return unit * min(math.floor((1 - share) * tokens * (1 + 1e-12)), tokens)
+
+
+class Protecting:
+    """A rule of [J]: `protection` is alpha, the share of C that admissions leave free."""
+
+    protection: float
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if real("protection", self.protection, name, zero=True) >= 1:
+            raise InputError("protection", "a share of the KV cache in [0, 1)", self.protection, name)
+
+    def admission_limit(self, kv_capacity: int, unit: int = 1) -> int:
+        """The KV up to which requests are admitted, (1 - protection) C in whole tokens, each of so many units."""
+        return all_but(self.protection, kv_capacity, unit)
+
+
 class Evicting:
     """A rule that admits under a watermark and evicts: `watermark` is the share of C kept free.
 
@@ -66,8 +87,7 @@ class Evicting:
 
     def admission_limit(self, kv_capacity: int, unit: int = 1) -> int:
         """The KV up to which requests are admitted, (1 - watermark) C in whole tokens, each of so many units."""
-        tokens = kv_capacity // unit
-        return unit * min(math.floor((1 - self.watermark) * tokens * (1 + 1e-12)), tokens)
+        return all_but(self.watermark, kv_capacity, unit)
 
 
 @runtime_checkable

@@ -52,6 +52,8 @@ def run_command(file: File = None, horizon: Horizon = None, replications: Replic
     """Solve, derive thresholds and verify what is best to use, beside vLLM V1, in one report."""
     rivals = tuple(known("--against", name.strip(), BASELINES) for name in against.split(",") if name.strip())
     deployment = deployment_of(file)
+    for rival in rivals:
+        visible("--against", rival, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed, precision)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """The colours of all figures, and how each policy is drawn.
 
-The palette is that of Okabe and Ito and a violet, which colour-blind readers can distinguish; policies also differ in
-line style and marker, for black and white print.
+The palette is that of Okabe and Ito, a violet, and for further policies colours of Tol, which colour-blind readers can
+distinguish; policies also differ in line style and marker, for black and white print.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from verification.rules import rule_named
 from verification.rules.rule import Look
 
 BLUE, ORANGE, GREEN, BLACK, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9"
-AMBER, GREY, VIOLET = "#E69F00", "#777777", "#6A3D9A"
+AMBER, GREY, VIOLET, OLIVE = "#E69F00", "#777777", "#6A3D9A", "#999933"
 COLOURS = {"blue": BLUE, "orange": ORANGE, "green": GREEN, "pink": PINK, "sky": SKY, "amber": AMBER, "grey": GREY,
-           "violet": VIOLET}
+           "violet": VIOLET, "olive": OLIVE}
 
 
 def style(policy: str) -> Look:

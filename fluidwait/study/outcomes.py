@@ -13,7 +13,7 @@ from typing import Any
 from fluid import Equilibrium, Replica, solve
 from fluid.errors import InputError, one_of, real, whole
 from fluidwait.deployment.deployment import Deployment
-from fluidwait.deployment.policy_names import AUTO, BASELINES
+from fluidwait.deployment.policy_names import AUTO, BASELINES, WATERMARKED
 from fluidwait.progress import working
 from fluidwait.study.advice import ENGINE, Advice, advise, name_of_trial, outlook
 from fluidwait.study.designs import choose
@@ -182,7 +182,7 @@ def examine(deployment: Deployment, policy: str, plan: Plan, watermark: float | 
     `watermark` takes the place of that of a rule that evicts; raises InputError where it has none.
     """
     if watermark is not None:
-        one_of("--policy", policy, BASELINES, "beside --watermark")
+        one_of("--policy", policy, WATERMARKED, "beside --watermark")
     if policy == AUTO:
         choice = choose(deployment, policy)
         return _examine_best(deployment, choice, advise(deployment, choice, plan.seed, plan.workers), plan)

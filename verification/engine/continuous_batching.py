@@ -71,13 +71,21 @@ def advance(problem: Problem, state: State, queue: Queue, residents: Residents, 
     At most `most` iterations. t is the number of the first, in the count by which the residents were admitted. Returns
     how many were run.
     """
+    m, end = run_until(problem, state, queue, residents, t, until, most)
+    settle(problem, state, queue, residents, t + m - 1, end)
+    return m
+
+
+@woven
+def run_until(problem: Problem, state: State, queue: Queue, residents: Residents, t: int, until: float,
+              most: int) -> tuple[int, float]:
+    """Run the iterations of `advance`; return how many and when the last ended. To be followed by `settle`."""
     tally = residents.tally
     line = leader(problem, tally[READ], tally[PREFILL], tally[SIZE])
     m, end = leap(problem, state, residents, line, t, until, most)
     first_tokens(problem, state, queue, residents, line, t, m, end)
     run_batch(problem, state, residents, line, t, m, end)
-    settle(problem, state, queue, residents, t + m - 1, end)
-    return m
+    return m, end
 
 
 @woven

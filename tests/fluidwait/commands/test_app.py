@@ -259,7 +259,7 @@ BAD_INPUT = [
     (["solve", "nowhere.toml"], "nowhere.toml"),
     (["solve", "."], "."),
     (["verify", "--policy", "lifo"], "lifo"),
-    (["verify", "--policy", "mc-sf"], "mc-sf"),
+    (["verify", "--policy", "mc-sf", "--watermark", "5%"], "beside --watermark"),
     (["thresholds", "--policy", "sarathi"], "sarathi"),
     (["verify", "--horizon", "-1"], "horizon"),
     (["verify", "--horizon", "nan"], "horizon"),

@@ -107,7 +107,7 @@ def test_cells_are_ordered_by_rate_then_policy() -> None:
 REFUSED = [
     ("--rates", each) for each in ("", "fast", "10:20", "10:20:5:5", "10:20:", "20:10:1", "10:20:0", "10:20:-1",
                                    "0:20:5", "-5", "nan", "inf", "1:inf:1", "1:2:1e-9", "1:1e300:1", "5,,6")
-] + [("--policies", each) for each in ("", "auto", "lifo", "mc-sf", "greedy,", "greedy;paced")] + [
+] + [("--policies", each) for each in ("", "auto", "lifo", "greedy,", "greedy;paced")] + [
     ("--jobs", each) for each in ("0", "-1", "many", "1.5")
 ] + [("--replications", "0"), ("--horizon", "0"), ("--horizon", "1e15"), ("--seed", "-1"), ("--out", "")]
 
@@ -133,10 +133,13 @@ def test_both_flags_are_needed(missing: str, capsys: pytest.CaptureFixture[str])
     assert missing in capsys.readouterr().err
 
 
-def test_wait_is_refused_where_lengths_are_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("policy", ["wait", "mc-sf", "mc-benchmark"])
+def test_who_reads_lengths_is_refused_where_they_are_unknown(policy: str, tmp_path: Path,
+                                                             capsys: pytest.CaptureFixture[str]) -> None:
     text = text_of().replace("[[workload", '[workload]\nlengths = "unknown"\n[[workload', 1)
-    assert swept(written(tmp_path, text), policies="greedy,wait") == 2
-    assert "--policies wait" in capsys.readouterr().err
+    assert swept(written(tmp_path, text), policies=f"greedy,{policy}") == 2
+    assert f"--policies {policy}" in capsys.readouterr().err
+    assert status(["run", str(written(tmp_path, text)), "--against", policy]) == 2
 
 
 def test_the_cluster_has_its_own_number_of_jobs(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -263,7 +263,7 @@ def test_no_rate_at_all_is_an_answer(file: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize("flags", [
     ["--latency", "0"], ["--latency", "soon"], ["--latency-p99", "-1"], ["--ttft", "nan"],
     ["--latency", "1", "--ttft", "1"], ["--latency", "1", "--replications", "1"], ["--precision", "0"],
-    ["--precision", "60%"], ["--precision", "%"], ["--precision", "2%%"], ["--policy", "lifo"], ["--policy", "mc-sf"],
+    ["--precision", "60%"], ["--precision", "%"], ["--precision", "2%%"], ["--policy", "lifo"],
     ["--horizon", "0"], ["--horizon", "1e15"],
 ])
 def test_bad_flags_are_one_line(flags: list[str], file: Path, capsys: pytest.CaptureFixture[str]) -> None:

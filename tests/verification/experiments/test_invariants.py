@@ -15,7 +15,20 @@ from strategies import Instance, capped, instances, sampled
 
 from fluid import IterationTime, PromptType, Replica, Workload
 from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
-from verification import Arrivals, Greedy, Run, Sarathi, Timeline, VllmV0, VllmV1, invariants, replicate, simulate
+from verification import (
+    MCSF,
+    Arrivals,
+    Greedy,
+    MCBenchmark,
+    Run,
+    Sarathi,
+    Timeline,
+    VllmV0,
+    VllmV1,
+    invariants,
+    replicate,
+    simulate,
+)
 from verification.policies import Policy
 from verification.rules import RULES
 from verification.rules.rule import Rule
@@ -41,9 +54,11 @@ POLICIES: dict[str, Make] = {  # of every rule, some; those that put every resid
     "vllm v0, restart": lambda instance: VllmV0(0.0, eviction="restart"),
     "vllm v1": lambda instance: VllmV1(max(64, instance.replica.max_num_seqs or 0), 0.05, False, 16),
     "sarathi": lambda instance: Sarathi(64, 0.0),
+    "mc-sf": lambda instance: MCSF(0.1),
+    "mc-benchmark": lambda instance: MCBenchmark(0.3),
     **{f"{rule.name}, as it is made": partial(_made, rule) for rule in RULES if rule.made},
 }
-ALWAYS = ("paced", "paced by type", "gated", "greedy", "greedy, back")
+ALWAYS = ("paced", "paced by type", "gated", "greedy", "greedy, back", "mc-sf", "mc-benchmark")
 
 
 def _nested(instance: Instance) -> NestedWaitPolicy:

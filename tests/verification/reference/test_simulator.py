@@ -14,7 +14,7 @@ from strategies import iteration_times
 
 from fluid import IterationTime, Replica, Workload
 from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
-from verification import Arrivals, Greedy, Run, Sarathi, VllmV0, VllmV1, simulate
+from verification import MCSF, Arrivals, Greedy, MCBenchmark, Run, Sarathi, VllmV0, VllmV1, simulate
 from verification.policies import Policy
 from verification.reference.rules import TWINS
 from verification.reference.simulator import simulate_literally
@@ -110,6 +110,8 @@ vllm_v0_policies = st.builds(VllmV0, watermarks, ends, st.one_of(st.none(), st.i
 sarathi_policies = st.builds(Sarathi, st.integers(1, 40), watermarks, ends, evictions)
 vllm_v1_policies = st.builds(VllmV1, st.integers(12, 60), watermarks, st.booleans(),  # 12: the largest cap of `paths`
                              st.one_of(st.none(), st.integers(1, 20)), evictions, st.booleans())
+protections = st.sampled_from([0.0, 0.1, 0.5])
+looking_ahead_policies = st.one_of(st.builds(MCSF, protections), st.builds(MCBenchmark, protections))
 
 
 WITH_THRESHOLDS: dict[type, Callable[[Path], st.SearchStrategy[Any]]] = {
@@ -247,6 +249,23 @@ def test_sarathi_agrees_with_its_literal_twin(path: Path, policy: Sarathi) -> No
 
 
 @agreed
+@given(paths(), looking_ahead_policies)
+def test_rules_that_look_ahead_agree_with_their_literal_twins(path: Path, policy: MCSF | MCBenchmark) -> None:
+    """There every test is made in every iteration, here none before it can pass; lengths known, nobody is cleared."""
+    assert_twins(policy, path)
+    run = simulate(policy, path.workload, path.replica, arrivals=path.arrivals)
+    assert (run.evictions, run.kv_peak <= path.replica.kv_capacity) == (0, True)
+
+
+@agreed
+@given(mistaken(), looking_ahead_policies)
+def test_rules_that_look_ahead_agree_with_their_literal_twins_where_types_are_mistaken(
+        path: Path, policy: MCSF | MCBenchmark) -> None:
+    """Requests that leave early, outlive their prediction or hold more than it says, and are cleared."""
+    assert_twins(policy, path)
+
+
+@agreed
 @given(st.data())
 def test_rules_by_type_agree_with_their_literal_twins_where_types_are_mistaken(data: st.DataObject) -> None:
     """Requests wait and move with those they are taken for, and leave at their own last token."""
@@ -281,7 +300,7 @@ def test_the_twins_agree_up_to_a_horizon(data: st.DataObject, seed: int, crowdin
     """On Poisson arrivals with a horizon (some 20 requests) the literal twin replays the compiled run."""
     path = data.draw(paths())
     policy = data.draw(st.one_of(wait_policies(path), paced_policies(path), greedy_policies, vllm_v0_policies,
-                                 sarathi_policies, vllm_v1_policies))
+                                 sarathi_policies, vllm_v1_policies, looking_ahead_policies))
     workload = path.workload.scaled(crowding / path.replica.iteration_time.overheads.max())
     horizon = 20 / workload.rate
     fast = simulate(policy, workload, path.replica, horizon=horizon, seed=seed)
