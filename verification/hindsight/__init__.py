@@ -1,5 +1,6 @@
-"""What knowing everything beforehand would have reached: lower bounds of the total latency of any schedule."""
+"""What knowing everything beforehand would have reached: the optimum, and lower bounds."""
 
 from verification.hindsight.bounds import LowerBound, lower_bound
+from verification.hindsight.optimum import Hindsight, hindsight
 
-__all__ = ["LowerBound", "lower_bound"]
+__all__ = ["Hindsight", "LowerBound", "hindsight", "lower_bound"]
