@@ -1,6 +1,8 @@
-"""What knowing everything beforehand would have reached: the optimum, and lower bounds."""
+"""What knowing everything beforehand would have reached: the optimum, lower bounds, exact cases, an adversary."""
 
+from verification.hindsight.adversary import Loss, against
 from verification.hindsight.bounds import LowerBound, lower_bound
 from verification.hindsight.optimum import Hindsight, hindsight
+from verification.hindsight.special_cases import Exact, exact
 
-__all__ = ["Hindsight", "LowerBound", "hindsight", "lower_bound"]
+__all__ = ["Exact", "Hindsight", "Loss", "LowerBound", "against", "exact", "hindsight", "lower_bound"]
