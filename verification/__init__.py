@@ -10,8 +10,11 @@ from verification.experiments.trials import Trial, Trials, try_out
 from verification.experiments.verification import Verification, verify
 from verification.policies import OwnRule
 from verification.rules.greedy import Greedy
+from verification.rules.memory_constrained.a_min import AMin
+from verification.rules.memory_constrained.clearing import Clearing
 from verification.rules.memory_constrained.mc_benchmark import MCBenchmark
 from verification.rules.memory_constrained.mcsf import MCSF
+from verification.rules.memory_constrained.protected import Protected
 from verification.rules.sarathi import Sarathi
 from verification.rules.vllm_v0 import VllmV0
 from verification.rules.vllm_v1 import VllmV1
@@ -26,11 +29,13 @@ from verification.traffic.processes import Poisson, Predicted, Replay, Scheduled
 
 __all__ = [
     "MCSF",
+    "AMin",
     "Arrivals",
     "BatchMeans",
     "Bound",
     "Capacity",
     "Check",
+    "Clearing",
     "Difference",
     "Effort",
     "Greedy",
@@ -42,6 +47,7 @@ __all__ = [
     "OwnRule",
     "Poisson",
     "Predicted",
+    "Protected",
     "Replay",
     "Run",
     "Sarathi",

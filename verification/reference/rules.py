@@ -14,11 +14,20 @@ from typing import Any
 
 from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
 from verification.policies import Evicting
-from verification.reference.memory_constrained import mc_benchmark_batch, mcsf_batch
+from verification.reference.memory_constrained import (
+    a_min_batch,
+    clearing_batch,
+    mc_benchmark_batch,
+    mcsf_batch,
+    protected_batch,
+)
 from verification.reference.system import Request, System
 from verification.rules.greedy import Greedy
+from verification.rules.memory_constrained.a_min import AMin
+from verification.rules.memory_constrained.clearing import Clearing
 from verification.rules.memory_constrained.mc_benchmark import MCBenchmark
 from verification.rules.memory_constrained.mcsf import MCSF
+from verification.rules.memory_constrained.protected import Protected
 from verification.rules.sarathi import Sarathi
 from verification.rules.vllm_v0 import VllmV0
 from verification.rules.vllm_v1 import VllmV1
@@ -260,5 +269,5 @@ def _nested_batch(policy: NestedWaitPolicy, system: System) -> list[Request]:
 TWINS: dict[type, Callable[[Any, System], list[Request]]] = {
     WaitPolicy: _wait_batch, PacedPolicy: _paced_batch, NestedWaitPolicy: _nested_batch, Greedy: _greedy_batch,
     VllmV0: _vllm_v0_batch, VllmV1: _vllm_v1_batch, Sarathi: _sarathi_batch, MCSF: mcsf_batch,
-    MCBenchmark: mc_benchmark_batch,
+    MCBenchmark: mc_benchmark_batch, Protected: protected_batch, Clearing: clearing_batch, AMin: a_min_batch,
 }

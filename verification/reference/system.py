@@ -24,7 +24,8 @@ class Request:
     """A request, the type it is seen as, and where it stands.
 
     Under a token budget `done` tokens are prefilled and `part` come next. One that was evicted and keeps the tokens it
-    has made prefills `again` tokens, in parts as well, before it goes on with its stage.
+    has made prefills `again` tokens, in parts as well, before it goes on with its stage. A rule that looks ahead takes
+    it for a `kind`, with so many stages (`bound`, 0 until it is known).
     """
 
     number: int
@@ -36,6 +37,8 @@ class Request:
     part: int | None = None
     again: int = 0
     turn: int = 0
+    kind: int = 0
+    bound: int = 0
     admitted: float = math.nan
     first_token: float = math.nan
     finished: float = math.nan
@@ -64,6 +67,7 @@ class System:
     evictions: int = 0
     overflows: int = 0
     kv_peak: int | Fraction = 0
+    fruitless: int = 0  # clearings since somebody completed, once all have come
     entries: list[tuple[int, int]] = field(default_factory=list)  # (iteration, lane), under paced WAIT
     rows: list[tuple[float, float, int | Fraction, int]] = field(default_factory=list)  # of the timeline
 
@@ -203,6 +207,7 @@ class System:
         if r.stage == len(self.kv[r.type]):
             self.residents.remove(r)
             self.ended.append(r)
+            self.fruitless = 0
             if self.now <= self.horizon:
                 r.finished = self.now
 

@@ -14,7 +14,20 @@ from strategies import iteration_times
 
 from fluid import IterationTime, Replica, Workload
 from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
-from verification import MCSF, Arrivals, Greedy, MCBenchmark, Run, Sarathi, VllmV0, VllmV1, simulate
+from verification import (
+    MCSF,
+    AMin,
+    Arrivals,
+    Clearing,
+    Greedy,
+    MCBenchmark,
+    Protected,
+    Run,
+    Sarathi,
+    VllmV0,
+    VllmV1,
+    simulate,
+)
 from verification.policies import Policy
 from verification.reference.rules import TWINS
 from verification.reference.simulator import simulate_literally
@@ -112,6 +125,9 @@ vllm_v1_policies = st.builds(VllmV1, st.integers(12, 60), watermarks, st.boolean
                              st.one_of(st.none(), st.integers(1, 20)), evictions, st.booleans())
 protections = st.sampled_from([0.0, 0.1, 0.5])
 looking_ahead_policies = st.one_of(st.builds(MCSF, protections), st.builds(MCBenchmark, protections))
+clearing_policies = st.one_of(st.builds(Protected, protections), st.builds(
+    Clearing, protections, st.sampled_from([0.05, 0.3, 1.0]), st.integers(0, 2**63 - 1)))
+a_min_policies = st.builds(AMin, st.one_of(st.none(), st.integers(1, 25)))
 
 
 WITH_THRESHOLDS: dict[type, Callable[[Path], st.SearchStrategy[Any]]] = {
@@ -265,6 +281,20 @@ def test_rules_that_look_ahead_agree_with_their_literal_twins_where_types_are_mi
     assert_twins(policy, path)
 
 
+@briefly
+@given(paths(), clearing_policies)
+def test_rules_that_clear_by_chance_agree_with_their_literal_twins(path: Path, policy: Protected | Clearing) -> None:
+    """The same chances, so the same requests go, in the same passes."""
+    assert_twins(policy, path)
+
+
+@agreed
+@given(st.one_of(paths(), mistaken()), a_min_policies)
+def test_a_min_agrees_with_its_literal_twin(path: Path, policy: AMin) -> None:
+    """Bounds that are told, or the same for all, below the lengths and above them."""
+    assert_twins(policy, path)
+
+
 @agreed
 @given(st.data())
 def test_rules_by_type_agree_with_their_literal_twins_where_types_are_mistaken(data: st.DataObject) -> None:
@@ -286,9 +316,10 @@ def test_wait_by_what_is_seen_is_wait_where_everything_is_seen_right(data: st.Da
 
 
 @briefly
-@given(mistaken(), st.one_of(greedy_policies, vllm_v0_policies, sarathi_policies, vllm_v1_policies))
+@given(mistaken(), st.one_of(greedy_policies, vllm_v0_policies, sarathi_policies, vllm_v1_policies, clearing_policies,
+                             st.builds(AMin, st.integers(1, 25))))
 def test_what_is_predicted_is_nothing_to_rules_that_look_at_no_length(path: Path, policy: Policy) -> None:
-    """Greedy admission, vLLM and Sarathi run as if nothing were predicted."""
+    """Greedy admission, vLLM, Sarathi, clearing and A_min on a bound run as if nothing were predicted."""
     told = simulate(policy, path.workload, path.replica, arrivals=path.arrivals)
     untold = Arrivals(path.arrivals.times, path.arrivals.types)
     assert_same(told, simulate(policy, path.workload, path.replica, arrivals=untold))
@@ -300,7 +331,8 @@ def test_the_twins_agree_up_to_a_horizon(data: st.DataObject, seed: int, crowdin
     """On Poisson arrivals with a horizon (some 20 requests) the literal twin replays the compiled run."""
     path = data.draw(paths())
     policy = data.draw(st.one_of(wait_policies(path), paced_policies(path), greedy_policies, vllm_v0_policies,
-                                 sarathi_policies, vllm_v1_policies, looking_ahead_policies))
+                                 sarathi_policies, vllm_v1_policies, looking_ahead_policies, clearing_policies,
+                                 a_min_policies))
     workload = path.workload.scaled(crowding / path.replica.iteration_time.overheads.max())
     horizon = 20 / workload.rate
     fast = simulate(policy, workload, path.replica, horizon=horizon, seed=seed)

@@ -10,7 +10,7 @@ from strategies import sampled
 
 from fluid import IterationTime, PromptType, Replica, Workload
 from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy, kv_bound, paced, wait
-from verification import Arrivals, Greedy, Predicted, Sarathi, VllmV0, simulate, verify
+from verification import AMin, Arrivals, Clearing, Greedy, Predicted, Protected, Sarathi, VllmV0, simulate, verify
 from verification.policies import Policy
 from verification.traffic.predicted_lengths import LogNormalError, Misclassified, Overestimate, seen_workload
 
@@ -19,7 +19,8 @@ SHORT, LONG = 10, 40
 MIX = Workload([PromptType(50, SHORT, 20.0, "short"), PromptType(50, LONG, 5.0, "long")])
 BLIND: dict[str, Policy] = {
     "paced for the mix": PacedPolicy((2,), (3,)), "nested": NestedWaitPolicy((SHORT, LONG), (3, 2)),
-    "greedy": Greedy(), "vllm v0": VllmV0(), "sarathi": Sarathi(chunk=64),
+    "greedy": Greedy(), "vllm v0": VllmV0(), "sarathi": Sarathi(chunk=64), "protected": Protected(),
+    "clearing": Clearing(), "a-min": AMin(bound=1),
 }
 
 

@@ -12,7 +12,19 @@ from strategies import sampled
 
 from fluid import IterationTime, Replica, Workload
 from fluid.errors import InputError
-from verification import MCSF, Arrivals, LogNormalError, MCBenchmark, Overestimate, Predicted, Run, simulate
+from verification import (
+    MCSF,
+    AMin,
+    Arrivals,
+    Clearing,
+    LogNormalError,
+    MCBenchmark,
+    Overestimate,
+    Predicted,
+    Protected,
+    Run,
+    simulate,
+)
 from verification.policies import Policy
 from verification.reference.simulator import simulate_literally
 
@@ -176,6 +188,107 @@ def test_errors_of_any_kind_leave_the_twins_together() -> None:
 
 
 @pytest.mark.parametrize("protection", [-0.1, 1.0, float("nan")])
-def test_what_is_kept_free_is_a_share(protection: float) -> None:
+@pytest.mark.parametrize("policy", [MCSF, MCBenchmark, Protected, Clearing])
+def test_what_is_kept_free_is_a_share(policy: type, protection: float) -> None:
     with pytest.raises(InputError, match="protection"):
-        MCSF(protection)
+        policy(protection)
+
+
+@pytest.mark.parametrize("chance", [0.0, 1.1, float("nan")])
+def test_a_chance_that_clears_nobody_or_is_none_is_refused(chance: float) -> None:
+    with pytest.raises(InputError, match="chance"):
+        Clearing(0.1, chance)
+
+
+# Rules that do not look ahead
+
+
+def test_admissions_leave_a_share_free() -> None:
+    """M = 4, half of it kept free: 2 enter, 2 + 2 do not, nor beside 3; the second waits for the first to end."""
+    assert rounds(Protected(0.5), 4, [1, 1], [3, 1]).admitted.tolist() == [0, 3]
+
+
+def test_all_are_cleared_and_then_all_but_the_oldest() -> None:
+    """M = 6, twice 4 tokens: 2 + 2, 3 + 3, then 8 do not fit and both go; the same again would follow for ever. So
+    before round 5 the first is kept: it ends at 6. The second enters beside 4, goes again before 5 + 3, and has rounds
+    7 to 10: cleared are 2, 1 and 1.
+    """
+    run = rounds(Protected(0.0), 6, [1, 1], [4, 4])
+    assert run.finished.tolist() == [6, 10]
+    assert run.evictions == 4
+
+
+def test_chances_are_independent_with_the_probability_asked_for() -> None:
+    """1,000 that hold 2, then 3, on 2,000: one pass with chance 1/2 leaves some 500, which fit and complete in round 2.
+    Over 300 seeds the mean is 500, the variance 250, within 4 standard errors: of the variance 250 sqrt(2 / 299).
+    """
+    mix, server = Workload.from_arrays([1], [2], [1.0]), replace(ROUNDS, kv_capacity=2_000)
+    alike = Arrivals(np.zeros(1_000), np.zeros(1_000, dtype=int))
+    left = [int(np.count_nonzero(simulate(Clearing(0.0, 0.5, seed), mix, server, arrivals=alike).finished == 2))
+            for seed in range(300)]
+    assert abs(np.mean(left) - 500) < 4 * np.sqrt(250 / 300)
+    assert abs(np.var(left, ddof=1) - 250) < 4 * 250 * np.sqrt(2 / 299)
+
+
+@sampled
+@given(st.integers(0, 999), st.floats(0.0, 0.5), st.integers(0, 2**63 - 1))
+def test_a_chance_of_one_is_alpha_protection(seed: int, protection: float, draws: int) -> None:
+    """Whatever the seed of the chances; everybody is served, in iterations that hold at most C."""
+    generator = np.random.default_rng(seed)
+    arrivals = Arrivals(np.sort(generator.uniform(0, 2, 40)), generator.integers(0, 4, 40))
+    small = replace(REPLICA, kv_capacity=600)
+    a, b = (simulate(policy, MIX, small, arrivals=arrivals)
+            for policy in (Protected(protection), Clearing(protection, 1.0, draws)))
+    np.testing.assert_array_equal(a.finished, b.finished)
+    assert (a.completed, a.kv_peak <= 600) == (40, True)
+
+
+@sampled
+@given(st.integers(0, 999), st.sampled_from([0.05, 0.2, 0.9]))
+def test_the_rest_is_not_repeated(seed: int, chance: float) -> None:
+    """By chance too everybody is served at last, though nothing is kept free."""
+    generator = np.random.default_rng(seed)
+    arrivals = Arrivals(np.sort(generator.uniform(0, 2, 40)), generator.integers(0, 4, 40))
+    run = simulate(Clearing(0.0, chance, seed), MIX, replace(REPLICA, kv_capacity=600), arrivals=arrivals)
+    assert (run.completed, run.overflows) == (40, 0)
+
+
+# Lower bounds
+
+
+@sampled
+@given(st.integers(0, 999), st.integers(300, 1_000))
+def test_on_bounds_that_are_the_lengths_a_min_is_mcsf(seed: int, capacity: int) -> None:
+    """Path by path."""
+    generator = np.random.default_rng(seed)
+    arrivals = Arrivals(np.sort(generator.uniform(0, 2, 60)), generator.integers(0, 4, 60))
+    a, b = (simulate(policy, MIX, replace(REPLICA, kv_capacity=capacity), arrivals=arrivals)
+            for policy in (AMin(), MCSF()))
+    for name in ("admitted", "first_token", "finished"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+def test_of_equal_bounds_the_last_goes() -> None:
+    """M = 4, bounds of 1 token: 2 + 2, then 3 + 3 do not fit and the second goes, until the first has its 3 tokens."""
+    run = rounds(AMin(bound=1), 4, [1, 1], [3, 2])
+    assert run.finished.tolist() == [3, 5]
+    assert run.evictions == 1
+
+
+def test_what_was_made_is_the_new_bound() -> None:
+    """M = 7, 2, 4 and 3 tokens; the last comes at 1. Bounds of 1: 2 + 2, then 3 + 3 (+ 2 do not fit), the first ends at
+    2; 4 + 2; 5 + 3 do not fit, the third with bound 1 goes before the second with 3. It waits: 5 + 2 fit in round 4 and
+    it enters at 3, with a bound of 1; the second ends at 4; the third at 6.
+    """
+    run = rounds(AMin(bound=1), 7, [1, 1, 1], [2, 4, 3], [0.0, 0.0, 1.0])
+    assert run.finished.tolist() == [2, 4, 6]
+    assert run.evictions == 1
+
+
+def test_bounds_below_the_lengths_serve_everybody_in_memory() -> None:
+    """2,000 requests all at once, bounds of one token or half of what they are."""
+    kinds = np.random.default_rng(1).integers(0, 4, 2_000)
+    for policy in (AMin(bound=1), AMin()):
+        run = simulate(policy, MIX, REPLICA, arrivals=Arrivals(np.zeros(2_000), kinds, np.maximum(kinds - 1, 0)))
+        assert (run.completed, run.kv_peak <= REPLICA.kv_capacity) == (2_000, True)
+        assert run.evictions > 0

@@ -1,13 +1,14 @@
 """The load ahead: the KV that the residents are predicted to hold in each coming iteration.
 
-A request is taken for the type it is `seen` as. With S' the stages of that type and k'_s its KV at stage s, one that
-was admitted in iteration e is predicted to hold k'_s in iteration e + s, s < S', and nothing from e + S' on. Let
+A request is taken for a `kind` and for so many stages, its `bound` S': those of the type it is seen as, if the rule
+says nothing else. With k'_s the KV of its kind at stage s, one that was admitted in iteration e is predicted to hold
+k'_s in iteration e + s, s < S', and nothing from e + S' on. Let
 
     D_t           what all residents really hold in the coming iteration t: that is known
     D_T, T > t    the sum of what they are predicted to hold in iteration T
 
 A resident that outlives its prediction is in D_t alone: it is taken to need one more iteration, each time anew. A
-candidate of S stages and KV k_s (of its seen type) passes the test of a limit M if
+candidate of S stages and KV k_s (as it is taken for) passes the test of a limit M if
 
     D_{t+s} + k_s <= M            for all s < S                                                        (*)
 
@@ -50,8 +51,12 @@ ORIGIN, REFUSED, UNTIL = range(3)
 
 
 class Load(NamedTuple):
-    """KV `coming` by iteration, KV `held` by tokens, `width` the most stages, and whether requests are `mistaken`."""
+    """The `kind` and the `bound` of each request, KV `coming` by iteration, KV `held` by tokens, `width` the most
+    stages, and whether requests may be `mistaken`.
+    """
 
+    kind: Ints
+    bound: Ints
     coming: Ints
     held: Ints
     tally: Ints
@@ -59,15 +64,14 @@ class Load(NamedTuple):
     mistaken: bool
 
 
-def make_load(problem: Problem) -> Load:
-    """Return the load of the empty batch."""
-    kinds = np.unique(problem.seen)
-    width = int(problem.stages[kinds].max(initial=1))
-    most = int((problem.prompt + problem.stages - problem.prefill_stages)[kinds].max(initial=0))
-    held = np.zeros(most + 1, dtype=np.int64)
+def make_load(problem: Problem, kind: Ints, bound: Ints) -> Load:
+    """Return the load of the empty batch; `kind` and `bound` have shape (N,)."""
+    width = max(int(bound.max(initial=1)), problem.longest)
+    held = np.zeros(int(problem.prompt[np.unique(kind)].max(initial=0)) + width + 1, dtype=np.int64)
     _fill(problem, held)
-    mistaken = problem.seen is not problem.types and bool((problem.seen != problem.types).any())
-    return Load(np.zeros(2 * width, dtype=np.int64), held, np.array([0, NOBODY, 0], dtype=np.int64), width, mistaken)
+    mistaken = not np.array_equal(kind, problem.types) or not np.array_equal(bound, problem.stages[problem.types])
+    return Load(kind, bound, np.zeros(2 * width, dtype=np.int64), held, np.array([0, NOBODY, 0], dtype=np.int64), width,
+                mistaken)
 
 
 @entry
@@ -93,30 +97,30 @@ def _shift(load: Load, past: int) -> None:
 
 
 @compiled
-def refused_until(problem: Problem, load: Load, place: int, j: int, t: int, held: int, limit: int) -> int:
-    """The iteration until which the one at a place, seen as type j, is sure to be refused; t if it passes the test.
+def refused_until(problem: Problem, load: Load, r: int, t: int, held: int, limit: int) -> int:
+    """The iteration until which a request is sure to be refused; t if it passes the test.
 
     `held` is what the residents hold in iteration t.
     """
-    tally = load.tally
-    if tally[REFUSED] == place and t < tally[UNTIL]:
+    tally, j = load.tally, load.kind[r]
+    if tally[REFUSED] == r and t < tally[UNTIL]:
         return tally[UNTIL]
-    ahead = _most_ahead(problem, load, j, t)
+    ahead = _most_ahead(problem, load, r, t)
     if ahead > limit:
-        tally[REFUSED], tally[UNTIL] = place, _passes_again(problem, load, j, t, ahead, limit)
+        tally[REFUSED], tally[UNTIL] = r, _passes_again(problem, load, j, t, ahead, limit)
         return tally[UNTIL]
     return t if held + load.held[stage_tokens(problem, j, 0)] <= limit else t + 1
 
 
 @compiled
-def _most_ahead(problem: Problem, load: Load, j: int, t: int) -> int:
+def _most_ahead(problem: Problem, load: Load, r: int, t: int) -> int:
     """The largest D_T + k_{T-t} over T > t; 0 for a request of one stage."""
-    coming, held, base, most = load.coming, load.held, t - load.tally[ORIGIN], 0
+    coming, held, base, most, j = load.coming, load.held, t - load.tally[ORIGIN], 0, load.kind[r]
     chunks = problem.prefill_stages[j]
     for stage in range(1, chunks):
         most = max(most, coming[base + stage] + held[min(problem.chunk[j] * (stage + 1), problem.prompt[j])])
     shift = problem.prompt[j] - chunks + 1
-    for stage in range(max(chunks, 1), problem.stages[j]):
+    for stage in range(max(chunks, 1), load.bound[r]):
         most = max(most, coming[np.uint64(base + stage)] + held[np.uint64(shift + stage)])
     return most
 
@@ -134,28 +138,28 @@ def _passes_again(problem: Problem, load: Load, j: int, t: int, worst: int, limi
 
 
 @compiled
-def expect(problem: Problem, load: Load, j: int, entered: int) -> None:
-    """One that is seen as type j enters in an iteration."""
-    _change(problem, load, j, entered, 0, 1)
+def expect(problem: Problem, load: Load, r: int, entered: int) -> None:
+    """A request enters in an iteration."""
+    _change(problem, load, r, entered, 0, 1)
 
 
 @compiled
-def _change(problem: Problem, load: Load, j: int, entered: int, begin: int, sign: int) -> None:
-    """Add what type j holds from a stage on, or take it away."""
-    coming, held, base = load.coming, load.held, entered - load.tally[ORIGIN]
+def _change(problem: Problem, load: Load, r: int, entered: int, begin: int, sign: int) -> None:
+    """Add what a request is predicted to hold from a stage on, or take it away."""
+    coming, held, base, j = load.coming, load.held, entered - load.tally[ORIGIN], load.kind[r]
     chunks = problem.prefill_stages[j]
     for stage in range(begin, chunks):
         coming[base + stage] += sign * held[min(problem.chunk[j] * (stage + 1), problem.prompt[j])]
     shift = problem.prompt[j] - chunks + 1
-    for stage in range(max(chunks, begin), problem.stages[j]):
+    for stage in range(max(chunks, begin), load.bound[r]):
         coming[np.uint64(base + stage)] += sign * held[np.uint64(shift + stage)]
 
 
 @apart
-def withdraw(problem: Problem, load: Load, j: int, entered: int, stage: int) -> None:
-    """One that is seen as type j leaves before a stage: what it was predicted to hold from there on is free."""
-    if stage < problem.stages[j]:
-        _change(problem, load, j, entered, stage, -1)
+def withdraw(problem: Problem, load: Load, r: int, entered: int, stage: int) -> None:
+    """A request leaves before a stage: what it was predicted to hold from there on is free."""
+    if stage < load.bound[r]:
+        _change(problem, load, r, entered, stage, -1)
         load.tally[REFUSED] = NOBODY
 
 
@@ -168,7 +172,7 @@ def withdraw_completed(problem: Problem, queue: Queue, residents: Residents, loa
     while slot != NOBODY:
         begin, entered = residents.first[slot], residents.entered[slot]
         for place in range(begin, begin + residents.members[slot]):
-            withdraw(problem, load, problem.seen[request_at(queue, place)], entered, t + 1 - entered)
+            withdraw(problem, load, request_at(queue, place), entered, t + 1 - entered)
         slot = residents.link[slot]
 
 
@@ -177,5 +181,5 @@ def clear_newest(problem: Problem, queue: Queue, residents: Residents, load: Loa
     """Remove the newest resident before iteration t, with all that it was predicted to hold; return its place."""
     entered = residents.entered[newest(residents)]
     place, _ = take_newest(problem, residents, t)
-    withdraw(problem, load, problem.seen[request_at(queue, place)], entered, t - entered)
+    withdraw(problem, load, request_at(queue, place), entered, t - entered)
     return place

@@ -86,8 +86,9 @@ def kernel(policy: MCSF, problem: Problem) -> Kernel:
 
 def kernel_looking_ahead(policy: Protecting, problem: Problem, shortest_first: bool) -> Kernel:
     """Return the loop of steps (1) and (2), ready to run; without `shortest_first` by arrival."""
-    queue, waiting = make_waiting(problem, problem.stages[problem.seen] if shortest_first else None)
-    load = make_load(problem)
+    stages = problem.stages[problem.seen]
+    queue, waiting = make_waiting(problem, stages if shortest_first else None)
+    load = make_load(problem, problem.seen, stages)
     residents = make_residents(problem, most_resident(problem), evicts=load.mistaken)
     limit = policy.admission_limit(problem.capacity, problem.unit)
     return lambda state, budget: run(problem, state, queue, waiting, residents, load, limit, budget)
@@ -126,12 +127,12 @@ def _admit_what_fits(problem: Problem, state: State, queue: Queue, waiting: Wait
                 return NO_CAP
             if tokens_computed(residents) + stage_computes(problem, problem.types[r], 0) > problem.most_tokens:
                 return 1 if tally[PREFILL] > 0 else NO_CAP
-            until = refused_until(problem, load, place, problem.seen[r], t, tally[KV], limit)
+            until = refused_until(problem, load, r, t, tally[KV], limit)
             if until > t:
                 return until - t
         take_first(waiting)
         admit(problem, state, residents, place, r)
-        expect(problem, load, problem.seen[r], t)
+        expect(problem, load, r, t)
         place = first(waiting)
     return NO_CAP
 
