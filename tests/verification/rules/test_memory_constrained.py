@@ -25,6 +25,7 @@ from verification import (
     Run,
     simulate,
 )
+from verification import rounds as discrete
 from verification.policies import Policy
 from verification.reference.simulator import simulate_literally
 
@@ -198,6 +199,32 @@ def test_what_is_kept_free_is_a_share(policy: type, protection: float) -> None:
 def test_a_chance_that_clears_nobody_or_is_none_is_refused(chance: float) -> None:
     with pytest.raises(InputError, match="chance"):
         Clearing(0.1, chance)
+
+
+@st.composite
+def instances(draw: st.DrawFn) -> discrete.Instance:
+    """Requests of [J] on memory for a few, predicted too long, right or too short."""
+    count = draw(st.integers(1, 25))
+    prompts, outputs, predicted, arrivals = (
+        draw(st.lists(st.integers(*span), min_size=count, max_size=count))
+        for span in ((1, 8), (1, 12), (1, 12), (0, 20)))
+    return discrete.Instance(sorted(arrivals), prompts, outputs, draw(st.integers(20, 45)), predicted)
+
+
+@pytest.mark.parametrize(("policy", "rule"), [
+    (discrete.MCSF(), MCSF()), (discrete.MCSF(0.2), MCSF(0.2)), (discrete.MCBenchmark(), MCBenchmark()),
+    (discrete.Protected(0.1), Protected(0.1)), (discrete.Protected(0.0), Protected(0.0)), (discrete.AMin(), AMin()),
+], ids=str)
+@sampled
+@given(instances())
+def test_an_iteration_a_second_on_a_decode_only_replica_is_a_round(
+        policy: discrete.RoundPolicy, rule: Policy, instance: discrete.Instance) -> None:
+    """What `verification.rounds`, written apart from this, plays round by round: the same starts and ends."""
+    schedule = discrete.play(policy, instance)
+    run = rounds(rule, instance.memory, instance.prompts.tolist(), instance.outputs.tolist(),
+                 instance.arrivals.tolist(), instance.predicted.tolist())
+    np.testing.assert_array_equal(run.finished, schedule.finished)
+    np.testing.assert_array_equal(run.admitted, schedule.started)
 
 
 # Rules that do not look ahead
