@@ -21,10 +21,12 @@ from fluid.hardware.placement import replica_from_catalogue
 from fluidwait.progress import counting
 from verification import (
     MCSF,
+    AMin,
     Arrivals,
     Greedy,
     LogNormalError,
     MCBenchmark,
+    Protected,
     Replay,
     Sarathi,
     VllmV0,
@@ -42,6 +44,8 @@ RULES: dict[str, tuple[Policy, float]] = {
     "MC-SF, sigma 0.3": (MCSF(), 0.3),
     "MC-SF, sigma 1": (MCSF(), 1.0),
     "MC-Benchmark": (MCBenchmark(), 0.0),
+    "A_min, bounds of one token": (AMin(), 0.0),
+    "protection 0.2": (Protected(), 0.0),
     "vLLM V1": (VllmV1(), 0.0),
     "Sarathi": (Sarathi(), 0.0),
     "vLLM v0": (VllmV0(), 0.0),
