@@ -9,8 +9,8 @@ lower).
 
 **Annealing.** From the order in which MC-SF, shortest outputs or smallest volumes start, a step moves one request to
 another place or exchanges two; the new order is kept if its total latency is at most T (-ln U) above, U uniform on
-(0, 1), with T falling linearly to 0. Starting temperature: a tenth of a mean latency of a request. The best order met
-is returned. Kirkpatrick, Gelatt and Vecchi 1983; placing is the serial schedule generation scheme of project
+(0, 1), with T falling linearly to 0. It starts at a twentieth of a mean latency. The best order met is
+returned. Kirkpatrick, Gelatt and Vecchi 1983; placing is the serial schedule generation scheme of project
 scheduling.
 """
 
@@ -51,7 +51,7 @@ def improved(instance: Instance, steps: int, seed: int | np.random.Generator = 0
     rng = np.random.default_rng(seed)
     for key in (best, o, s * o + o * (o + 1) // 2):
         order = np.argsort(key, kind="stable")
-        heat = 0.1 * total_latency(instance, best) / len(instance)
+        heat = 0.05 * total_latency(instance, best) / len(instance)
         found = _anneal(order, instance.arrivals, s, o, instance.memory, steps // 3, heat, rng)
         best = min(best, found, key=lambda starts: total_latency(instance, starts))
     return best

@@ -7,8 +7,8 @@ brings along): through cvxpy no schedule can be handed over, no bound is read wh
 loses everything.
 
 Presolve, the search for symmetries and the heuristics of HiGHS are off. The starts that can be left out have been,
-twins are one class, and annealing finds better schedules; on twenty requests of [J] presolve alone took more than a
-minute, looked neither at the time limit nor at an interrupt, and removed next to nothing.
+twins are one class, and annealing finds better schedules; on twenty requests of [J] presolve alone took from fifteen
+seconds to more than a minute, did not always end at the time limit or an interrupt, and removed next to nothing.
 
 All costs being whole, the search may end as soon as the bound is less than 1 below the objective. HiGHS decides in
 floating point (feasible to 1e-6): the schedule is checked again in whole numbers by whoever takes it.
