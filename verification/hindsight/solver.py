@@ -4,7 +4,9 @@ HiGHS runs in a thread of its own (it lets go of the interpreter), and the calle
 second: it reports progress, and on KeyboardInterrupt asks the solver to stop, which it does at its next look. What it
 then has, schedule and bound, is read as after an ordinary end. Its own interface is used (`highspy`, which cvxpy
 brings along): through cvxpy no schedule can be handed over, no bound is read when the time is up, and an interrupt
-loses everything.
+loses everything. HiGHS looks at the clock seldom while it solves its first linear program, some twenty seconds for
+fifty requests; a second after the limit, or after an interrupt, it is left alone with its thread, which ends at the
+next look, and there is no answer.
 
 Presolve, the search for symmetries and the heuristics of HiGHS are off. The starts that can be left out have been,
 twins are one class, and annealing finds better schedules; on twenty requests of [J] presolve alone took from fifteen
@@ -16,6 +18,8 @@ floating point (feasible to 1e-6): the schedule is checked again in whole number
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,6 +30,7 @@ from fluid.arrays import Floats
 from verification.hindsight.program import Program
 
 LOOK = 0.1  # seconds between looks
+GRACE = 1.0  # seconds that HiGHS has to stop when it should
 PLAIN = (("presolve", "off"), ("mip_detect_symmetry", False), ("mip_heuristic_effort", 0.0))
 WHOLE = 0.99  # whole numbers less than this apart are the same
 
@@ -47,7 +52,9 @@ def solve(program: Program, known: Floats, seconds: float, gap: float, look: Cal
     start = highspy.HighsSolution()
     start.col_value = known.tolist()
     highs.setSolution(start)
-    interrupted = _watch(highs, look)
+    ended, interrupted = _watch(highs, look, seconds)
+    if not ended:
+        return Answer(None, -math.inf, interrupted)
     info = highs.getInfo()
     found = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
     return Answer(np.array(highs.getSolution().col_value) if found else None, info.mip_dual_bound, interrupted)
@@ -62,20 +69,22 @@ class _Silent(highspy.Highs):  # type: ignore[misc]
         super().enableCallbacks()
 
 
-def _watch(highs: Any, look: Callable[[], None]) -> bool:
-    """Wait until the solver has ended; whether it was interrupted."""
-    interrupted = False
+def _watch(highs: Any, look: Callable[[], None], seconds: float) -> tuple[bool, bool]:
+    """Wait until the solver has ended, or should have; whether it has, and whether it was interrupted."""
+    interrupted, until = False, time.monotonic() + seconds + GRACE
     highs.HandleUserInterrupt = True
     highs.startSolve()
-    while True:
+    while time.monotonic() < until:
         try:
             if highs.wait(LOOK)[0]:
-                return interrupted
+                return True, interrupted
             if not interrupted:
                 look()
         except KeyboardInterrupt:
-            interrupted = True
+            interrupted, until = True, min(until, time.monotonic() + GRACE)
             highs.cancelSolve()
+    highs.cancelSolve()
+    return False, interrupted
 
 
 def _model(program: Program) -> Any:
