@@ -111,8 +111,8 @@ class Replay:
 class Predicted:
     """The requests of `traffic`, each taken for the type that a `predictor` gives it.
 
-    Rules by prompt types (WAIT, windows of each type) queue by what they see; the others look at no length at all. The
-    errors have a stream of their own, so arrivals are those without them.
+    Rules by prompt types (WAIT, windows of each type, MC-SF) go by what they see; the others look at no length at all.
+    The errors have a stream of their own, so arrivals are those without them.
 
     >>> from fluid import PromptType
     >>> from verification.traffic.predicted_lengths import Misclassified

@@ -255,6 +255,16 @@ def test_every_policy_is_designed_explained_and_verified(policy: str, deployment
     assert (code, found["verdict"], found["agrees"], found["overflow_runs"]) == (0, "stable", True, 0)
 
 
+@pytest.mark.parametrize("policy", ["protected", "clearing", "a-min"])
+def test_rules_that_read_no_length_are_simulated_where_lengths_are_unknown(
+        policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By name; at a tenth of the edge nobody is cleared and what the fluid model predicts of it agrees."""
+    file = tmp_path / "mix.toml"
+    file.write_text('[workload]\nlengths = "unknown"\n' + SMALL.format(rate=20.0))
+    code, found = answer(capsys, "verify", file, "--policy", policy, "--horizon", 200, "--replications", 3)
+    assert (code, found["policy"], found["verdict"], found["agrees"]) == (0, policy, "stable", True)
+
+
 BAD_INPUT = [
     (["solve", "nowhere.toml"], "nowhere.toml"),
     (["solve", "."], "."),
