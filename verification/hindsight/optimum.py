@@ -29,6 +29,7 @@ import numpy as np
 from fluid.arrays import Ints
 from fluid.errors import InputError, real
 from fluid.progress import Progress
+from verification.hindsight.bounds import lower_bound
 from verification.hindsight.prices import Market, ascend, rounded_up
 from verification.hindsight.program import program
 from verification.hindsight.search import improved, mc_sf, total_latency
