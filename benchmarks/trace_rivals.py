@@ -44,7 +44,7 @@ RULES: dict[str, tuple[Policy, float]] = {
     "MC-SF, sigma 0.3": (MCSF(), 0.3),
     "MC-SF, sigma 1": (MCSF(), 1.0),
     "MC-Benchmark": (MCBenchmark(), 0.0),
-    "A_min, bounds of one token": (AMin(), 0.0),
+    "A_min, bounds of one token": (AMin(bound=1), 0.0),
     "protection 0.2": (Protected(), 0.0),
     "vLLM V1": (VllmV1(), 0.0),
     "Sarathi": (Sarathi(), 0.0),
