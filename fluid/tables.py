@@ -1,6 +1,6 @@
 """Results as tables: a data frame where pandas is installed, and HTML in a notebook.
 
-A result that is a table says so once, in `columns`; a value that is not one (a design, an equilibrium) needs none.
+A result says once, in `columns`, what its table is; the frame and the display follow.
 """
 
 from __future__ import annotations

@@ -80,9 +80,10 @@ def name_lines(axes: Axes, lines: Sequence[Line2D] | None = None) -> None:
     Call it when the limits of the axes are set. Lines without a label, or that lie outside, get no name.
     """
     axes.figure.canvas.draw()
-    named = [line for line in (axes.get_lines() if lines is None else lines)
-             if not str(line.get_label()).startswith("_") and len(_seen(axes, line))]
-    ends = [_seen(axes, line)[-1] for line in named]
+    labelled = [line for line in (axes.get_lines() if lines is None else lines)
+                if not str(line.get_label()).startswith("_")]
+    seen = [(line, points[-1]) for line in labelled if len(points := _seen(axes, line))]
+    named, ends = [line for line, _ in seen], [end for _, end in seen]
     height = plt.rcParams["font.size"] * axes.figure.dpi / 72.0
     heights = [GAP * height * (1 + str(line.get_label()).count("\n")) for line in named]
     for line, (x, y), moved in zip(named, ends, spread([end[1] for end in ends], heights), strict=True):

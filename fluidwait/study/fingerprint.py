@@ -10,9 +10,6 @@ Cells of two questions never mix (`verification.store`).
 
 from __future__ import annotations
 
-import hashlib
-import json
-
 import numpy as np
 
 from fluidwait.deployment.deployment import Deployment
@@ -28,7 +25,7 @@ CELL_VERSION = 1  # of a cell: to be raised when its columns change
 def asked(deployment: Deployment, plan: Plan) -> Question:
     """What a sweep over a deployment asks."""
     trace = deployment.mix.trace
-    return Question.of(deployment=Digest(_meaning(deployment)), trace=Digest("" if trace is None else trace.digest),
+    return Question.of(deployment=_meaning(deployment), trace=Digest("" if trace is None else trace.digest),
                        horizon=plan.horizon, replications=plan.replications, seed=plan.seed, program=program())
 
 
@@ -37,19 +34,15 @@ def program() -> str:
     return computing(f"cells {CELL_VERSION}")
 
 
-def _meaning(deployment: Deployment) -> str:
-    """SHA-256 of everything in a deployment that decides what is simulated."""
-    mix = deployment.mix
-    digest = hashlib.sha256()
-    workload = mix.workload
-    for array in (workload.prompt_tokens, workload.output_tokens, workload.cached_prefix, workload.rates,
-                  *_moments(mix.traffic)):
-        digest.update(np.array(array.shape, dtype=np.int64).tobytes() + array.tobytes())
-    named = "" if mix.trace is not None else mix.workload.names
+def _meaning(deployment: Deployment) -> Digest:
+    """The digest of everything in a deployment that decides what is simulated."""
+    mix, workload = deployment.mix, deployment.mix.workload
+    arrays = (workload.prompt_tokens, workload.output_tokens, workload.cached_prefix, workload.rates,
+              *_moments(mix.traffic))
+    named = "" if mix.trace is not None else workload.names
     words = [type(mix.traffic).__name__, named, repr(deployment.replica), deployment.lengths,
              repr(deployment.predictor), deployment.horizon, deployment.overflow_probability]
-    digest.update(json.dumps(words).encode())
-    return digest.hexdigest()
+    return Digest.of(arrays, words)
 
 
 def _moments(traffic: Arriving) -> tuple[np.ndarray, ...]:

@@ -6,7 +6,6 @@ question of the file, so that an experiment with more points or more replication
 
 from __future__ import annotations
 
-import hashlib
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -60,7 +59,7 @@ class Laboratory:
     @contextmanager
     def kept(self, folder: Path | None) -> Iterator[None]:
         """Keep what is finished in a file of this folder while the context lasts, and begin with what is there."""
-        question = Question.of(policy=repr(self.policy), system=Digest(_meaning(self.workload, self.replica)),
+        question = Question.of(policy=repr(self.policy), system=_meaning(self.workload, self.replica),
                                seed=str(self.seed), program=program(FORM))
         with nullcontext() if folder is None else opened(Path(folder), FILE, question, TABLE, _warn) as self.store:
             rows: list[Any] = [] if self.store is None else self.store.rows
@@ -118,12 +117,10 @@ class Laboratory:
             write()
 
 
-def _meaning(workload: Workload, replica: Replica) -> str:
-    """SHA-256 of a system."""
-    digest = hashlib.sha256(repr(replica).encode())
-    for array in (workload.prompt_tokens, workload.output_tokens, workload.cached_prefix, workload.rates):
-        digest.update(np.array(array.shape, dtype=np.int64).tobytes() + array.tobytes())
-    return digest.hexdigest()
+def _meaning(workload: Workload, replica: Replica) -> Digest:
+    """The digest of a system."""
+    arrays = (workload.prompt_tokens, workload.output_tokens, workload.cached_prefix, workload.rates)
+    return Digest.of(arrays, repr(replica))
 
 
 def _warn(sentence: str) -> None:
