@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_TOKENS = 2**24  # of a prompt, and of an output
-TOLERANCE = 1e-9  # relative, of every comparison that decides a yes or no
+TOLERANCE = 1e-9  # relative, of every comparison of measures that decides a yes or no; counts are compared exactly
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -14,8 +14,8 @@ Bools = NDArray[np.bool_]
 
 
 def at_most(value: float, bound: float) -> bool:
-    """value <= bound, to the relative tolerance of 1e-9."""
-    return bool(value <= bound * (1 + TOLERANCE))
+    """value <= bound: exactly where the value is an `int`, a count, else to the relative tolerance of 1e-9."""
+    return bool(value <= bound if isinstance(value, int) else value <= bound * (1 + TOLERANCE))
 
 
 def below_one(load: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from math import floor
 from typing import Any
 
 import numpy as np
@@ -59,10 +60,15 @@ class OnReplica(Tabular):
     @property
     def feasible(self) -> bool:
         """Whether thresholds exist, every type can be served, kv_required <= C, and the engine takes such batches."""
-        required = getattr(self, "kv_required", None)
-        if required is None or self.equilibrium.limit in ("time", "length"):
+        if self.equilibrium.limit in ("time", "length"):
             return False
-        return at_most(required, self.kv_capacity) and self.places_suffice and self.budget_suffices
+        return self.kv_suffices and self.places_suffice and self.budget_suffices
+
+    @property
+    def kv_suffices(self) -> bool:
+        """Whether `kv_required` <= C: KV tokens are whole, so that not even one above C fits."""
+        required = getattr(self, "kv_required", None)
+        return required is not None and at_most(floor(required), self.kv_capacity)
 
     @property
     def places_suffice(self) -> bool:

@@ -96,6 +96,13 @@ class WaitDesign(OnEveryPath, WaitPolicy):
             return None
         return self._counts - self.equilibrium.workload.rates * self.iteration_time
 
+    @property
+    def drains(self) -> bool:
+        """n_j > n_j* for every j: delays stay bounded. Else n = n*, and they grow with the square root of time."""
+        inventory = self.equilibrium.inventory
+        return inventory is not None and bool(self.thresholds) and bool(np.all(
+            self._counts > inventory + TOLERANCE * np.maximum(1.0, inventory)))
+
     @cached_property
     def stable_thresholds(self) -> tuple[int, ...]:
         """floor(n_j*) + 1, the least stable thresholds; empty where rho >= 1."""
@@ -124,13 +131,14 @@ class WaitDesign(OnEveryPath, WaitPolicy):
             return self.equilibrium.reason
         if self.feasible:
             return (f"feasible: residents never hold more than {self.kv_required:,} of {self.kv_capacity:,} KV tokens"
-                    f"{self.places}, nothing is evicted; feasible up to {self.max_rate_scale:.4g} of these rates")
+                    f"{self.places}, nothing is evicted; feasible up to {self.max_rate_scale:.4g} of these rates"
+                    + ("" if self.drains else "; without slack: delays grow with the square root of time"))
         profile = self.equilibrium.profile
-        if at_most(self.kv_required, self.kv_capacity) and self.places_suffice:
+        if self.kv_suffices and self.places_suffice:
             budget = self.equilibrium.replica.most_tokens
             return self._too_much(profile.tokens, "tokens in an iteration",
                                   f"takes (max_num_batched_tokens {budget:,})", budget)
-        if at_most(self.kv_required, self.kv_capacity):
+        if self.kv_suffices:
             cap = self.equilibrium.replica.most_sequences
             return self._too_much(profile.stages, "sequences in a batch", f"takes (max_num_seqs {cap:,})", cap)
         return self._too_much(profile.kv_work, "KV tokens", "has", self.kv_capacity)
@@ -207,7 +215,7 @@ def _largest_scale(equilibrium: Equilibrium) -> float:
     needs = np.stack([profile.kv_work / replica.kv_capacity, profile.stages / replica.most_sequences,
                       profile.tokens / replica.most_tokens])
     high = equilibrium.max_rate_scale
-    if high == 0 or not at_most(float(needs.sum(axis=1).max()), 1.0):
+    if high == 0 or not _suffices(equilibrium, np.ones(len(profile.stages))):
         return 0.0
     low = _serves_up_to(equilibrium, np.ones(len(profile.stages)))
     while high - low > 1e-12 * high:
@@ -215,11 +223,20 @@ def _largest_scale(equilibrium: Equilibrium) -> float:
         balance = Balance.of(equilibrium, middle)
         start = balance.inventory
         counts = np.full(len(balance.rates), np.inf) if start is None else balance.least(start, needs)
-        if at_most(float((needs @ counts).max()), 1.0):
+        if _suffices(equilibrium, counts):
             low = max(middle, _serves_up_to(equilibrium, counts))
         else:
             high = middle
     return low
+
+
+def _suffices(equilibrium: Equilibrium, counts: Floats) -> bool:
+    """M^pi <= C, n . S <= B and n . t <= q."""
+    profile, replica = equilibrium.profile, equilibrium.replica
+    return bool(np.isfinite(counts).all()) and (
+        at_most(profile.whole_held(counts), replica.kv_capacity)
+        and at_most(int(counts @ profile.stages), replica.most_sequences)
+        and at_most(int(counts @ profile.tokens), replica.most_tokens))
 
 
 def _serves_up_to(equilibrium: Equilibrium, counts: Floats) -> float:

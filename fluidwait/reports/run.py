@@ -109,8 +109,11 @@ def _show_wait(design: WaitDesign) -> None:
                       str(design.stable_thresholds[j]),
                       f"{design.thresholds[j] * design.equilibrium.profile.kv_work[j]:,.0f}")
     print_table(table, len(workload))
-    console.print(f"threshold: nothing is evicted, bounded delays. Least stable ({design.stable_kv_required:,} KV "
-                  "tokens): stable, slower.")
+    kept = "nothing is evicted" if design.feasible else "more KV than the replica has"
+    delays = "bounded delays" if design.drains else "delays that grow with the square root of time"
+    console.print(f"threshold: {kept}, {delays}. Least stable ({design.stable_kv_required:,} KV tokens): stable, "
+                  "slower.")
+
 
 
 def _show_paced(design: PacedDesign | UnknownPacedDesign) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from strategies import Instance, instances, sampled
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve
 from fluid.errors import InputError
-from thresholds import NestedWaitPolicy, WaitPolicy, balanced_rates, batch_time, wait
+from thresholds import NestedWaitPolicy, WaitPolicy, balanced_rates, batch_time, predict, wait
 
 A100 = Replica(137_000, IterationTime(0.0106, 4.013e-7))
 SHORT = Workload([PromptType(512, 20, 100.0)])
@@ -50,6 +52,24 @@ def test_a_slack_beyond_whole_numbers_says_so() -> None:
     reason = wait(SHORT, Replica(137_000, IterationTime(0.0106, 0.0)), slack=1e16).reason
     assert reason.startswith("infeasible: no thresholds have a slack of 1e+16")
     assert reason.endswith("they would pass 4,503,599,627,370,496 prompts")
+
+
+def test_at_the_boundary_no_bounded_delay_is_promised() -> None:
+    """n = n* exactly: feasible as [A] asks, the predicted delay infinite, and the sentence says that delays grow."""
+    there = wait(balanced_rates(WaitPolicy((3,)), SHORT, A100), A100)
+    assert there.thresholds == (3,)
+    assert there.feasible
+    assert not there.drains
+    assert predict(there).latency == math.inf
+    assert there.reason.endswith("without slack: delays grow with the square root of time")
+
+
+@sampled
+@given(instances(most_types=1))
+def test_delays_are_bounded_exactly_where_the_prediction_is_finite(instance: Instance) -> None:
+    """One type: the exact formula and the word agree."""
+    design = wait(*instance)
+    assert design.drains == (bool(design.thresholds) and math.isfinite(predict(design).latency))
 
 
 @pytest.mark.parametrize("slack", [-0.1, float("nan"), float("inf"), "much"])

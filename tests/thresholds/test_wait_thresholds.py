@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from strategies import Instance, instances, lines, max_affine, replicas, sampled
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve, stage_profile
-from thresholds import WaitDesign, WaitPolicy, wait
+from thresholds import WaitDesign, WaitPolicy, paced, wait
+from thresholds.paced_wait.design import AnyPacedDesign
 
 CHAT = Replica(137_000, IterationTime(0.0106, 4.013e-7))  # Llama-2-7B on an A100: 10.6 ms + 0.4013 us per KV token
 
@@ -145,6 +147,20 @@ def test_the_textbook_boundary_is_met_exactly_however_it_rounds() -> None:
         assert design.stable_thresholds == (2, 2)
         assert design.equilibrium.kv_required == pytest.approx(9.0, rel=1e-12)
         assert design.max_rate_scale == pytest.approx(1.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", [wait, paced])
+def test_not_one_token_above_the_cache_fits(kind: Callable[[Workload, Replica], WaitDesign | AnyPacedDesign]) -> None:
+    """2e9 tokens and two more: WAIT's M^pi and the bound of windows are counts, and 1e-9 of 2e9 is two of them."""
+    for prompt, output in ((99_999, 3), (49_999, 2), (511, 20)):
+        mix = Workload([PromptType(prompt, output, 1.0)])
+        work = int(stage_profile(mix, CHAT).kv_work[0])
+        full = 2 * 10**9 // work * work
+        base = Replica(full, IterationTime(0.0106, 1e-12))
+        edge = mix.scaled(solve(mix, base).max_rate_scale * (1 - 1e-10))
+        for short in (0, 1, 2):
+            design = kind(edge, replace(base, kv_capacity=full - short))
+            assert design.feasible == (design.kv_required <= full - short)
 
 
 def near_saturation(types: int, gap: float) -> Instance:

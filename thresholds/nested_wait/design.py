@@ -36,7 +36,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fluid import Replica, Workload, solve
-from fluid.arrays import Floats, at_most
+from fluid.arrays import Floats
 from fluid.errors import InputError, probability, real, whole
 from fluid.progress import Progress
 from thresholds.guarantees import OnReplica
@@ -138,7 +138,7 @@ class NestedDesign(OnReplica, NestedWaitPolicy):
             return f"infeasible: no whole thresholds keep up with the arrivals in these segments; {instead}"
         need = (f"{self.kv_required:,.0f} KV tokens ({self.kv_base:,} and {self.kv_buffer:,.0f} of buffers, "
                 f"{len(self.thresholds)} segments)")
-        if not at_most(self.kv_required, self.kv_capacity):
+        if not self.kv_suffices:
             return f"infeasible: the best whole thresholds need {need}, the replica has {self.kv_capacity:,}; {instead}"
         if self.lacks:
             return f"infeasible: the best whole thresholds let {self.lacks}; {instead}"
@@ -242,7 +242,7 @@ def _served(design: NestedDesign, factor: float) -> float:
         found = Scan(lengths, design.rule, min(MOST_SEGMENTS, lengths.ends.size)).over_all(capacity)
     else:
         found = _best(lengths, None, design.rule)
-    if found is None or not places_suffice(found) or not at_most(found.required, capacity):
+    if found is None or not places_suffice(found) or found.required >= capacity + 1:
         return 0.0
     counts = found.counts.astype(np.float64)
     return float(counts[0] / (workload.rate * found.segments.iteration_time(counts))) * (1 - 2e-9)

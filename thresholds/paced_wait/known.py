@@ -124,7 +124,7 @@ class PacedDesign(OnEveryPath, PacedPolicy):
                     f"{self.fluid_share:.1%} of the fluid limit")
         excess = self.kv_required - self.kv_capacity
         missing = f"need {self.kv_required:,} KV tokens, {excess:,} more than the replica has"
-        if at_most(self.kv_required, self.kv_capacity) and self.lacks:
+        if self.kv_suffices and self.lacks:
             missing = f"let {self.lacks}"
         return (f"infeasible: windows that carry this load {missing}; "
                 f"feasible up to {self.max_rate_scale:.4g} of these rates")
