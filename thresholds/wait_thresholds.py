@@ -17,6 +17,13 @@ grows with n: WAIT at integer thresholds is feasible if and only if M^pi(n0) <= 
 Then load balance is strict, the throughput gap is O((zeta T)^-1) and delays are O(1) [A, Theorem 1]. At lambda_j =
 n_j/Delta(n) (`balanced_rates`) it is an equality for every type: the boundary, where the gap is O((zeta T)^-1/2).
 
+**Rates that change.** Let type j arrive at lambda_j(t) <= Lambda_j. A batch takes at most Delta(n), and during one,
+whatever went before, at most Poisson(Lambda_j Delta(n)) prompts of type j come, so that its entry queue lies below the
+walk Q' = (Q + Poisson(Lambda_j Delta(n)) - n_j)^+, n_j and what comes in a batch added. So all that the theorem says of
+constant rates holds where load balance does at the largest rates, Lambda_j Delta(n) <= n_j. At the mean rates it is not
+enough: in each window above them the queue grows with the window's length, as the backlog of `fluid.varying_rates`.
+Derived here; [A] has a theorem for rates that change, whose conditions were not open to us.
+
 **Sharp stability.** WAIT is stable if and only if n_j > n_j* for every j; floor(n*) + 1 are the least such integers.
 They can lie well below n0: real batches hold only the types that are eligible. Source: model.md section 3.
 """

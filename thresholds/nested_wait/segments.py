@@ -22,6 +22,10 @@ tokens (b_k + 1, or a block more). At most 2 n_k - 1 + x prompts wait there but 
 base holds n_k of them: b'_k (n_k - 1 + x) tokens are needed, more than b_k (n_k + x) only if n_k + x > b_k + 1
 (whole blocks aside). The buffer is the larger of the two.
 
+**Prompts of unequal length.** [A] weighs the prompt term of the base KV by the types, n_k delta_k (lbar_k + sbar_k)
+with lbar_k the mean length, which is the mean of what n_k prompts hold. Those that are there may all be the long ones:
+a bound that holds on every path needs the largest, l_k, and that is what is taken here.
+
 **Cuts.** Between two stages at which prompts end p does not change, and the earlier cut needs less: boundaries belong
 where prompts end. `thresholds.nested_wait.boundary_search` finds the best ones. Source: model.md section 5.
 """

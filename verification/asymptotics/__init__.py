@@ -4,6 +4,7 @@ from verification.asymptotics.boundary_queues import BoundaryQueues, boundary_qu
 from verification.asymptotics.buffers import NeededMemory, needed_memory
 from verification.asymptotics.entry_queue import entry_queue
 from verification.asymptotics.experiment import HeavyTraffic, experiment, slope
+from verification.asymptotics.least_backlog import backlog, least_backlog
 from verification.asymptotics.observed import Observed, Point, observe
 from verification.asymptotics.scaling import Scaled, scaled
 from verification.asymptotics.slope import Slope, power_law
@@ -16,9 +17,11 @@ __all__ = [
     "Point",
     "Scaled",
     "Slope",
+    "backlog",
     "boundary_queues",
     "entry_queue",
     "experiment",
+    "least_backlog",
     "needed_memory",
     "observe",
     "power_law",

@@ -6,6 +6,13 @@ takes exactly n_k' of them into each segment k' <= k, and all that are inside th
 each stage, since no more ever enter at once). Later segments pause and keep their KV. A prompt leaves at its last
 token; its length is looked at there and nowhere else (`verification.engine.paused_cohorts`). A batch of more than B
 sequences, or of more tokens than the budget, counts as an overflow, as one of more than C KV tokens does.
+
+**The paper's listing, read literally, takes one iteration more at each boundary.** A survivor of stage r_{k-1} waits
+there at that stage, and the batch that lets it in moves it to the first stage of the segment, which the next one
+executes: a request of o tokens that passes b boundaries takes o + 1 + b iterations. Here a survivor executes stage
+r_{k-1} + 1 next, o + 1 iterations in all; the KV that it holds while it waits is a token larger than in the listing,
+which `thresholds.nested_wait.segments` counts. Drift and theta are the same in both, since
+entries and exits of a boundary queue are.
 """
 
 from __future__ import annotations
