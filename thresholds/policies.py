@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fluid.errors import InputError, shown, whole
+from fluid.files.written import write_file
 
 SCHEMA = 1
 
@@ -149,9 +150,14 @@ def from_json(data: Any, where: str = "policy") -> ThresholdPolicy:
         raise InputError(error.field, error.requirement, error.value, where) from None
 
 
+def policy_text(policy: ThresholdPolicy) -> str:
+    """The text of a policy's JSON file."""
+    return json.dumps(to_json(policy), indent=2) + "\n"
+
+
 def write_policy(policy: ThresholdPolicy, path: str | Path) -> None:
-    """Write a policy to a JSON file."""
-    Path(path).write_text(json.dumps(to_json(policy), indent=2) + "\n", encoding="utf-8")
+    """Write a policy to a JSON file, whole or not at all; raises FileError where it cannot be written."""
+    write_file(Path(path), policy_text(policy))
 
 
 def read_policy(path: str | Path) -> ThresholdPolicy:

@@ -31,8 +31,8 @@ from fluid.arrays import Bools, Floats, Ints
 from fluid.calibration.engine_logs import Row, iterations
 from fluid.calibration.units import ask_back
 from fluid.errors import FileError, InputError, one_line, shown
+from fluid.files.text_file import QUOTED_ROWS, TextFile, opened, refuse_bad_rows
 from fluid.replica import Replica
-from fluid.traces.textfile import QUOTED_ROWS, TextFile, opened, refuse_bad_rows
 
 CSV_COLUMNS = ("num_decode", "kv_tokens_decode", "num_prefill", "prefill_tokens", "batch_time_s")
 PREFILL_COLUMNS = {"num_prefill", "prefill_tokens"}

@@ -56,7 +56,7 @@ from collections.abc import Iterator, Sequence
 
 from fluid.calibration.vllm_statistics import ADVICE, STEADY, VllmStatistics
 from fluid.errors import FileError
-from fluid.traces.textfile import TextFile
+from fluid.files.text_file import TextFile
 
 Row = tuple[int, Sequence[float] | str]  # a line number, and the five numbers of a batch or what is wrong with them
 

@@ -9,8 +9,8 @@ from operator import itemgetter
 from typing import Any
 
 from fluid.errors import FileError
+from fluid.files.text_file import TextFile
 from fluid.traces.formats import CHUNK, CSV_FORMATS, FORMATS, Chunk, Columns, Format, Rows
-from fluid.traces.textfile import TextFile
 
 
 def csv_rows(text: TextFile, name: str | None, columns: Columns | None) -> Rows:

@@ -8,8 +8,8 @@ from itertools import islice
 from typing import Any
 
 from fluid.errors import FileError, shown
+from fluid.files.text_file import TextFile
 from fluid.traces.formats import CHUNK, FORMATS, MOONCAKE, VLLM, Chunk, Rows
-from fluid.traces.textfile import TextFile
 
 
 def mooncake_rows(text: TextFile) -> Rows:

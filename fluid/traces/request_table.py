@@ -16,6 +16,7 @@ import numpy as np
 
 from fluid.arrays import Bools, Floats, Ints
 from fluid.errors import FileError, shown
+from fluid.files.text_file import QUOTED_ROWS, TextFile, opened, refuse_bad_rows
 from fluid.progress import Progress
 from fluid.traces.csv_rows import csv_rows
 from fluid.traces.fields import (
@@ -32,7 +33,6 @@ from fluid.traces.fields import (
 from fluid.traces.formats import MOONCAKE, Chunk, Columns, Rows
 from fluid.traces.json_rows import mooncake_rows, vllm_rows
 from fluid.traces.repeats import Repeats
-from fluid.traces.textfile import QUOTED_ROWS, TextFile, opened, refuse_bad_rows
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from fluid import FluidwaitError, solve
-from fluid.errors import one_of
+from fluid.errors import one_line, one_of
+from fluid.files.written import write_file
 from fluidwait.commands import measurements, rates
 from fluidwait.commands.options import (
     Against,
@@ -34,7 +35,7 @@ from fluidwait.study.advice import ENGINE, advise
 from fluidwait.study.designs import choose
 from fluidwait.study.outcomes import Comparison, Plan, compare, examine
 from fluidwait.study.plugin import INSTALLED, written
-from thresholds import write_policy
+from thresholds.policies import policy_text
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich",
                   help="How much traffic can this GPU carry, and how do I admit it?")
@@ -124,9 +125,9 @@ def init_command(file: Annotated[Path, typer.Argument(help="The file to write.")
     """Write a commented example deployment."""
     if file.exists() and not force:
         raise FluidwaitError(f"{file}: exists already; choose another name or say --force")
-    file.write_text(embedded_text(), encoding="utf-8")
+    write_file(file, embedded_text())
     answer = {**answers.provenance("init", embedded()), "file": str(file)}
-    give(answer, json, lambda: typer.echo(f"wrote {file}; next: fluidwait run {file}"))
+    give(answer, json, lambda: typer.echo(one_line(f"wrote {file}; next: fluidwait run {file}")))
 
 
 app.command("trace", epilog="Example: fluidwait trace requests.csv --out results")(measurements.trace_command)
@@ -170,10 +171,8 @@ _later("plan")
 def _write(folder: Path, found: Comparison, answer: dict[str, Any]) -> None:
     from fluidwait.figures.run import draw  # matplotlib takes a second to load
 
-    write(folder, answer)
-    if found.design.exists:
-        write_policy(found.design, folder / "policy.json")
-    draw(found, folder)
+    policy = {"policy.json": policy_text(found.design)} if found.design.exists else {}
+    write(folder, answer, {**policy, **draw(found)})
 
 
 def _say(yes: bool) -> None:

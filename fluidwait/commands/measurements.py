@@ -129,13 +129,12 @@ def _disagreement(source: str, several: Equilibrium, one: Equilibrium) -> list[s
 def _write_trace(folder: Path, trace: Trace, summary: TraceSummary, answer: dict[str, Any]) -> list[str]:
     from fluidwait.figures.trace import draw_trace  # matplotlib takes a second to load
 
-    write(folder, answer)
-    return draw_trace(trace, summary.dispersion, folder)
+    figures = draw_trace(trace, summary.dispersion)
+    write(folder, answer, figures)
+    return sorted({Path(name).stem for name in figures})
 
 
 def _write_calibration(folder: Path, found: Calibration, answer: dict[str, Any]) -> None:
     from fluidwait.figures.calibration import draw_calibration  # as above
 
-    write(folder, answer)
-    (folder / "iteration_time.toml").write_text(found.to_toml(), encoding="utf-8")
-    draw_calibration(found, folder)
+    write(folder, answer, {"iteration_time.toml": found.to_toml(), **draw_calibration(found)})

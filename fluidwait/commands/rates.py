@@ -115,5 +115,4 @@ def _complete(deployment: Deployment, grid: Grid, plan: Plan, kept: float, worke
 def _write(folder: Path, found: Sweep, answer: dict[str, Any]) -> None:
     from fluidwait.figures.sweep import draw_sweep  # matplotlib takes a second to load
 
-    write(folder, answer)
-    draw_sweep(found, folder)
+    write(folder, answer, draw_sweep(found))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from fluid.calibration.calibration import Calibration
+from fluidwait.figures.drawn import files_of, own_style
 from fluidwait.figures.style import BLACK, BLUE, ORANGE, PINK
 
 
-def draw_calibration(found: Calibration, folder: Path) -> None:
-    """Write fit as PNG and SVG into the folder."""
-    figure = Figure(figsize=(7, 7), layout="constrained")
-    _draw_panels(found, *figure.subplots(2, 1))
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(folder / "fit.png", dpi=150)
-    figure.savefig(folder / "fit.svg", metadata={"Date": None})
+def draw_calibration(found: Calibration) -> dict[str, bytes]:
+    """The files of the figure, PNG and SVG, by name."""
+    with own_style():
+        figure = Figure(figsize=(7, 7), layout="constrained")
+        _draw_panels(found, *figure.subplots(2, 1))
+        for axes in figure.axes:
+            axes.spines[["top", "right"]].set_visible(False)
+        return files_of({"fit": figure})
 
 
 def _draw_panels(found: Calibration, fit: Axes, errors: Axes) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fluidwait.figures.drawn import files_of, own_style
 from fluidwait.figures.style import BLACK, GREEN, style
 from fluidwait.study.outcomes import Comparison, Outcome
 from thresholds import Design, PacedDesign, WaitDesign
@@ -24,15 +24,14 @@ LIVES_SHOWN = 12  # the time shown, in lifetimes of the type with the most stage
 POINTS = 2000  # of a line
 
 
-def draw(found: Comparison, folder: Path) -> None:
-    """Write batch and kv as PNG and SVG into the folder; nothing where no policy was simulated."""
+def draw(found: Comparison) -> dict[str, bytes]:
+    """The files of batch and kv, PNG and SVG, by name; none where no policy was simulated."""
     runs = [(each, each.found.runs[0]) for each in found.outcomes if each.found is not None]
     if not runs:
-        return
+        return {}
     end = _shown(found, runs[0][1])
-    for name, figure in (("batch", _batch(found, runs, end)), ("kv", _kv(found, runs, end))):
-        figure.savefig(folder / f"{name}.png", dpi=150)
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    with own_style():
+        return files_of({"batch": _batch(found, runs, end), "kv": _kv(found, runs, end)})
 
 
 def _shown(found: Comparison, run: Run) -> float:

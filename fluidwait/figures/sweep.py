@@ -8,17 +8,14 @@ that none hides another: never so far that a cell seems to lie at another rate, 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from matplotlib.transforms import Bbox
 
 from fluid.arrays import Floats
+from fluidwait.figures.drawn import files_of, own_style
 from fluidwait.figures.style import BLACK, style
 from fluidwait.study.cell import Finished
 from fluidwait.study.sweep import Sweep
@@ -31,21 +28,10 @@ ROOMY = 40  # with more rates markers and error bars shrink
 NEAR = 1.5  # a fluid limit up to so many times the largest rate is drawn, a higher one only named
 
 
-def draw_sweep(found: Sweep, folder: Path) -> None:
-    """Write sweep as PNG and SVG into the folder; the same sweep gives the same bytes."""
-    with rc_context({"svg.hashsalt": "fluidwait"}):
-        figure = _settled(sweep_figure(found))
-        figure.savefig(folder / "sweep.png", dpi=150)
-        figure.savefig(folder / "sweep.svg", metadata={"Date": None})
-
-
-def _settled(figure: Figure) -> Figure:
-    """The figure with its panels where the layout puts them, but for its last bits: those differ from run to run."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    for panel in figure.axes:
-        panel.set_position(Bbox(np.round(panel.get_position().get_points(), 6)))
-    return figure
+def draw_sweep(found: Sweep) -> dict[str, bytes]:
+    """The files of the figure, PNG and SVG, by name."""
+    with own_style():
+        return files_of({"sweep": sweep_figure(found)})
 
 
 def sweep_figure(found: Sweep) -> Figure:

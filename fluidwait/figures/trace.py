@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from fluid.traces.trace import Trace
+from fluidwait.figures.drawn import files_of, own_style
 from fluidwait.figures.style import BLACK, BLUE, GREEN, ORANGE
 
 RATE_WINDOWS = 100  # the rate over time is drawn in so many windows
 LENGTH_BINS = 60
 
 
-def draw_trace(trace: Trace, dispersion: dict[float, float], folder: Path) -> list[str]:
-    """Write lengths, and arrivals where the trace has times, as PNG and SVG into the folder; return their names."""
-    figures = {"lengths": _lengths(trace)}
-    if trace.times is not None and trace.duration:
-        figures["arrivals"] = _arrivals(trace, dispersion)
-    for name, figure in figures.items():
-        for axes in figure.axes:
+def draw_trace(trace: Trace, dispersion: dict[float, float]) -> dict[str, bytes]:
+    """The files of lengths, and of arrivals where the trace has times, PNG and SVG, by name."""
+    with own_style():
+        figures = {"lengths": _lengths(trace)}
+        if trace.times is not None and trace.duration:
+            figures["arrivals"] = _arrivals(trace, dispersion)
+        for axes in (axes for figure in figures.values() for axes in figure.axes):
             axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(folder / f"{name}.png", dpi=150)
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-    return sorted(figures)
+        return files_of(figures)
 
 
 def _lengths(trace: Trace) -> Figure:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,23 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+from fluid.errors import one_line
+from fluid.files.written import write_files
 
 MOST_ROWS = 20
 
 
 class _Paper(Console):
-    """A console that leaves a closed pipe to the command, instead of exiting with a status of its own."""
+    """A console that leaves a closed pipe to the command, and writes what does not print, in a file's name, as escapes.
+    """
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str("\n".join(map(one_line, text.split("\n"))), **options)
 
 
 console = _Paper(highlight=False)
@@ -94,10 +102,9 @@ def to_text(answer: dict[str, Any]) -> str:
     return json.dumps(_finite(answer), indent=2, allow_nan=False)
 
 
-def write(folder: Path, answer: dict[str, Any]) -> None:
-    """Write an answer as report.json into the folder, which is made if it is not there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(to_text(answer) + "\n", encoding="utf-8")
+def write(folder: Path, answer: dict[str, Any], beside: Mapping[str, str | bytes]) -> None:
+    """Write an answer as report.json, and the files that go with it, into the folder: all of them or none."""
+    write_files(folder, {**beside, "report.json": to_text(answer) + "\n"})
 
 
 def _finite(value: Any) -> Any:

@@ -22,6 +22,7 @@ import numpy as np
 
 from fluid import Workload
 from fluid.errors import FluidwaitError
+from fluid.files.written import write_files
 from fluidwait import __version__
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.study.designs import choose
@@ -72,11 +73,7 @@ def written(deployment: Deployment, what: str, folder: Path) -> Path:
         assert isinstance(design, PacedDesign | UnknownPacedDesign)
         _refuse_infeasible(deployment, design)
         text = gateway(deployment, design)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise FluidwaitError(f"{path}: cannot be written: {error.strerror or error}") from None
+    write_files(folder, {path.name: text})
     return path
 
 

@@ -1,0 +1,1 @@
+"""Files: read in bounded memory, written whole or not at all."""
