@@ -69,6 +69,15 @@ def real(field: str, value: Any, where: str = "", *, unit: str = "", zero: bool 
     return number
 
 
+def within(field: str, value: Any, least: float, most: float, where: str = "", *, unit: str) -> float:
+    """Return `value` as a float in [least, most]: for numbers that people choose, and that others are made of."""
+    requirement = f"a number of {unit} from {least:g} to {most:g}"
+    number = _number(field, requirement, value, where)
+    if not least <= number <= most:
+        raise InputError(field, requirement, value, where)
+    return number
+
+
 def probability(field: str, value: Any, where: str = "") -> float:
     """Return `value` as a finite float above 0 and below 1."""
     requirement = "a probability above 0 and below 1"

@@ -14,9 +14,9 @@ from verification.statistics.precision import MOST_REPLICATIONS
 
 
 def number(text: str) -> float:
-    """A number, as a flag gives it."""
+    """A number, as a flag gives it: in digits that everybody reads."""
     try:
-        return float(text)
+        return float(text.encode("ascii"))
     except ValueError:
         raise typer.BadParameter(f"must be a number (got {shown(text)})") from None
 
@@ -24,7 +24,7 @@ def number(text: str) -> float:
 def whole_number(text: str) -> int:
     """A whole number, as a flag gives it."""
     try:
-        return int(text)
+        return int(str(text).encode("ascii"))
     except ValueError:
         raise typer.BadParameter(f"must be a whole number (got {shown(text)})") from None
 
@@ -32,8 +32,8 @@ def whole_number(text: str) -> int:
 def share(text: str) -> float:
     """A share of one, as a flag gives it: 2% or 0.02."""
     try:
-        given = str(text)  # a default comes as a number
-        return float(given[:-1]) / 100 if given.endswith("%") else float(given)
+        given = str(text).encode("ascii")  # a default comes as a number
+        return float(given[:-1]) / 100 if given.endswith(b"%") else float(given)
     except ValueError:
         raise typer.BadParameter(f'must be a share, as "2%" or "0.02" (got {shown(text)})') from None
 

@@ -53,7 +53,7 @@ def sweep_command(rates: Rates, policies: Policies, file: File = None, horizon: 
     deployment = deployment_of(file)
     for policy in grid.policies:
         visible("--policies", policy, deployment)
-    plan = Plan.checked(deployment, horizon, replications, seed)
+    plan = Plan.checked(deployment, horizon, replications, seed, lowest=grid.rates[0])
     kept, question = most_kept_by_a_cell(deployment, grid, plan), asked(deployment, plan)
     with nullcontext() if out is None else opened(out, question, plan) as store:
         finished = _complete(deployment, grid, plan, kept, workers, store)
@@ -74,7 +74,7 @@ def capacity_command(file: File = None, policy: PolicyName = AUTO, latency: Late
     bound = _bound({"latency": latency, "latency_p99": latency_p99, "ttft": ttft})
     deployment = deployment_of(file)
     visible("--policy", policy, deployment)
-    plan = Plan.checked(deployment, horizon, replications, seed)
+    plan = Plan.checked(deployment, horizon, replications, seed, precision)
     found = largest_rate(deployment, policy, plan, bound, precision)
     answer = {**answers.provenance("capacity", deployment), **capacity_answer(found, plan, precision)}
     give(answer, json, lambda: show_capacity(deployment, found, plan))

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from fluid.errors import one_line
 from fluid.files.written import write_files
+from verification import Interval
 
 MOST_ROWS = 20
 
@@ -75,7 +76,13 @@ def number(values: np.ndarray | None, j: int) -> str:
 
 def optional(value: float | None) -> str:
     """The value, "-" where there is none."""
-    return "-" if value is None else f"{value:,.4g}"
+    return "-" if value is None or math.isnan(value) else f"{value:,.4g}"
+
+
+def with_interval(interval: Interval) -> str:
+    """A mean and the half-width of its interval, "-" where nothing was measured."""
+    half = interval.high - interval.mean
+    return optional(interval.mean) + (f" ±{half:.2g}" if math.isfinite(half) else "")
 
 
 def seconds(value: float | None) -> str:

@@ -59,7 +59,7 @@ def show_equilibrium(deployment: Deployment, equilibrium: Equilibrium) -> None:
 def _show_types(equilibrium: Equilibrium) -> None:
     table = new_table("type", "prompt+output", "requests/s", "per stage n*", "KV tokens", "KV work")
     workload = equilibrium.workload
-    for j in largest(equilibrium.profile.kv_work * workload.rates):
+    for j in largest(equilibrium.profile.kv_work * (workload.rates / workload.rates.max())):
         table.add_row(escape(workload.names[j]), f"{workload.prompt_tokens[j]}+{workload.output_tokens[j]}",
                       f"{workload.rates[j]:.4g}", number(equilibrium.inventory, j), number(equilibrium.kv_tokens, j),
                       f"{equilibrium.profile.kv_work[j]:,.0f}")

@@ -6,7 +6,7 @@ import math
 
 from rich.markup import escape
 
-from fluidwait.reports.console import console, new_table, title
+from fluidwait.reports.console import console, new_table, optional, title, with_interval
 from fluidwait.study.advice import Advice, name_of_trial
 from fluidwait.study.outcomes import Comparison
 from verification import Difference, Interval, Verification
@@ -84,15 +84,9 @@ def show_outlook(outlook: dict[float, Advice]) -> None:
     console.print(table)
 
 
-def with_interval(interval: Interval) -> str:
-    """A mean and the half-width of its interval."""
+def _change(interval: Interval | Difference) -> str:
     if math.isnan(interval.mean):
         return "-"
-    half = interval.high - interval.mean
-    return f"{interval.mean:,.4g}" + (f" ±{half:.2g}" if math.isfinite(half) else "")
-
-
-def _change(interval: Interval | Difference) -> str:
     half = interval.high - interval.mean
     return f"{interval.mean:+,.3g}" + (f" ±{half:.2g}" if math.isfinite(half) else "")
 
@@ -104,7 +98,7 @@ def _gap(gap: Difference | None) -> str:
 
 
 def _p99(found: Verification) -> str:
-    return ("≥ " if found.latency_p99_at_least else "") + f"{found.latency_p99.mean:,.4g}"
+    return ("≥ " if found.latency_p99_at_least else "") + f"{optional(found.latency_p99.mean)}"
 
 
 def _percentile(found: Verification) -> str:

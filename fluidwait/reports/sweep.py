@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,10 @@ from rich.markup import escape
 
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.reports import answers
-from fluidwait.reports.console import console, new_table, title
+from fluidwait.reports.console import console, new_table, optional, title, with_interval
 from fluidwait.study.cell import KEPT_INTERVALS, Finished
 from fluidwait.study.store import NAME
 from fluidwait.study.sweep import Sweep
-from verification import Interval
 from verification.store.question import Question
 
 VERDICT_COLOURS = {"stable": "green", "unstable": "red"}
@@ -61,13 +59,8 @@ def _measured(finished: Finished) -> list[str]:
     if finished.measured is None:
         return ["-"] * 4
     shown = finished.measured
-    return [_with_half(shown.latency), f"{shown.ttft.mean:.4g}", f"{shown.throughput.mean:,.0f}",
+    return [with_interval(shown.latency), optional(shown.ttft.mean), f"{shown.throughput.mean:,.0f}",
             f"{shown.evictions.mean:,.0f}"]
-
-
-def _with_half(interval: Interval) -> str:
-    half = interval.high - interval.mean
-    return f"{interval.mean:,.4g}" + (f" ±{half:.2g}" if math.isfinite(half) else "")
 
 
 def _verdict(finished: Finished) -> str:

@@ -12,12 +12,13 @@ from decimal import Decimal
 from itertools import product
 from typing import NamedTuple
 
-from fluid.errors import InputError, real
+from fluid.errors import InputError, within
 from fluidwait.deployment.policy_names import BASELINES, DESIGNED, known
 
 RATES, POLICIES = "--rates", "--policies"
 SYNTAX = "rates in requests/s such as 5,10,20 or start:stop:step"
 MOST_RATES = 10_000
+PER_SECOND = (1e-9, 1e12)
 
 
 class Cell(NamedTuple):
@@ -76,4 +77,4 @@ def _number(part: str, text: str) -> float:
         number = float(part)
     except ValueError:
         raise InputError(RATES, SYNTAX, text) from None
-    return real(RATES, number, unit="requests/s")
+    return within(RATES, number, *PER_SECOND, unit="requests/s")

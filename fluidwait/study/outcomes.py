@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fluid import Equilibrium, Replica, solve
-from fluid.errors import InputError, one_of, real, whole
+from fluid.errors import InputError, one_of, whole, within
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.policy_names import AUTO, BASELINES, WATERMARKED
 from fluidwait.progress import working
@@ -23,6 +23,8 @@ from verification.policies import Policy
 from verification.rules import rule_named
 
 NOTICEABLE = 0.01  # on the same arrivals even a difference of a millionth can be sure
+LEAST_PRECISION = 1e-4  # beyond it no number of replications is enough
+SECONDS = (1e-9, 1e12)  # a horizon
 MOST_REQUESTS = 2e7  # per replication: beyond it an overloaded replica is not simulated, the answer is known
 
 
@@ -41,18 +43,27 @@ class Plan:
 
     @classmethod
     def checked(cls, deployment: Deployment, horizon: float | None, replications: int, seed: int,
-                precision: float | None = None) -> Plan:
-        """The plan of a command, its numbers checked; raises InputError naming the flag."""
-        if precision is not None and not 0 < precision < 1:
-            raise InputError("--precision", 'a share above 0 and below 1, as "2%" or "0.02"', precision)
-        return cls(_whole_periods(deployment, horizon),
+                precision: float | None = None, lowest: float | None = None) -> Plan:
+        """The plan of a command, its numbers checked; `lowest` is the least rate that is simulated (None: the mix's).
+
+        Raises InputError naming the flag, also where hardly a request would arrive in all replications together.
+        """
+        if precision is not None and not LEAST_PRECISION <= precision < 1:
+            raise InputError("--precision", f'a share from {LEAST_PRECISION:.2%} to below 1, as "2%" or "0.02"',
+                             precision)
+        plan = cls(_whole_periods(deployment, horizon),
                    whole("--replications", replications, unit="replications", most=1_000_000),
                    whole("--seed", seed, unit="seeds", least=0, most=2**128), precision=precision)
+        rate = deployment.workload.rate if lowest is None else lowest
+        if plan.horizon * rate * plan.replications < 1:
+            raise InputError("--horizon", f"{1 / (rate * plan.replications):.3g} seconds at least, in which a request "
+                                          f"arrives at {rate:g} requests/s", plan.horizon)
+        return plan
 
 
 def _whole_periods(deployment: Deployment, horizon: float | None) -> float:
     """The horizon of a flag, or that of the file; with rates that change, so many whole periods of them."""
-    seconds = real("--horizon", deployment.horizon if horizon is None else horizon, unit="seconds")
+    seconds = within("--horizon", deployment.horizon if horizon is None else horizon, *SECONDS, unit="seconds")
     if not deployment.mix.windows:
         return seconds
     period = deployment.mix.windows[-1].end

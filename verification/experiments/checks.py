@@ -25,6 +25,7 @@ Source: model.md sections 2, 3, 9.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -96,10 +97,14 @@ class Study:
         return t_interval([measure(each) for each in self.parts or self.runs], level)
 
     def checks(self, steady: bool = True) -> tuple[Check, ...]:
-        """Every prediction that applies; steady-state ones only where the arrivals are `steady` Poisson streams."""
+        """Every prediction that applies; steady-state ones only where the arrivals are `steady` Poisson streams.
+
+        What no run has measured, since nothing was served, is held against nothing.
+        """
         tests = [*self._everywhere(), *self._of_policy()] if steady else []
         level = 1 - FAMILY_ERROR / max(len(tests), 1)
-        return (*(test(level) for test in tests), *self._certain())
+        found = (test(level) for test in tests)
+        return (*(check for check in found if not math.isnan(check.measured)), *self._certain())
 
     def _seen(self, rate: float) -> bool:
         """Whether enough requests of that rate fall in the window for a mean to be normal."""

@@ -136,3 +136,43 @@ def test_figures_do_not_depend_on_the_settings_around_them(tmp_path: Path) -> No
                    for name in ("plain", "loud"))
     assert {"batch.svg", "kv.svg", "kv.png", "report.json"} <= set(plain)
     assert plain == loud
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("verify", "--horizon", "1e-307"), "--horizon must be a number of seconds from 1e-09 to 1e+12 (got 1e-307)"),
+    (("verify", "--horizon", "1e308"), "--horizon must be a number of seconds from 1e-09 to 1e+12 (got 1e+308)"),
+    (("verify", "--horizon", "1e-6"), "--horizon must be 0.001 seconds at least, in which a request arrives at 100 "
+                                      "requests/s (got 1e-06)"),
+    (("verify", "--horizon", "１０"), "Invalid value for '--horizon': must be a number (got '１０')"),
+    (("verify", "--replications", "１０"), "Invalid value for '--replications': must be a whole number (got '１０')"),
+    (("sweep", "--policies", "greedy", "--rates", "1e300"),
+     "--rates must be a number of requests/s from 1e-09 to 1e+12 (got 1e+300)"),
+    (("sweep", "--policies", "greedy", "--rates", "1e-9,1"),
+     "--horizon must be 1e+08 seconds at least, in which a request arrives at 1e-09 requests/s (got 3600.0)"),
+    (("capacity", "--precision", "1e-16"),
+     '--precision must be a share from 0.01% to below 1, as "2%" or "0.02" (got 1e-16)'),
+])
+def test_numbers_that_answer_nothing_are_refused(arguments: tuple[str, ...], said: str, tmp_path: Path,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    """Too small or too large for any machine, so short that nothing arrives, so precise that no search ends."""
+    name, *flags = arguments
+    assert status([name, str(written(tmp_path, SMALL)), *flags]) == 2
+    found = capsys.readouterr()
+    assert found.out == ""
+    assert found.err == f"fluidwait: {said}\n"
+
+
+@pytest.mark.parametrize("command_line", [("verify", "--policy", "greedy"), ("run",),
+                                          ("sweep", "--policies", "greedy,paced", "--rates", "0.1")])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_run_in_which_nothing_arrives_says_nothing_false(seed: int, command_line: tuple[str, ...], tmp_path: Path,
+                                                           capsys: pytest.CaptureFixture[str]) -> None:
+    """A request every ten seconds, two runs of six: in none or one of them comes a request, no number is "nan", no
+    prediction "differs" from it.
+    """
+    deployment = written(tmp_path, SMALL.replace("100.0", "0.1"))
+    assert status([command_line[0], str(deployment), *command_line[1:], "--horizon", "6", "--replications", "2",
+                   "--seed", str(seed)]) in (0, 1)
+    out = capsys.readouterr().out
+    assert "nan" not in out
+    assert "differs" not in out
