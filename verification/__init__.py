@@ -15,6 +15,7 @@ from verification.rules.memory_constrained.clearing import Clearing
 from verification.rules.memory_constrained.mc_benchmark import MCBenchmark
 from verification.rules.memory_constrained.mcsf import MCSF
 from verification.rules.memory_constrained.protected import Protected
+from verification.rules.memory_constrained.sorted_f import SortedF
 from verification.rules.sarathi import Sarathi
 from verification.rules.vllm_v0 import VllmV0
 from verification.rules.vllm_v1 import VllmV1
@@ -52,6 +53,7 @@ __all__ = [
     "Run",
     "Sarathi",
     "Scheduled",
+    "SortedF",
     "Timeline",
     "Trial",
     "Trials",

@@ -19,9 +19,9 @@ from verification.engine.state import NOBODY
 BITS_LOG = 5
 BITS = 1 << BITS_LOG  # of a word of `occupied`
 _DE_BRUIJN = 0x077CB531
-_LOWEST = np.zeros(BITS, dtype=np.int64)  # the place of the one bit of x, by the top five bits of x * _DE_BRUIJN
+LOWEST = np.zeros(BITS, dtype=np.int64)  # the place of the one bit of x, by the top five bits of x * _DE_BRUIJN
 for _bit in range(BITS):
-    _LOWEST[((_DE_BRUIJN << _bit) & 0xFFFFFFFF) >> (BITS - BITS_LOG)] = _bit
+    LOWEST[((_DE_BRUIJN << _bit) & 0xFFFFFFFF) >> (BITS - BITS_LOG)] = _bit
 
 
 class Calendar(NamedTuple):
@@ -38,7 +38,7 @@ class Calendar(NamedTuple):
 def make_calendar(longest: int) -> Calendar:
     """Return an empty calendar for requests of at most `longest` iterations."""
     wheel = 1 << max(longest, BITS - 1).bit_length()
-    return Calendar(np.full(wheel, NOBODY), np.zeros(wheel >> BITS_LOG, dtype=np.int64), np.array([wheel]), _LOWEST)
+    return Calendar(np.full(wheel, NOBODY), np.zeros(wheel >> BITS_LOG, dtype=np.int64), np.array([wheel]), LOWEST)
 
 
 @compiled
@@ -90,4 +90,10 @@ def _next(calendar: Calendar, t: int) -> int:
             bits = calendar.occupied[word]
     if bits == 0:
         return t + len(calendar.first)
-    return t + ahead + calendar.lowest[(((bits & -bits) * _DE_BRUIJN) & 0xFFFFFFFF) >> (BITS - BITS_LOG)]
+    return t + ahead + lowest_bit(calendar.lowest, bits)
+
+
+@compiled
+def lowest_bit(lowest: Ints, bits: int) -> int:
+    """The place of the lowest bit of a word, not 0, by the table `LOWEST`."""
+    return lowest[(((bits & -bits) * _DE_BRUIJN) & 0xFFFFFFFF) >> (BITS - BITS_LOG)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import accumulate
 
 from verification.reference.system import Request, System
 from verification.rules.memory_constrained.a_min import AMin
@@ -11,6 +12,7 @@ from verification.rules.memory_constrained.clearing import Clearing
 from verification.rules.memory_constrained.mc_benchmark import MCBenchmark
 from verification.rules.memory_constrained.mcsf import MCSF
 from verification.rules.memory_constrained.protected import Protected
+from verification.rules.memory_constrained.sorted_f import SortedF
 
 PATIENCE = 100
 WORD = 2**64
@@ -89,6 +91,35 @@ def a_min_batch(policy: AMin, system: System) -> list[Request]:
         _clear(system, least)
     system.waiting.sort(key=lambda r: (r.bound, r.number))
     return _admit_while(system, lambda head: _fits_ahead(system, head, system.replica.kv_capacity))
+
+
+def sorted_f_batch(policy: SortedF, system: System) -> list[Request]:
+    """By batches of least F, ordered anew when somebody came or was cleared: those have no bound yet."""
+    while system.held() > system.replica.kv_capacity:
+        newest = system.residents[-1]
+        newest.bound = 0
+        _clear(system, newest)
+    if any(r.bound == 0 for r in system.waiting):
+        for r in system.waiting:
+            r.kind, r.bound = r.seen, len(system.kv[r.seen])
+        system.waiting[:] = _in_batches(system, system.waiting)
+    return _admit_while(system, lambda head: _fits_ahead(system, head, system.replica.kv_capacity))
+
+
+def _in_batches(system: System, waiting: list[Request]) -> list[Request]:
+    """X_1, X_2, ..., each of the least sum S / k^2 among the first k in nine orders that fit side by side."""
+    def peak(r: Request) -> int | Fraction:
+        return min(system.kv[r.kind][-1], system.replica.kv_capacity)
+
+    line, left = list[Request](), sorted(waiting, key=lambda r: (r.bound, peak(r), r.number))
+    while left:
+        orders = [sorted(left, key=lambda r: (8 - j) * r.bound + j * peak(r)) for j in range(9)]
+        firsts = [order[:k + 1] for order in orders for k, together in enumerate(accumulate(map(peak, order)))
+                  if together <= system.replica.kv_capacity]
+        best = {r.number for r in min(firsts, key=lambda x: (Fraction(sum(r.bound for r in x), len(x)**2), -len(x)))}
+        line += [r for r in left if r.number in best]
+        left = [r for r in left if r.number not in best]
+    return line
 
 
 def _stages_of(system: System, r: Request, output: int) -> int:

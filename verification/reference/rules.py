@@ -20,6 +20,7 @@ from verification.reference.memory_constrained import (
     mc_benchmark_batch,
     mcsf_batch,
     protected_batch,
+    sorted_f_batch,
 )
 from verification.reference.system import Request, System
 from verification.rules.greedy import Greedy
@@ -28,6 +29,7 @@ from verification.rules.memory_constrained.clearing import Clearing
 from verification.rules.memory_constrained.mc_benchmark import MCBenchmark
 from verification.rules.memory_constrained.mcsf import MCSF
 from verification.rules.memory_constrained.protected import Protected
+from verification.rules.memory_constrained.sorted_f import SortedF
 from verification.rules.sarathi import Sarathi
 from verification.rules.vllm_v0 import VllmV0
 from verification.rules.vllm_v1 import VllmV1
@@ -270,4 +272,5 @@ TWINS: dict[type, Callable[[Any, System], list[Request]]] = {
     WaitPolicy: _wait_batch, PacedPolicy: _paced_batch, NestedWaitPolicy: _nested_batch, Greedy: _greedy_batch,
     VllmV0: _vllm_v0_batch, VllmV1: _vllm_v1_batch, Sarathi: _sarathi_batch, MCSF: mcsf_batch,
     MCBenchmark: mc_benchmark_batch, Protected: protected_batch, Clearing: clearing_batch, AMin: a_min_batch,
+    SortedF: sorted_f_batch,
 }

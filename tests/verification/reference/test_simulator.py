@@ -24,6 +24,7 @@ from verification import (
     Protected,
     Run,
     Sarathi,
+    SortedF,
     VllmV0,
     VllmV1,
     simulate,
@@ -296,6 +297,13 @@ def test_a_min_agrees_with_its_literal_twin(path: Path, policy: AMin) -> None:
 
 
 @agreed
+@given(st.one_of(paths(), mistaken()))
+def test_sorted_f_agrees_with_its_literal_twin(path: Path) -> None:
+    """There all nine orders of all that wait are cut wherever they fit, here groups that are alike, and X_1 alone."""
+    assert_twins(SortedF(), path)
+
+
+@agreed
 @given(st.data())
 def test_rules_by_type_agree_with_their_literal_twins_where_types_are_mistaken(data: st.DataObject) -> None:
     """Requests wait and move with those they are taken for, and leave at their own last token."""
@@ -332,7 +340,7 @@ def test_the_twins_agree_up_to_a_horizon(data: st.DataObject, seed: int, crowdin
     path = data.draw(paths())
     policy = data.draw(st.one_of(wait_policies(path), paced_policies(path), greedy_policies, vllm_v0_policies,
                                  sarathi_policies, vllm_v1_policies, looking_ahead_policies, clearing_policies,
-                                 a_min_policies))
+                                 a_min_policies, st.just(SortedF())))
     workload = path.workload.scaled(crowding / path.replica.iteration_time.overheads.max())
     horizon = 20 / workload.rate
     fast = simulate(policy, workload, path.replica, horizon=horizon, seed=seed)

@@ -23,6 +23,7 @@ from verification import (
     Predicted,
     Protected,
     Run,
+    SortedF,
     simulate,
 )
 from verification import rounds as discrete
@@ -214,6 +215,7 @@ def instances(draw: st.DrawFn) -> discrete.Instance:
 @pytest.mark.parametrize(("policy", "rule"), [
     (discrete.MCSF(), MCSF()), (discrete.MCSF(0.2), MCSF(0.2)), (discrete.MCBenchmark(), MCBenchmark()),
     (discrete.Protected(0.1), Protected(0.1)), (discrete.Protected(0.0), Protected(0.0)), (discrete.AMin(), AMin()),
+    (discrete.SortedF("sweep"), SortedF()),
 ], ids=str)
 @sampled
 @given(instances())
@@ -319,3 +321,48 @@ def test_bounds_below_the_lengths_serve_everybody_in_memory() -> None:
         run = simulate(policy, MIX, REPLICA, arrivals=Arrivals(np.zeros(2_000), kinds, np.maximum(kinds - 1, 0)))
         assert (run.completed, run.kv_peak <= REPLICA.kv_capacity) == (2_000, True)
         assert run.evictions > 0
+
+
+# Batches
+
+
+def test_the_many_short_go_before_the_few_shorter() -> None:
+    """M = 20, five that hold 19 for a second and ten that hold 2: F is 1 for each of the five, 10 / 10^2 for the ten,
+    which fill M. Sorted-F serves the ten at 0, the five one by one from 1; MC-SF the five first, as they came.
+    """
+    prompts, outputs = [18] * 5 + [1] * 10, [1] * 5 + [1] * 10
+    batches = rounds(SortedF(), 20, prompts, outputs)
+    assert batches.admitted.tolist() == [1, 2, 3, 4, 5] + [0] * 10
+    assert rounds(MCSF(), 20, prompts, outputs).admitted.tolist() == [0, 1, 2, 3, 4] + [5] * 10
+
+
+def test_whoever_comes_is_lined_up_with_all_that_wait() -> None:
+    """M = 6. The first holds 2, ..., 6 until 5. Of the next two, who need all of M, that of 2 tokens (F = 2) is X_1,
+    that of 4 X_2. At 2 come two that hold 2 for a second: F = 2/4. The one starts beside 4, the other not; it has
+    its turn still, at 5, and 5 + 2 do not fit; then they follow by F.
+    """
+    run = rounds(SortedF(), 6, [1, 2, 4, 1, 1], [5, 4, 2, 1, 1], [0.0, 0.5, 0.5, 2.0, 2.0])
+    assert run.admitted.tolist() == [0, 8, 6, 2, 5]
+
+
+@sampled
+@given(st.integers(0, 999), st.integers(300, 1_000), st.sampled_from([1, 16]))
+def test_where_more_stages_never_hold_less_sorted_f_is_mcsf(seed: int, capacity: int, block: int) -> None:
+    """Path by path, with prompts that are equal, whether predictions are right or not."""
+    generator = np.random.default_rng(seed)
+    kinds = generator.integers(0, 4, (2, 60))
+    arrivals = Arrivals(np.sort(generator.uniform(0, 2, 60)), kinds[0], kinds[seed % 2])
+    small = replace(REPLICA, kv_capacity=capacity, block=block)
+    a, b = (simulate(policy, MIX, small, arrivals=arrivals) for policy in (SortedF(), MCSF()))
+    for name in ("admitted", "first_token", "finished"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+def test_batches_of_many_kinds_are_those_of_the_rounds() -> None:
+    """200 requests, most of them of a kind of their own, in bunches: the same starts, request by request."""
+    for seed in range(5):
+        generator = np.random.default_rng(seed)
+        prompts, outputs = generator.integers(1, 40, 200), generator.integers(1, 30, 200)
+        instance = discrete.Instance(np.sort(generator.integers(0, 40, 200)), prompts, outputs, 400)
+        run = rounds(SortedF(), 400, prompts.tolist(), outputs.tolist(), instance.arrivals.tolist())
+        np.testing.assert_array_equal(run.admitted, discrete.play(discrete.SortedF("sweep"), instance).started)

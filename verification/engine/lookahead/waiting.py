@@ -51,12 +51,8 @@ def take_in_arrivals(problem: Problem, state: State, waiting: Waiting) -> None:
 @compiled
 def wait(waiting: Waiting, place: int) -> None:
     """Let the request of a place wait."""
-    heap, hole = waiting.heap, waiting.tally[COUNT]
+    push(waiting.heap, 0, waiting.tally[COUNT], place)
     waiting.tally[COUNT] += 1
-    while hole > 0 and heap[(hole - 1) >> 1] > place:
-        heap[hole] = heap[(hole - 1) >> 1]
-        hole = (hole - 1) >> 1
-    heap[hole] = place
 
 
 @compiled
@@ -68,14 +64,29 @@ def first(waiting: Waiting) -> int:
 @compiled
 def take_first(waiting: Waiting) -> None:
     """The first in turn waits no more."""
-    heap, count = waiting.heap, waiting.tally[COUNT] - 1
-    waiting.tally[COUNT] = count
-    last, hole, child = heap[count], 0, 1
+    waiting.tally[COUNT] -= 1
+    pop(waiting.heap, 0, waiting.tally[COUNT])
+
+
+@compiled
+def push(heap: Ints, begin: int, count: int, place: int) -> None:
+    """Add a place to the heap of so many that begins there."""
+    hole = count
+    while hole > 0 and heap[begin + ((hole - 1) >> 1)] > place:
+        heap[begin + hole] = heap[begin + ((hole - 1) >> 1)]
+        hole = (hole - 1) >> 1
+    heap[begin + hole] = place
+
+
+@compiled
+def pop(heap: Ints, begin: int, count: int) -> None:
+    """Remove the first from the heap that begins there; so many are left."""
+    last, hole, child = heap[begin + count], 0, 1
     while child < count:
-        if child + 1 < count and heap[child + 1] < heap[child]:
+        if child + 1 < count and heap[begin + child + 1] < heap[begin + child]:
             child += 1
-        if heap[child] >= last:
+        if heap[begin + child] >= last:
             break
-        heap[hole] = heap[child]
+        heap[begin + hole] = heap[begin + child]
         hole, child = child, 2 * child + 1
-    heap[hole] = last
+    heap[begin + hole] = last

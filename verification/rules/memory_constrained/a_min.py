@@ -33,33 +33,15 @@ import numpy as np
 
 from fluid.arrays import Ints
 from fluid.errors import whole
-from verification.engine.clock import next_moment, paused, sleep
-from verification.engine.compile import apart, compiled, entry, woven
-from verification.engine.continuous_batching import admit, run_until, settle, tokens_computed
+from verification.engine.clock import paused, sleep
+from verification.engine.compile import apart, compiled, entry
 from verification.engine.eviction import Lifted, lift_all, make_lifted, note_eviction, set_down
-from verification.engine.lookahead.load import (
-    Load,
-    expect,
-    look_from,
-    make_load,
-    refused_until,
-    withdraw,
-    withdraw_completed,
-)
+from verification.engine.lookahead.admission import admit_what_fits, serve
+from verification.engine.lookahead.load import Load, look_from, make_load, withdraw
 from verification.engine.lookahead.waiting import Waiting, first, make_waiting, take_first, wait
 from verification.engine.queues import Queue
-from verification.engine.residents import KV, PREFILL, SIZE, Residents, make_residents, most_resident
-from verification.engine.state import (
-    ITERATION,
-    NO_CAP,
-    NOBODY,
-    NOW,
-    Kernel,
-    Problem,
-    State,
-    next_arrival,
-    stage_computes,
-)
+from verification.engine.residents import KV, SIZE, Residents, make_residents, most_resident
+from verification.engine.state import ITERATION, NO_CAP, NOBODY, NOW, Kernel, Problem, State, next_arrival
 from verification.rules.rule import Claim, Look, Rule
 
 
@@ -119,15 +101,10 @@ def run(problem: Problem, state: State, queue: Queue, waiting: Waiting, resident
         look_from(load, t)
         if residents.tally[KV] > problem.capacity:
             _clear(problem, state, queue, waiting, residents, lifted, load, t)
-        most = _admit_what_fits(problem, state, waiting, residents, load, t)
+        most = admit_what_fits(problem, state, queue, waiting, residents, load, t, problem.capacity, _first_by_bound,
+                               take_first)
         if residents.tally[SIZE] > 0:
-            if residents.tally[KV] > problem.capacity:  # one with a longer prompt than it was predicted to have
-                most = 1
-            m, end = run_until(problem, state, queue, residents, t,
-                               next_moment(problem, state, residents.tally[SIZE] < problem.most_sequences), most)
-            if load.mistaken:
-                withdraw_completed(problem, queue, residents, load, t + m - 1)
-            settle(problem, state, queue, residents, t + m - 1, end)
+            serve(problem, state, queue, residents, load, t, residents.tally[SIZE] < problem.most_sequences, most)
         else:
             sleep(problem, state)
 
@@ -138,28 +115,11 @@ def _wait_by_bound(load: Load, waiting: Waiting, r: int) -> None:
     wait(waiting, load.bound[r] * len(load.bound) + r)
 
 
-@woven
-def _admit_what_fits(problem: Problem, state: State, waiting: Waiting, residents: Residents, load: Load,
-                     t: int) -> int:
-    """Admit the least bounds while they pass; return for how many iterations, unless somebody completes, the one that
-    does not pass is sure not to.
-    """
-    tally, place = residents.tally, first(waiting)
-    while place != NOBODY:
-        r = place % len(load.bound)
-        if tally[SIZE] > 0:
-            if tally[SIZE] >= problem.most_sequences:
-                return NO_CAP
-            if tokens_computed(residents) + stage_computes(problem, problem.types[r], 0) > problem.most_tokens:
-                return 1 if tally[PREFILL] > 0 else NO_CAP
-            until = refused_until(problem, load, r, t, tally[KV], problem.capacity)
-            if until > t:
-                return until - t
-        take_first(waiting)
-        admit(problem, state, residents, r, r)
-        expect(problem, load, r, t)
-        place = first(waiting)
-    return NO_CAP
+@compiled
+def _first_by_bound(waiting: Waiting) -> int:
+    """The request with the least bound, NOBODY if none waits."""
+    place = first(waiting)
+    return place if place == NOBODY else place % len(waiting.heap)
 
 
 @apart

@@ -30,19 +30,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from verification.engine.clock import next_moment, paused, sleep
-from verification.engine.compile import entry, woven
-from verification.engine.continuous_batching import admit, run_until, settle, tokens_computed
+from verification.engine.clock import paused, sleep
+from verification.engine.compile import entry
 from verification.engine.eviction import note_eviction
-from verification.engine.lookahead.load import (
-    Load,
-    clear_newest,
-    expect,
-    look_from,
-    make_load,
-    refused_until,
-    withdraw_completed,
-)
+from verification.engine.lookahead.admission import admit_what_fits, serve
+from verification.engine.lookahead.load import Load, clear_newest, look_from, make_load
 from verification.engine.lookahead.waiting import (
     COUNT,
     Waiting,
@@ -53,8 +45,8 @@ from verification.engine.lookahead.waiting import (
     wait,
 )
 from verification.engine.queues import Queue, request_at
-from verification.engine.residents import KV, PREFILL, SIZE, Residents, make_residents, most_resident
-from verification.engine.state import ITERATION, NO_CAP, NOBODY, Kernel, Problem, State, stage_computes
+from verification.engine.residents import KV, SIZE, Residents, make_residents, most_resident
+from verification.engine.state import ITERATION, Kernel, Problem, State
 from verification.policies import Protecting
 from verification.rules.rule import Claim, Look, Rule
 
@@ -106,49 +98,13 @@ def run(problem: Problem, state: State, queue: Queue, waiting: Waiting, resident
             place = clear_newest(problem, queue, residents, load, t)
             note_eviction(problem, state, queue, request_at(queue, place))
             wait(waiting, place)
-        most = _admit_what_fits(problem, state, queue, waiting, residents, load, t, limit)
+        most = admit_what_fits(problem, state, queue, waiting, residents, load, t, limit, first, take_first)
         if residents.tally[SIZE] > 0:
-            _serve(problem, state, queue, waiting, residents, load, t, most)
+            overtaken = len(waiting.rank) > 0 and residents.tally[SIZE] < problem.most_sequences
+            listening = waiting.tally[COUNT] == 0 or overtaken
+            serve(problem, state, queue, residents, load, t, listening, most)
         else:
             sleep(problem, state)
-
-
-@woven
-def _admit_what_fits(problem: Problem, state: State, queue: Queue, waiting: Waiting, residents: Residents, load: Load,
-                     t: int, limit: int) -> int:
-    """Admit the first in turn while they pass; return for how many iterations, unless somebody completes, the one that
-    does not pass is sure not to.
-    """
-    tally, place = residents.tally, first(waiting)
-    while place != NOBODY:
-        r = request_at(queue, place)
-        if tally[SIZE] > 0:
-            if tally[SIZE] >= problem.most_sequences:
-                return NO_CAP
-            if tokens_computed(residents) + stage_computes(problem, problem.types[r], 0) > problem.most_tokens:
-                return 1 if tally[PREFILL] > 0 else NO_CAP
-            until = refused_until(problem, load, r, t, tally[KV], limit)
-            if until > t:
-                return until - t
-        take_first(waiting)
-        admit(problem, state, residents, place, r)
-        expect(problem, load, r, t)
-        place = first(waiting)
-    return NO_CAP
-
-
-@woven
-def _serve(problem: Problem, state: State, queue: Queue, waiting: Waiting, residents: Residents, load: Load, t: int,
-           most: int) -> None:
-    """Run all residents until one leaves, the first in turn may pass, or one comes that may go before it."""
-    overtaken = len(waiting.rank) > 0 and residents.tally[SIZE] < problem.most_sequences
-    until = next_moment(problem, state, waiting.tally[COUNT] == 0 or overtaken)
-    if residents.tally[KV] > problem.capacity:  # one with a longer prompt than it was predicted to have: it must go
-        most = 1
-    m, end = run_until(problem, state, queue, residents, t, until, most)
-    if load.mistaken:
-        withdraw_completed(problem, queue, residents, load, t + m - 1)
-    settle(problem, state, queue, residents, t + m - 1, end)
 
 
 RULE = Rule(MCSF, kernel, frozenset({Claim.ITERATION_TIME, Claim.INVENTORY}),
