@@ -55,6 +55,7 @@ POLICIES: dict[str, tuple[RoundPolicy, Seen]] = {
     "mc_sf_twice": (MCSF(), lambda instance, seed: overestimated(instance, 2.0, seed)),
     "mc_sf_error": (MCSF(), lambda instance, seed: two_sided(instance, 0.5, seed)),
     "sorted_f": (SortedF("exact"), EXACT),
+    "sorted_f_sweep": (SortedF("sweep"), EXACT),
     "a_min": (AMin(), lambda instance, seed: underestimated(instance, 3.0, seed)),
     "mc_benchmark": (MCBenchmark(), EXACT),
     "clearing": (Clearing(0.2, 0.2), EXACT),
@@ -62,6 +63,7 @@ POLICIES: dict[str, tuple[RoundPolicy, Seen]] = {
 }
 WORDS = {"mc_sf": "MC-SF", "mc_sf_twice": "MC-SF, lengths taken for up to twice as long",
          "mc_sf_error": "MC-SF, lengths wrong by up to a half", "sorted_f": "Sorted-F, exact",
+         "sorted_f_sweep": "Sorted-F, nine orders",
          "a_min": "A_min, bounds from a third of the length", "mc_benchmark": "MC-Benchmark",
          "clearing": "protection 0.2, clearing 0.2", "protected": "protection 0.3"}
 TABLE = Table("instances", (("law", "TEXT"), ("seed", "INTEGER"), ("requests", "INTEGER"), ("status", "TEXT"),
@@ -97,7 +99,7 @@ def kept(folder: Path | None, time_limit: float) -> Iterator[Store | None]:
     if folder is None:
         yield None
         return
-    question = Question.of(time_limit=time_limit, program=program("ratios 1"))
+    question = Question.of(time_limit=time_limit, program=program("ratios 2"))
     with opened(folder, "ratios.sqlite", question, TABLE, note) as store:
         yield store
 

@@ -13,6 +13,8 @@ arrivals included) over ln(what grows):
     output     from 20 to 5,120 tokens, at n* = 1.6 prompts per stage throughout, on a cache that takes them
     types      from 1 to 10,000, prompts 512 and outputs 200 +- 80% of it, at 60% of the edge, C = 1,000,000; WAIT is
                left out: it needs a cohort of each type
+    crowd      a hundredth of the requests asked for, up to all of them, of 1,000 such types, at twice the edge of a
+               cache of 137,000 tokens: at the end about half of them wait. For rules that look ahead
 
 Every figure is the median over rounds in which all policies take their turn. Beside the exponent stands the largest
 cost of a request over the smallest.
@@ -26,7 +28,18 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from workbench import LONG, POLICIES, SHORT, Load, build_yardstick, near_the_edge, say, timed, yardstick
+from workbench import (
+    LONG,
+    LOOKING_AHEAD,
+    POLICIES,
+    SHORT,
+    Load,
+    build_yardstick,
+    near_the_edge,
+    say,
+    timed,
+    yardstick,
+)
 
 from verification import simulate
 
@@ -55,11 +68,17 @@ def growing_types(requests: int) -> list[Point]:
     return [(load.types, load.at(0.6 * load.edge), requests) for load in loads]
 
 
+def growing_crowd(requests: int) -> list[Point]:
+    load = Load(512, 200, SHORT.capacity, types=1000)
+    return [(n, load.at(2 * load.edge), n) for n in (requests // 100, requests // 10, requests)]
+
+
 SERIES: dict[str, tuple[Callable[[int], list[Point]], tuple[str, ...]]] = {
     "requests": (growing_requests, POLICIES),
     "load": (growing_load, tuple(name for name in POLICIES if name != "WAIT")),  # infeasible there
     "output": (growing_output, POLICIES),
     "types": (growing_types, tuple(name for name in POLICIES if name != "WAIT")),
+    "crowd": (growing_crowd, LOOKING_AHEAD),
 }
 
 
@@ -96,21 +115,21 @@ def exponent(points: Sequence[Point], cost: Sequence[float]) -> float:
 
 def print_growth(found: dict[str, tuple[list[Point], dict[str, list[float]]]]) -> None:
     print("\nGrowth of the cost of a request: exponent (largest cost / smallest)\n")
-    print(f"{'policy':>9} " + " ".join(f"{series:>16}" for series in found))
+    print(f"{'policy':>12} " + " ".join(f"{series:>16}" for series in found))
     for name in (*POLICIES, C_LOOP):
         cells = []
         for points, cost in found.values():
             mine = cost.get(name, [])
             shown = f"{exponent(points, mine):+.2f} ({max(mine) / min(mine):.1f})" if len(mine) == len(points) else "-"
             cells.append(f"{shown:>16}")
-        print(f"{name:>9} " + " ".join(cells))
+        print(f"{name:>12} " + " ".join(cells))
     points, cost = found["load"]
     if C_LOOP in cost:
         print("\n512+1000, C = 137,000: `simulate` over the C loop, by share of the edge\n")
-        print(f"{'policy':>9} " + " ".join(f"{share:>8.1%}" for share, _, _ in points))
+        print(f"{'policy':>12} " + " ".join(f"{share:>8.1%}" for share, _, _ in points))
         for name in cost:
             ratios = (a / b for a, b in zip(cost[name], cost[C_LOOP], strict=True))
-            print(f"{name:>9} " + " ".join(f"{ratio:8.2f}" for ratio in ratios))
+            print(f"{name:>12} " + " ".join(f"{ratio:8.2f}" for ratio in ratios))
 
 
 def main() -> None:

@@ -7,7 +7,8 @@ of ratios of timings taken right after one another. All runs on one core, so sec
 
 **Requests per second.** Every policy at 512+20 tokens with C = 137,000 and at 512+1000 tokens with C = 4,000,000, where
 literal WAIT is feasible; d0 = 10.6 ms, d1 = 0.401 us; at 80% of the region's edge or of the largest rate at which WAIT
-is feasible, whichever is lower. Nested WAIT has a single segment, since all outputs are alike. Timed are
+is feasible, whichever is lower. Nested WAIT has a single segment, since all outputs are alike; A_min bounds of one
+token. Timed are
 
     simulate    as a user calls it: Poisson arrivals, arrays, kernel, result
     arrivals    drawing the arrivals alone
@@ -144,9 +145,9 @@ def print_ratios(lines: list[Line]) -> None:
     if not lines[0].seconds["C loop"]:
         print("left out: no C compiler (cc) here")
         return
-    print(f"{'tokens':>9} {'policy':>8} {'simulate':>9} {'kernel':>7}")
+    print(f"{'tokens':>9} {'policy':>12} {'simulate':>9} {'kernel':>7}")
     for line in lines:
-        print(f"{line.load!s:>9} {line.policy:>8} {line.ratio('simulate'):9.2f} {line.ratio('kernel'):7.2f}")
+        print(f"{line.load!s:>9} {line.policy:>12} {line.ratio('simulate'):9.2f} {line.ratio('kernel'):7.2f}")
 
 
 def print_loads(lines: list[Line]) -> None:
@@ -160,11 +161,11 @@ def print_loads(lines: list[Line]) -> None:
 
 def print_seconds(lines: list[Line], compiled: tuple[float, float]) -> None:
     columns = f"{'simulate':>9} {'arrivals':>9} {'kernel':>9} {'C loop':>9} {'iterations':>11} {'evictions':>9}"
-    print(f"\n{'tokens':>9} {'policy':>8} {'requests/s':>11} {columns} {'peak MiB':>9} {'B/request':>9}")
+    print(f"\n{'tokens':>9} {'policy':>12} {'requests/s':>11} {columns} {'peak MiB':>9} {'B/request':>9}")
     for line in lines:
         loop = f"{1e3 * line.typical('C loop'):6.1f} ms" if line.seconds["C loop"] else "-"
         spent = " ".join(f"{1e3 * line.typical(what):6.1f} ms" for what in ("simulate", "arrivals", "kernel"))
-        print(f"{line.load!s:>9} {line.policy:>8} {line.requests / line.typical('simulate'):11,.0f} {spent} {loop:>9} "
+        print(f"{line.load!s:>9} {line.policy:>12} {line.requests / line.typical('simulate'):11,.0f} {spent} {loop:>9} "
               f"{line.iterations:11,} {line.evictions:9,} {line.peak:9.0f} "
               f"{(line.peak - line.loaded) * 2**20 / line.requests:9.0f}")
     loaded = median(line.loaded for line in lines)

@@ -23,14 +23,34 @@ import numpy as np
 import thresholds
 from fluid import IterationTime, PromptType, Replica, Workload, solve, stage_profile
 from thresholds import NestedWaitPolicy, PacedPolicy
-from verification import MCSF, Arrivals, Greedy, Sarathi, VllmV0, VllmV1, poisson_arrivals
+from verification import (
+    MCSF,
+    AMin,
+    Arrivals,
+    Clearing,
+    Greedy,
+    MCBenchmark,
+    Protected,
+    Sarathi,
+    SortedF,
+    VllmV0,
+    VllmV1,
+    poisson_arrivals,
+)
 from verification.engine.state import NO_CAP, Problem, State, make_problem
 from verification.policies import Policy
 from verification.rules import rule_of
 from verification.traffic.arrivals import stream
 
 D0, D1 = 0.0106, 0.401e-6
-POLICIES = ("WAIT", "paced", "greedy", "vLLM V1", "vLLM v0", "Sarathi", "nested", "MC-SF")
+LOOKING_AHEAD = ("MC-SF", "MC-Benchmark", "A_min", "Sorted-F")
+POLICIES = ("WAIT", "paced", "greedy", "vLLM V1", "vLLM v0", "Sarathi", "nested", *LOOKING_AHEAD, "protected",
+            "clearing")
+MADE: dict[str, Policy] = {
+    "greedy": Greedy(0.0), "vLLM V1": VllmV1(2048), "vLLM v0": VllmV0(0.0), "Sarathi": Sarathi(2048, 0.0),
+    "MC-SF": MCSF(), "MC-Benchmark": MCBenchmark(), "A_min": AMin(bound=1), "Sorted-F": SortedF(),
+    "protected": Protected(), "clearing": Clearing(),
+}
 SHARE = 0.8  # of the edge
 
 
@@ -82,16 +102,15 @@ class Load:
 
     def policy(self, name: str) -> Policy:
         """The policy of a name for this load: thresholds where they exist, else one prompt of each type."""
+        if name in MADE:
+            return MADE[name]
         workload = self.workload
         if name == "WAIT":
             return thresholds.wait(workload, self.replica)
         inventory = solve(workload, self.replica).inventory.sum()
         if name == "paced":
             return PacedPolicy((max(math.ceil(20 * inventory * 1.1), 1),), (20,))
-        if name == "nested":
-            return self._nested(workload, inventory)
-        return {"greedy": Greedy(0.0), "vLLM V1": VllmV1(2048), "vLLM v0": VllmV0(0.0),
-                "Sarathi": Sarathi(2048, 0.0), "MC-SF": MCSF()}[name]
+        return self._nested(workload, inventory)
 
     def _nested(self, workload: Workload, inventory: float) -> NestedWaitPolicy:
         """Three segments, a tenth and more above what flows through each; one where all outputs are alike."""
