@@ -117,7 +117,7 @@ def _in_batches(system: System, waiting: list[Request]) -> list[Request]:
         firsts = [order[:k + 1] for order in orders for k, together in enumerate(accumulate(map(peak, order)))
                   if together <= system.replica.kv_capacity]
         best = {r.number for r in min(firsts, key=lambda x: (Fraction(sum(r.bound for r in x), len(x)**2), -len(x)))}
-        line += [r for r in left if r.number in best]
+        line += sorted((r for r in left if r.number in best), key=lambda r: (r.bound, r.number))
         left = [r for r in left if r.number not in best]
     return line
 

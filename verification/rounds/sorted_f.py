@@ -5,9 +5,9 @@ For a set X of requests that fit the memory side by side, sum_{i in X} (s_i + ot
     F(X) = sum_{i in X} otilde_i / |X|^2           mean length over size: small for many short requests
 
 The order of the waiting: X_1 minimises F over the sets that fit, X_2 over those of the others, and so on; batches in
-this order, inside a batch by ascending (otilde, s + otilde). Then as MC-SF does: offer a start in this order, to who
-fits at every predicted completion to come; the first that fails ends the round's admissions, and later batches overlap
-the tails of earlier ones.
+this order, inside a batch by ascending otilde. Then as MC-SF does: offer a start in this order, to whoever fits at
+every predicted completion to come; the first that fails ends the round's admissions, and later batches overlap the
+tails of earlier ones.
 
 **The least F of a given size** k is that of the least sum of otilde: a knapsack with k things. Two ways to search:
 
@@ -17,18 +17,17 @@ the tails of earlier ones.
 - "sweep": the k first, for every k that fits, of the requests sorted by (8 - j) otilde + j min(s + otilde, M), for
   j = 0..8. Each of these minimises sum otilde + lambda sum (s + otilde), for lambda = j/(8 - j), over all sets of its
   size, so that it is the best of those that are no larger: the lower convex envelope, at nine slopes. For thousands of
-  waiting requests. Ties by (otilde, s + otilde); of equal F and size the smaller j.
+  waiting requests. Ties in an order by otilde, then the peak; of equal F and size the smaller j.
 
 **With equal prompts it is MC-SF.** The k shortest have the least sum of otilde and of peaks alike, so every batch takes
 the shortest that are left, and the batches one after the other are the order by length.
 
-Of equal F the larger set is taken (quotients of whole numbers below 2^53: equal ones come out equal), and who came
-first goes first where nothing else decides. In continuous time the sweep is
-`verification.rules.memory_constrained.sorted_f`. Source: Wang, Ye, Zhou, arXiv 2508.06133; the bodies of its algorithms
-were not open to us, so that the following are choices: peaks side by side as the meaning of "fits" in a batch, the
-order inside a batch, the test that carries out the order, and, since the source knows only requests that are all there
-at the start, ordering all that wait anew whenever requests come (or come back, cleared: `verification.rounds.mc_sf`
-says who goes where predictions fall short).
+Of equal F the larger set is taken (quotients of whole numbers below 2^53: equal ones come out equal). Ties in otilde:
+the request that came first. In continuous time the sweep is `verification.rules.memory_constrained.sorted_f`. Source:
+Wang, Ye, Zhou, arXiv 2508.06133; the bodies of its algorithms were not open to us, so that the following are choices:
+peaks side by side as the meaning of "fits" in a batch, the order inside a batch, the test that carries out the order,
+and, since the source knows only requests that are all there at the start, ordering all that wait anew whenever requests
+come (or come back, cleared: `verification.rounds.mc_sf` says who goes where predictions fall short).
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ def check_size(instance: Instance) -> None:
 
 
 def batches(prompts: Ints, outputs: Ints, memory: int, search: str = "exact") -> list[list[int]]:
-    """Return X_1, X_2, ... as lists of indices, each by ascending (output, peak); of `prompts` and `outputs`, tokens.
+    """Return X_1, X_2, ... as lists of indices, each by ascending output; `prompts` and `outputs` (tokens), shape (N,).
 
     >>> batches(np.array([1, 1, 1]), np.array([5, 2, 2]), memory=6)
     [[1, 2], [0]]
@@ -90,7 +89,7 @@ def batches(prompts: Ints, outputs: Ints, memory: int, search: str = "exact") ->
     peaks, left, found = np.minimum(prompts + outputs, memory), np.arange(len(prompts)), list[list[int]]()
     while left.size:
         chosen = _best(outputs, peaks, memory, left, search == "exact")
-        found.append(left[chosen][np.lexsort((peaks[left[chosen]], outputs[left[chosen]]))].tolist())
+        found.append(left[chosen][np.argsort(outputs[left[chosen]], kind="stable")].tolist())
         left = left[~chosen]
     return found
 
@@ -104,7 +103,7 @@ def rank(problem: Problem, state: State, exact: bool) -> None:
     while len(left) > 0:
         chosen = _best(outputs, peaks, problem.memory, left, exact)
         batch = left[chosen]
-        for i in batch[_shortest(outputs[batch], peaks[batch])]:
+        for i in batch[ascending(outputs[batch])]:
             state.waiting[place], state.key[i] = i, place
             place += 1
         left = left[~chosen]
@@ -116,13 +115,6 @@ def _best(outputs: Ints, peaks: Ints, memory: int, left: Ints, exact: bool) -> n
     if exact:
         return _exact(outputs[left], peaks[left], memory)
     return _sweep(outputs[left], peaks[left], memory)
-
-
-@inner
-def _shortest(outputs: Ints, peaks: Ints) -> Ints:
-    """The order by (output, peak); of equal ones the first comes first."""
-    order = ascending(peaks)
-    return order[ascending(outputs[order])]
 
 
 @inner
@@ -180,7 +172,8 @@ def _taken(taken: np.ndarray, peaks: Ints, size: int, weight: int) -> np.ndarray
 def _sweep(outputs: Ints, peaks: Ints, memory: int) -> np.ndarray:
     """The first k by one of the nine orders: the least F that fits."""
     best, size, least = np.zeros(len(outputs), dtype=np.int64), 0, np.inf
-    shortest = _shortest(outputs, peaks)
+    by_peak = ascending(peaks)
+    shortest = by_peak[ascending(outputs[by_peak])]
     for j in range(SLOPES + 1):
         order = shortest[ascending((SLOPES - j) * outputs[shortest] + j * peaks[shortest])]
         weight, length = 0, 0

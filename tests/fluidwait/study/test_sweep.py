@@ -133,7 +133,7 @@ def test_both_flags_are_needed(missing: str, capsys: pytest.CaptureFixture[str])
     assert missing in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("policy", ["wait", "mc-sf", "mc-benchmark"])
+@pytest.mark.parametrize("policy", ["wait", "mc-sf", "mc-benchmark", "sorted-f"])
 def test_who_reads_lengths_is_refused_where_they_are_unknown(policy: str, tmp_path: Path,
                                                              capsys: pytest.CaptureFixture[str]) -> None:
     text = text_of().replace("[[workload", '[workload]\nlengths = "unknown"\n[[workload', 1)

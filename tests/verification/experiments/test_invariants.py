@@ -58,7 +58,8 @@ POLICIES: dict[str, Make] = {  # of every rule, some; those that put every resid
     "mc-benchmark": lambda instance: MCBenchmark(0.3),
     **{f"{rule.name}, as it is made": partial(_made, rule) for rule in RULES if rule.made},
 }
-ALWAYS = ("paced", "paced by type", "gated", "greedy", "greedy, back", "mc-sf", "mc-benchmark")
+ALWAYS = ("paced", "paced by type", "gated", "greedy", "greedy, back", "mc-sf", "mc-benchmark",
+          "sorted-f, as it is made")
 
 
 def _nested(instance: Instance) -> NestedWaitPolicy:

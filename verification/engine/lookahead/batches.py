@@ -7,7 +7,7 @@ are a group. Let the waiting be sorted by
 
 The first batch is, of all sets of the first k in one of these nine orders with sum P <= C, that of least sum S / k^2, a
 quotient of whole numbers below 2^53; of equal ones the larger, then that of the smaller j. Its members have their turn
-by (S, P, arrival), the order of j = 0.
+by (S, arrival).
 
 **A group at a time.** In no order does anybody stand between two of a group. With L = sum S over the k before it and i
 of its members F(i) = (L + i S)/(k + i)^2, and dF/di has the sign of k S - 2 L - i S: F rises first, if at all, and then
@@ -43,7 +43,7 @@ class Batches(NamedTuple):
 
     The `group` of each request. By group: `stages` and `peak`, where its piece of the `heap` begins, how many are
     `waiting` and how many of these are in the first batch (`chosen`). By order: the group at each place, the place of
-    each group, bits of the places where somebody waits. `batch` holds the groups of the first batch that are left.
+    each group, bits of the places where somebody waits. `batch` is a heap of who is next of each group in it.
     """
 
     group: Ints
@@ -118,21 +118,28 @@ def first_of_batch(batches: Batches) -> int:
         return NOBODY
     if batches.tally[STALE] == 1 or batches.batch.tally[COUNT] == 0:
         _find_first_batch(batches)
-    return batches.heap[batches.begin[first(batches.batch)]]
+    return first(batches.batch) % len(batches.heap)
 
 
 @compiled
 def take_first_of_batch(batches: Batches) -> None:
     """The request whose turn it is waits no more; to be called after `first_of_batch`."""
-    g = first(batches.batch)
+    g = batches.group[first(batches.batch) % len(batches.heap)]
+    take_first(batches.batch)
     batches.waiting[g] -= 1
     batches.chosen[g] -= 1
     batches.tally[COUNT] -= 1
     pop(batches.heap, batches.begin[g], batches.waiting[g])
     if batches.waiting[g] == 0:
         _turn_bits(batches, g)
-    if batches.chosen[g] == 0:
-        take_first(batches.batch)
+    if batches.chosen[g] > 0:
+        _wait_in_batch(batches, g)
+
+
+@compiled
+def _wait_in_batch(batches: Batches, g: int) -> None:
+    """The first of a group is the next of it in the first batch, in a place that tells its stages and itself."""
+    wait(batches.batch, batches.stages[g] * len(batches.heap) + batches.heap[batches.begin[g]])
 
 
 @compiled
@@ -153,7 +160,7 @@ def _find_first_batch(batches: Batches) -> None:
         g = batches.order[j, place]
         batches.chosen[g] = min(batches.waiting[g], size)
         size -= batches.chosen[g]
-        wait(batches.batch, g)
+        _wait_in_batch(batches, g)
         place = _occupied_from(batches, j, place + 1)
 
 

@@ -6,7 +6,7 @@ side, sum_{i in X} P_i <= C,
     F(X) = sum_{i in X} S_i / |X|^2        small for many short requests
 
 the waiting are ordered by batches: X_1 has the least F, X_2 the least F of those that are left, and so on, inside a
-batch by (S, P, arrival). At each decision:
+batch by (S, arrival). At each decision:
 
  (1) while the KV that residents need in this iteration exceeds C, clear the most recently admitted one;
  (2) if requests came or were cleared, order all that wait anew; then go through the order and admit while the KV
@@ -18,8 +18,9 @@ orders of the waiting, as the search "sweep" of the rounds does (`verification.r
 they are, how ties are broken and what it costs is in `verification.engine.lookahead.batches`. Of the order only X_1 is
 ever needed: it is found when somebody may enter, and X_2 when it is used up.
 
-**Where P never falls with S, it is MC-SF**, path by path: with equal prompts, say. The nine orders are then one, by
-(S, arrival), every batch takes the first that are left of it, and the batches one after the other are that order.
+**Where S alone decides P, and P never falls with it, this is MC-SF**, path by path: with equal prompts, say. The nine
+orders are then one, by (S, arrival), every batch takes the first that are left of it, and the batches one after the
+other are that order.
 
 On a decode-only replica with one iteration a second it is the rule of the rounds, request by request.
 
