@@ -11,8 +11,9 @@ Delta = max_i (a_i + rho_i Delta):
     tokens      = sum_j n_j* t_j         computed in an iteration, t_j = l_j + o_j over a prompt's life
     throughput* = sum_j lambda_j R_j     output tokens/s
 
-Three outcomes: rho >= 1, no policy is stable [A, Prop. 1]; rho < 1 and M* > C, or more sequences than the engine's cap
-B, or more tokens than its budget q, the offered load does not fit; otherwise it can be stabilised.
+Outside the region no policy is stable: rho >= 1 [A, Prop. 1], or rho < 1 and M* > C, or more sequences than the
+engine's cap B, or more tokens than its budget q. Inside, the mix may still be impossible (`fluid.bounds.impossible`):
+the fluid edge is an upper bound, reached up to o(1) with one line and a cache of many requests.
 
 **Where the time goes.** At equilibrium the line that binds, the one with Delta* = d0 + d1 KV + d2 prefill + d3 size,
 gives the shares
@@ -34,6 +35,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fluid.arrays import Floats, Ints, at_most, below_one, bounded, finite_sum
+from fluid.bounds.impossible import Impossible
 from fluid.region import Region, region_of, stability_region
 from fluid.replica import IterationTime, Replica
 from fluid.stages import StageProfile, stage_profile
@@ -121,10 +123,16 @@ class Equilibrium(Tabular):
         """The largest factor on all rates that stays in the region."""
         return self.region.max_rate_scale(self.workload.rates)
 
+    @cached_property
+    def impossible(self) -> Impossible:
+        """What no policy carries, with the prices that prove it."""
+        return Impossible(self.profile, self.workload.rates, self.replica)
+
     @property
     def stable(self) -> bool:
-        """rho < 1, M* <= C, no more sequences and tokens in a batch than the engine takes, and every type fits."""
-        return self.limit is None
+        """Inside the region (rho < 1, M* <= C, batches as the engine takes them, every type fits) and not proved to be
+        impossible for any policy at all."""
+        return self.limit is None and not self.impossible.beyond_anyone
 
     @property
     def limit(self) -> str | None:
@@ -143,7 +151,7 @@ class Equilibrium(Tabular):
     @property
     def reason(self) -> str:
         """One sentence: the outcome, what binds, and by how much."""
-        edge = f"{self.max_rate_scale:.4g} of these rates"
+        edge = f"at most up to {self.max_rate_scale:.4g} of these rates"
         match self.limit:
             case "length":
                 j = int(self.region.never_fits[0])
@@ -151,16 +159,33 @@ class Equilibrium(Tabular):
                         f"{self.profile.peak[j]:,} KV tokens, the replica has {self.kv_capacity:,}")
             case "time":
                 return (f"overloaded: the work alone takes {self.load:.4g} s per second (time); "
-                        f"the mix is stable up to {edge}")
+                        f"the mix is stable {edge}")
             case "memory":
                 return (f"overloaded: needs {_tokens(self.kv_required)} KV tokens, the replica has "
-                        f"{self.kv_capacity:,} (memory); the mix is stable up to {edge}")
+                        f"{self.kv_capacity:,} (memory); the mix is stable {edge}")
             case "sequences":
                 return (f"overloaded: needs {_count(self.sequences)} sequences in a batch, the replica takes "
-                        f"{self._cap:,} (max_num_seqs); the mix is stable up to {edge}")
+                        f"{self._cap:,} (max_num_seqs); the mix is stable {edge}")
             case "tokens":
                 return (f"overloaded: needs {_tokens(self.tokens)} tokens in an iteration, the replica takes "
-                        f"{self.replica.most_tokens:,} (max_num_batched_tokens); the mix is stable up to {edge}")
+                        f"{self.replica.most_tokens:,} (max_num_batched_tokens); the mix is stable {edge}")
+        return self._impossibility or self._stability
+
+    @property
+    def _impossibility(self) -> str:
+        """One sentence where rates inside the region are proved to be impossible; else nothing."""
+        found, fluid = self.impossible, f"the fluid limit, an upper bound, is {self.max_rate_scale:.4g}"
+        if found.beyond_anyone:
+            whole = " that prefills in the stages of this replica" if found.by_pieces else ""
+            return (f"impossible: no policy{whole} carries more than {found.anyone.scale:.4g} of these rates; {fluid}")
+        if found.beyond_keeping:
+            return ("impossible without recomputing what was evicted: completions cannot overlap in "
+                    f"{self.kv_capacity:,} KV tokens, no other policy carries more than {found.keeping.scale:.4g} of "
+                    f"these rates; {fluid}")
+        return ""
+
+    @property
+    def _stability(self) -> str:
         batch = ""
         if self.replica.max_num_seqs is not None:
             batch += f" and {_count(self.sequences)} of {self._cap:,} sequences in a batch"
@@ -168,7 +193,8 @@ class Equilibrium(Tabular):
             batch += f" and {_tokens(self.tokens)} of {self.replica.max_num_batched_tokens:,} tokens in an iteration"
         return (f"stable: needs {self.kv_required:,.0f} of {self.kv_capacity:,} KV tokens{batch}; "
                 f"{LIMITS[self.region.binding(self.workload.rates)]} binds at "
-                f"{self.workload.rate * self.max_rate_scale:.4g} requests/s, {edge}")
+                f"{self.workload.rate * self.max_rate_scale:.4g} requests/s, {self.max_rate_scale:.4g} of these rates "
+                "(fluid limit, an upper bound)")
 
     @property
     def _cap(self) -> float:
