@@ -123,6 +123,10 @@ class Equilibrium(Tabular):
         """The largest factor on all rates that stays in the region."""
         return self.region.max_rate_scale(self.workload.rates)
 
+    def scaled(self, factor: float) -> Equilibrium:
+        """The equilibrium of the same types at `factor` times the rates."""
+        return _balanced(self.workload.scaled(factor), self.replica, self.profile, self.region)
+
     @cached_property
     def impossible(self) -> Impossible:
         """What no policy carries, with the prices that prove it."""
@@ -221,14 +225,18 @@ def solve(workload: Workload, replica: Replica) -> Equilibrium:
     True
     """
     profile = stage_profile(workload, replica)
+    return _balanced(workload, replica, profile, region_of(profile, replica))
+
+
+def _balanced(workload: Workload, replica: Replica, profile: StageProfile, region: Region) -> Equilibrium:
+    """The equilibrium at the workload's rates; profile and region are those of its types."""
     with np.errstate(over="ignore"):
         loads = profile.time_work(replica.iteration_time) @ workload.rates
         throughput = finite_sum(workload.rates * workload.output_tokens)
     iteration_time = None
     if below_one(loads.max()):
         iteration_time = float(np.max(replica.iteration_time.overheads / (1.0 - loads)))
-    return Equilibrium(workload, replica, profile, region_of(profile, replica),
-                       finite_sum(loads.max()), iteration_time, throughput)
+    return Equilibrium(workload, replica, profile, region, finite_sum(loads.max()), iteration_time, throughput)
 
 
 class TimeShares(NamedTuple):

@@ -98,6 +98,24 @@ class StageProfile:
         with np.errstate(over="ignore"):
             return bounded(per_token @ np.stack([self.kv_read, self.prefilled, self.stages]).astype(np.float64))
 
+    @cached_property
+    def most_by_age(self) -> Ints:
+        """m_a, the largest KV that any type holds at its stage a: units, shape (the most stages,)."""
+        held = np.zeros(self.stages.max(), dtype=np.int64)
+        order = np.argsort(self.stages)
+        for j in order[self._undominated(order)]:
+            kv = self.units_held(int(j))
+            np.maximum(held[: len(kv)], kv, out=held[: len(kv)])
+        return held
+
+    def _undominated(self, order: Ints) -> Ints:
+        """Places in `order` of types that no type with a longer prompt lives longer than."""
+        prompt, stages = self.prompt[order], self.stages[order]
+        longest_after = np.maximum.accumulate(prompt[::-1])[::-1]
+        after = np.concatenate([longest_after[1:], np.zeros(1, dtype=np.int64)])
+        last_of_kind = np.concatenate([stages[1:] != stages[:-1], np.ones(1, dtype=bool)])
+        return np.flatnonzero((prompt > after) | (last_of_kind & (prompt >= after)))
+
     def stage_read(self, j: int) -> Ints | Floats:
         """KV tokens type j reads at each of its stages, unrounded: shape (S_j,)."""
         return self.layout.tokens(self.units_read(j))

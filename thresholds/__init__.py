@@ -12,9 +12,11 @@ from thresholds.nested_wait.buffers import NestedBuffers, nested_buffers
 from thresholds.nested_wait.decay_rate import theta
 from thresholds.nested_wait.design import NestedDesign, nested
 from thresholds.paced_wait.design import paced
-from thresholds.paced_wait.known import PacedDesign, kv_bound, sequence_bound
+from thresholds.paced_wait.known import PacedDesign
 from thresholds.paced_wait.unknown import UnknownPacedDesign
+from thresholds.paced_wait.window_bounds import kv_bound, sequence_bound
 from thresholds.policies import NestedWaitPolicy, PacedPolicy, ThresholdPolicy, WaitPolicy, read_policy, write_policy
+from thresholds.reachable import Reachable, reachable
 from thresholds.wait_thresholds import WaitDesign, balanced_rates, wait
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "PacedPolicy",
     "Prediction",
     "QueueLaw",
+    "Reachable",
     "ReflectedWalk",
     "ThresholdPolicy",
     "TypeDelay",
@@ -53,6 +56,7 @@ __all__ = [
     "predict",
     "predict_continuous",
     "queue_approximations",
+    "reachable",
     "read_policy",
     "reflected_brownian",
     "sequence_bound",

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from fluid import Equilibrium, Replica, Workload, solve
-from fluid.arrays import Floats, at_most
+from fluid.arrays import Floats, at_most, finite_sum
 from fluid.tables import Tabular
+from thresholds.mean_time import Batch
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,12 @@ def equilibrium_of(policy: object, workload: Workload, replica: Replica) -> Equi
         if known.workload == workload and known.replica == replica:
             return known
     return solve(workload, replica)
+
+
+def mean_batch(equilibrium: Equilibrium, entries: Floats) -> Batch:
+    """Return the KV read, prompt tokens and sequences of a batch with x_j prompts of type j in every stage."""
+    profile = equilibrium.profile
+    return Batch(*(finite_sum(entries * each) for each in (profile.kv_read, profile.prefilled, profile.stages)))
 
 
 def batch_time(equilibrium: Equilibrium, entries: Floats) -> float:

@@ -24,8 +24,11 @@ constant rates holds where load balance does at the largest rates, Lambda_j Delt
 enough: in each window above them the queue grows with the window's length, as the backlog of `fluid.varying_rates`.
 Derived here; [A] has a theorem for rates that change, whose conditions were not open to us.
 
-**Sharp stability.** WAIT is stable if and only if n_j > n_j* for every j; floor(n*) + 1 are the least such integers.
-They can lie well below n0: real batches hold only the types that are eligible. Source: model.md section 3.
+**Sharp stability.** With one line, or one type, WAIT is stable if and only if n_j > n_j* for every j; floor(n*) + 1 are
+the least such integers. They can lie well below n0: real batches hold only the types that are eligible. With several of
+both that is not true, as batches of different types may be bound by different lines: of thresholds that keep load
+balance strictly, (1 + 1e-6) lambda_j Delta(n) <= n_j, stability is proved, because no batch takes longer than Delta(n).
+Source: model.md section 3.
 """
 
 from __future__ import annotations
@@ -38,12 +41,14 @@ import numpy as np
 
 from fluid import Equilibrium, Replica, Workload, solve
 from fluid.arrays import TOLERANCE, Floats, Ints, at_most, below_one
+from fluid.bounds.program import undominated
 from fluid.errors import InputError, real
 from thresholds.guarantees import OnEveryPath, batch_time
 from thresholds.load_balance import Balance
 from thresholds.policies import WaitPolicy
 
 MOST_PROMPTS = 2**52
+STRICT = 1e-6  # of the rates: the slack that makes load balance strict
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ class WaitDesign(OnEveryPath, WaitPolicy):
     `thresholds` n0 (empty where rho >= 1: there are none, or none below 2^52) satisfy load balance: if M^pi <= C the
     resident KV never exceeds M^pi, nothing is evicted, and the throughput gap vanishes [A, Theorem 1]. No batch has
     more than `sequences`, since every stage holds n_j prompts or none.
-    `stable_thresholds` floor(n*) + 1 are the least that are stable: the queues stay bounded, no more is promised.
+    `stable_thresholds` are the least that are proved to be stable: the queues stay bounded, no more is promised; with
+    one line or type floor(n*) + 1.
     `margin` is the slack that was asked for: the share by which all rates can grow before balance is lost, at least.
     """
 
@@ -105,20 +111,29 @@ class WaitDesign(OnEveryPath, WaitPolicy):
 
     @property
     def drains(self) -> bool:
-        """n_j > n_j* for every j: delays stay bounded. Else n = n*, and they grow with the square root of time."""
-        inventory = self.equilibrium.inventory
-        return inventory is not None and bool(self.thresholds) and bool(np.all(
-            self._counts > inventory + TOLERANCE * np.maximum(1.0, inventory)))
+        """n_j > n_j* for every j (where that is not sharp, n_j > lambda_j Delta(n)): delays are proved to be bounded.
+
+        Else, with one line or type, n = n*, and they grow with the square root of time.
+        """
+        if self.equilibrium.inventory is None or self.iteration_time is None:
+            return False
+        sharp = len(undominated(self.equilibrium.replica.iteration_time.coefficients)) == 1
+        needed = self.equilibrium.inventory if sharp else self.equilibrium.workload.rates * self.iteration_time
+        return bool(np.all(self._counts > needed + TOLERANCE * np.maximum(1.0, needed)))
 
     @cached_property
     def stable_thresholds(self) -> tuple[int, ...]:
-        """floor(n_j*) + 1, the least stable thresholds; empty where rho >= 1."""
+        """The least thresholds proved to be stable: floor(n_j*) + 1 with one line or type, else of strict load
+        balance; empty where there are none."""
         inventory = self.equilibrium.inventory
+        lines = undominated(self.equilibrium.replica.iteration_time.coefficients)
+        if len(lines) > 1 and len(self.equilibrium.workload) > 1:
+            return least_balanced(self.equilibrium, STRICT)
         return () if inventory is None or inventory.max() > MOST_PROMPTS else _least_above(inventory)
 
     @cached_property
     def stable_kv_required(self) -> int | None:
-        """sum_j (floor(n_j*) + 1) w_j, tokens."""
+        """sum_j n_j w_j of the least stable thresholds, tokens."""
         stable = np.array(self.stable_thresholds, dtype=np.float64)
         return self.equilibrium.profile.whole_held(stable) if self.stable_thresholds else None
 

@@ -21,9 +21,9 @@ is often the pace of the best windows to the last digit, and then both are the t
 
 **Several types.** (1) holds of the completions of any set A of types with f_A = min_{j in A} f_j: iterations per second
 are at least (sum_{j in A} lambda_j) gap(f_A). Another bound keeps the lengths apart. Let F_j(x) = peak_j (1 - x/S_j)
-on [0, S_j], 0 beyond: it is convex and below f_j, because KV in blocks of one token is concave in the stage counted from
-the end. Averaging (1) over all completions of A, for each i apart, by Jensen's inequality, the successors i places later
-being of type j with share q_j and at mean distances d_j with sum_j q_j d_j = i/r,
+on [0, S_j], 0 beyond: it is convex and below f_j, because KV in blocks of one token is concave in the stage counted
+from the end. Averaging (1) over all completions of A, for each i apart, by Jensen's inequality, the successors i places
+later being of type j with share q_j and at mean distances d_j with sum_j q_j d_j = i/r,
 
     sum_i G(i/r) <= C,     G(d) = min { sum_j q_j F_j(d_j) : sum_j q_j d_j = d }
 

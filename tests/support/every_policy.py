@@ -1,9 +1,9 @@
 """The most that any policy carries on a tiny replica, by a linear program over all states and all batches.
 
-A state says how many residents of each type execute each stage next. In an iteration any residents may be given up (they
-start again, as if they were new), any may enter, any of those resident may be in the batch, as long as all who are
-resident, in the batch or not, fit the cache. With the long-run frequencies of (state, batch) as variables, the most s at
-which type j completes s lambda_j requests a second is a linear program: what leaves a state enters it. It knows no
+A state says how many residents of each type execute each stage next. In an iteration any residents may be given up
+(they start again, as if they were new), any may enter, any of those resident may be in the batch, as long as all who
+are resident, in the batch or not, fit the cache. With the long-run frequencies of (state, batch) as variables, the most
+s at which type j completes s lambda_j requests a second is a linear program: what leaves a state enters it. It knows no
 fluid, no class, no overlap.
 """
 

@@ -34,6 +34,7 @@ from fluid import Replica, StageProfile
 from fluid.arrays import TOLERANCE, Floats, Ints
 
 MOST_TRIED = 24  # numerators and denominators tried for the rational N/g
+MOST_ENTRIES = 2**40
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,24 +58,31 @@ class EntryWindow:
     @classmethod
     def of_mix(cls, profile: StageProfile, rates: Floats) -> EntryWindow:
         """One window for the whole mix, types in proportion to their rates."""
-        return cls(_envelope(profile), float(profile.kv_work @ (rates / rates.sum())), False, profile.layout.unit)
+        return cls(profile.most_by_age, float(profile.kv_work @ (rates / rates.sum())), False, profile.layout.unit)
 
     def kv_bound(self, entries: int, iterations: int) -> int:
         """The most KV, in units, that residents can hold with at most N entries in any g iterations."""
-        if self.monotone:
-            return entries * int(self.held[::-1][::iterations].sum())
-        return entries * min(self._blocks(iterations, offset) for offset in self._offsets(iterations))
+        g = min(iterations, len(self.held))
+        if g not in self._of_one:
+            self._of_one[g] = (int(self.held[::-1][::g].sum()) if self.monotone else
+                               min(self._blocks(g, offset) for offset in self._offsets(g)))
+        return entries * self._of_one[g]
 
     def least(self, rate: float, replica: Replica) -> tuple[int, int]:
         """The pair (N, g) that admits `rate` prompts per iteration and takes the least share of C or B, the scarcer.
 
         Without a cap B that is the pair of least KV bound.
         """
-        def cost(pair: tuple[int, int]) -> tuple[float, int, tuple[int, int]]:
-            kv, sequences = self.kv_bound(*pair), residents(*pair, len(self.held))
-            return max(kv / (self.unit * replica.kv_capacity), sequences / replica.most_sequences), kv, pair
+        costs = ((self.kv_bound(*pair), pair) for pair in set(_pairs(rate, len(self.held))))
+        if replica.max_num_seqs is None:
+            return min(costs)[1]
+        capacity, cap, life = self.unit * replica.kv_capacity, replica.max_num_seqs, len(self.held)
+        return min((max(kv / capacity, residents(*pair, life) / cap), kv, pair) for kv, pair in costs)[2]
 
-        return min(set(_pairs(rate, len(self.held))), key=cost)
+    @cached_property
+    def _of_one(self) -> dict[int, int]:
+        """The bound with one entry, for the g that were asked for."""
+        return {}
 
     def _offsets(self, iterations: int) -> range:
         step = max(1, min(iterations, len(self.held)) // MOST_TRIED)
@@ -98,31 +106,9 @@ def residents(entries: int, iterations: int, life: int) -> int:
 
 def _pairs(rate: float, stages: int) -> Iterator[tuple[int, int]]:
     """Rationals N/g >= rate with a small numerator or a small denominator."""
-    for entries in range(1, MOST_TRIED + 1):
-        iterations = int(min(np.floor(entries / rate * (1 + TOLERANCE)), 4 * stages * entries))
-        if iterations >= 1:
-            yield entries, iterations
-    for iterations in range(1, MOST_TRIED + 1):
-        exact = iterations * rate
-        if exact < 2**40:
-            yield max(1, int(np.ceil(exact - TOLERANCE * max(1.0, exact)))), iterations
-
-
-def _envelope(profile: StageProfile) -> Ints:
-    """m_a: the largest KV any type holds at age a, units."""
-    stages = profile.stages
-    held = np.zeros(stages.max(), dtype=np.int64)
-    order = np.argsort(stages)
-    for j in order[_undominated(profile, order)]:
-        kv = profile.units_held(int(j))
-        np.maximum(held[: len(kv)], kv, out=held[: len(kv)])
-    return held
-
-
-def _undominated(profile: StageProfile, order: Ints) -> Ints:
-    """Places in `order` of types that no type with a longer prompt lives longer than."""
-    prompt, stages = profile.prompt[order], profile.stages[order]
-    longest_after = np.maximum.accumulate(prompt[::-1])[::-1]
-    after = np.concatenate([longest_after[1:], np.zeros(1, dtype=np.int64)])
-    last_of_kind = np.concatenate([stages[1:] != stages[:-1], np.ones(1, dtype=bool)])
-    return np.flatnonzero((prompt > after) | (last_of_kind & (prompt >= after)))
+    small = np.arange(1, MOST_TRIED + 1)
+    slow = np.minimum(np.floor(small / rate * (1 + TOLERANCE)), 4 * stages * small).astype(np.int64)
+    yield from ((n, g) for n, g in enumerate(slow.tolist(), start=1) if g >= 1)
+    exact = small * rate
+    fast = np.maximum(1.0, np.ceil(exact - TOLERANCE * np.maximum(1.0, exact)))
+    yield from ((int(n), g) for g, n in enumerate(fast.tolist(), start=1) if n <= MOST_ENTRIES)

@@ -2,22 +2,23 @@ r"""Paced WAIT: rational thresholds N_j/g_j for a real GPU, residents never paus
 
 With x_j = N_j/g_j entries per iteration at most, Delta(x) = max_i [ a_i + sum_j x_j c_ij ], ask
 
-    balance     lambda_j Delta(x) <= x_j   for every j      the windows carry the offered load
+    balance     lambda_j Delta(x) <= x_j   for every j      the windows carry the offered load (one line)
     memory      sum_j kv_bound_j(N_j, g_j) <= C             exact over all phases: `thresholds.paced_wait.entry_windows`
     sequences   sum_j N_j ceil(S_j / g_j) <= B              where the engine caps them: then nobody waits for a place
     tokens      sum_j x_j (l_j + o_j) <= q                  on average, where it has a budget: a prompt may wait for one
 
 For one type balance is x >= n*; the window then serves more than arrives. For several the real solutions of balance
-have n* as their least point. Where the iteration time is the largest of several lines Delta(x) is the largest of their
-means, a little below the mean of the largest: balance then holds in the fluid model only; memory and sequences stay
-certain.
+have n* as their least point. Where the iteration time is the largest of several lines Delta(x), the largest of their
+means, is below the mean of the largest. Balance then asks lambda_j f^(x) <= x_j, f^ the longest that iterations can
+take on average (`thresholds.mean_time`) given the means of full windows and the most KV, prompt tokens and sequences
+that they let together into a batch: then every queue falls whenever it is long, which is proved, whatever arrives when.
 
 **Design.** Given a target t for the rates take, type by type, the rational at least t_j of least KV bound (with a cap:
 of the least share of C or of B, whichever is larger; the best for one type, a rule of thumb for several); if balance
-fails, raise the targets to lambda Delta(x) and try again. Start at t = s n* with s = 1, which decides feasibility, then
-take the largest s whose bounds still fit C and B: a wider window never makes a prompt wait longer, and the memory is
-there. A mix of more than a few dozen types (a trace) gets one window, since a window of its own costs each
-type at least its largest KV, whatever its rate.
+fails, raise the targets to lambda Delta(x) (several lines: lambda T, T the root of T = f^(lambda T)) and try again.
+Start at t = s n* with s = 1, which decides feasibility, then take the largest s whose bounds still fit C and B: a wider
+window never makes a prompt wait longer, and the memory is there. A mix of more than a few dozen types (a trace) gets
+one window, since a window of its own costs each type at least its largest KV, whatever its rate.
 
 **Gates.** Without a gate a prompt enters as soon as its window allows: no delay at low load. With a gate a type enters
 only as a full cohort of N: batches change N prompts at a time, which costs (N - 1)/(2 lambda) of waiting and is right
@@ -26,17 +27,20 @@ only where whole cohorts are wanted (lockstep batches, prefix sharing inside a c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.optimize import brentq
 
 from fluid import Equilibrium, Replica, Workload, solve
-from fluid.arrays import Floats, at_most, finite_sum
-from thresholds.guarantees import OnEveryPath, batch_time
-from thresholds.paced_wait.entry_windows import EntryWindow, residents
-from thresholds.policies import NestedWaitPolicy, PacedPolicy, WaitPolicy
+from fluid.arrays import TOLERANCE, Floats, at_most, finite_sum
+from thresholds.guarantees import OnEveryPath, batch_time, mean_batch
+from thresholds.mean_time import Batch, longest_mean
+from thresholds.paced_wait.entry_windows import EntryWindow
+from thresholds.paced_wait.window_bounds import fullest_batch, window_bound, window_sequences, windows_of
+from thresholds.policies import PacedPolicy
 
 MOST_WINDOWS = 24
 ROUNDS = 60
@@ -66,12 +70,12 @@ class PacedDesign(OnEveryPath, PacedPolicy):
     @cached_property
     def kv_required(self) -> int | None:
         """The most KV tokens residents can hold, over all phases of the windows."""
-        return _window_bound(self, self.equilibrium) if self.entries else None
+        return window_bound(self, self.equilibrium) if self.entries else None
 
     @cached_property
     def sequences(self) -> int | None:
         """The most sequences in a batch, over all phases of the windows."""
-        return _window_sequences(self, self.equilibrium) if self.entries else None
+        return window_sequences(self, self.equilibrium) if self.entries else None
 
     @cached_property
     def tokens(self) -> float | None:
@@ -83,10 +87,24 @@ class PacedDesign(OnEveryPath, PacedPolicy):
         """Delta(N/g), seconds: the fluid iteration time while the windows are always full."""
         return batch_time(self.equilibrium, self.rates) if self.entries else None
 
+    @cached_property
+    def longest_iteration_time(self) -> float | None:
+        """f^(N/g), seconds: iterations take no longer on average, whatever arrives when."""
+        return self.mean_time_at(self.rates) if self.entries else None
+
+    def mean_time_at(self, rates: Floats) -> float:
+        """f^ of `rates` entries per iteration, shape (J,), beside the most that these windows let together."""
+        return longest_mean(self.equilibrium.replica.iteration_time, mean_batch(self.equilibrium, rates), self._most)
+
+    @cached_property
+    def _most(self) -> Batch:
+        return fullest_batch(self, self.equilibrium)
+
     @property
     def balanced(self) -> bool:
-        """Whether the windows carry the offered load: lambda_j Delta(N/g) <= N_j/g_j."""
-        return bool(self.entries) and _carries(self.equilibrium, self.rates)
+        """Whether the windows carry the offered load: lambda_j f^(N/g) <= N_j/g_j."""
+        time = self.longest_iteration_time
+        return time is not None and _carries(self.equilibrium, self.rates, time)
 
     @property
     def feasible(self) -> bool:
@@ -96,16 +114,7 @@ class PacedDesign(OnEveryPath, PacedPolicy):
     @cached_property
     def max_rate_scale(self) -> float:
         """The largest factor on all rates at which windows, designed anew, are feasible; 0 if none."""
-        low, high = 0.0, self.equilibrium.max_rate_scale
-        for _ in range(ROUNDS):
-            if high - low <= 1e-9 * self.equilibrium.max_rate_scale:
-                break
-            middle = 0.5 * (low + high)
-            if _designed(_scaled(self.equilibrium, middle), 1.0, self.gate).feasible:
-                low = middle
-            else:
-                high = middle
-        return low
+        return largest_scale(self.equilibrium, 1e-9)
 
     @property
     def fluid_share(self) -> float:
@@ -130,45 +139,6 @@ class PacedDesign(OnEveryPath, PacedPolicy):
                 f"feasible up to {self.max_rate_scale:.4g} of these rates")
 
 
-def kv_bound(policy: object, equilibrium: Equilibrium) -> float | None:
-    """Return the KV tokens residents can hold under a policy on any path; None for policies without such a bound.
-
-    WAIT: M^pi = sum_j n_j w_j. Paced: the bound of its windows. (Nested WAIT bounds its queues only in probability.)
-    """
-    if isinstance(policy, WaitPolicy):
-        return float(equilibrium.profile.whole_held(np.array(policy.thresholds, dtype=np.float64)))
-    if isinstance(policy, PacedPolicy):
-        return float(_window_bound(policy, equilibrium))
-    return None
-
-
-def sequence_bound(policy: object, equilibrium: Equilibrium) -> int | None:
-    """Return the sequences that a batch can have under a policy on any path; None for policies without such a bound.
-
-    WAIT: sum_j n_j S_j. Paced: sum_j N_j ceil(S_j/g_j). Nested WAIT: n_k in each stage of segment k.
-    """
-    profile = equilibrium.profile
-    if isinstance(policy, WaitPolicy):
-        return int(np.array(policy.thresholds) @ profile.stages)
-    if isinstance(policy, PacedPolicy):
-        return _window_sequences(policy, equilibrium)
-    if isinstance(policy, NestedWaitPolicy):
-        widths = np.diff(policy.boundaries, prepend=-int(profile.prefill_stages[0]))
-        return int(np.array(policy.thresholds) @ widths)
-    return None
-
-
-def _window_sequences(policy: PacedPolicy, equilibrium: Equilibrium) -> int:
-    stages = equilibrium.profile.stages
-    lives = stages.tolist() if len(policy.entries) > 1 else [int(stages.max())]
-    return sum(residents(n, g, life) for n, g, life in zip(policy.entries, policy.iterations, lives, strict=True))
-
-
-def _window_bound(policy: PacedPolicy, equilibrium: Equilibrium) -> int:
-    pairs = zip(_windows(equilibrium, len(policy.entries)), policy.entries, policy.iterations, strict=True)
-    return int(equilibrium.profile.layout.whole(sum(window.kv_bound(n, g) for window, n, g in pairs)))
-
-
 def design_known(workload: Workload, replica: Replica, gate: bool = False) -> PacedDesign:
     """Return the widest windows that carry the load and fit the KV cache C (and the cap), output lengths being known.
 
@@ -189,6 +159,19 @@ def known_at(equilibrium: Equilibrium, gate: bool) -> PacedDesign:
     return _widest(least) if least.feasible else least
 
 
+def largest_scale(equilibrium: Equilibrium, precision: float) -> float:
+    """Return a factor on all rates at which windows are feasible, the largest but for a share of the fluid edge."""
+    low, high, edge = 0.0, equilibrium.max_rate_scale, equilibrium.max_rate_scale
+    windows = _lanes(equilibrium)
+    while high - low > precision * edge:
+        middle = 0.5 * (low + high)
+        if _fits(equilibrium.scaled(middle), windows):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
 def _widest(least: PacedDesign) -> PacedDesign:
     """The design of the largest s n* that fits: bisection on s, keeping the best that does."""
     best, low, high = least, 1.0, 2.0
@@ -206,31 +189,59 @@ def _widest(least: PacedDesign) -> PacedDesign:
 
 def _designed(equilibrium: Equilibrium, widening: float, gate: bool) -> PacedDesign:
     """The windows of least KV bound whose rates are at least `widening` n* and balanced."""
-    if equilibrium.inventory is None:
-        return PacedDesign((), (), gate, equilibrium=equilibrium)
-    lanes = len(equilibrium.workload) if len(equilibrium.workload) <= MOST_WINDOWS else 1
-    windows = _windows(equilibrium, lanes)
-    design, target = None, widening * equilibrium.inventory
-    for _ in range(ROUNDS):
-        goals = target if lanes > 1 else [float(target.sum())]
-        pairs = [window.least(goal, equilibrium.replica) for window, goal in zip(windows, goals, strict=True)]
-        design = PacedDesign(tuple(n for n, _ in pairs), tuple(g for _, g in pairs), gate, equilibrium=equilibrium)
+    design = PacedDesign((), (), gate, equilibrium=equilibrium)
+    for tried in _tried(equilibrium, widening, gate, _lanes(equilibrium)):
+        design = tried
         if design.balanced:
-            return design
-        target = np.maximum(target, equilibrium.workload.rates * batch_time(equilibrium, design.rates))
-    return design if design is not None else PacedDesign((), (), gate, equilibrium=equilibrium)
+            break
+    return design
 
 
-def _windows(equilibrium: Equilibrium, lanes: int) -> Sequence[EntryWindow]:
-    if lanes == 1 and len(equilibrium.workload) > 1:
-        return [EntryWindow.of_mix(equilibrium.profile, equilibrium.workload.rates)]
-    return [EntryWindow.of_type(equilibrium.profile, j) for j in range(lanes)]
+def _fits(equilibrium: Equilibrium, windows: Sequence[EntryWindow]) -> bool:
+    """Whether some windows are feasible; without a cap what they hold only grows from one try to the next."""
+    for design in _tried(equilibrium, 1.0, False, windows):
+        if design.balanced:
+            return design.feasible
+        if equilibrium.replica.max_num_seqs is None and (design.kv_required or 0) > equilibrium.kv_capacity:
+            return False
+    return False
 
 
-def _carries(equilibrium: Equilibrium, entries: Floats) -> bool:
-    needed = equilibrium.workload.rates * batch_time(equilibrium, entries)
-    return all(at_most(need, have) for need, have in zip(needed.tolist(), entries.tolist(), strict=True))
+def _tried(equilibrium: Equilibrium, widening: float, gate: bool,
+           windows: Sequence[EntryWindow]) -> Iterator[PacedDesign]:
+    """Windows for higher and higher targets, until they balance."""
+    if equilibrium.inventory is None:
+        return
+    target, pairs = widening * equilibrium.inventory, [(0, 1)] * len(windows)
+    for _ in range(ROUNDS):
+        goals = target.tolist() if len(windows) > 1 else [float(target.sum())]
+        pairs = [pair if goal <= pair[0] / pair[1] else window.least(goal, equilibrium.replica)
+                 for window, goal, pair in zip(windows, goals, pairs, strict=True)]  # least of more: least of fewer
+        design = PacedDesign(tuple(n for n, _ in pairs), tuple(g for _, g in pairs), gate, equilibrium=equilibrium)
+        yield design
+        target = np.maximum(target, equilibrium.workload.rates * _root(design))
 
 
-def _scaled(equilibrium: Equilibrium, factor: float) -> Equilibrium:
-    return solve(equilibrium.workload.scaled(factor), equilibrium.replica)
+def _lanes(equilibrium: Equilibrium) -> Sequence[EntryWindow]:
+    """A window for each type, or one for a mix of more than a few dozen."""
+    return windows_of(equilibrium, len(equilibrium.workload) if len(equilibrium.workload) <= MOST_WINDOWS else 1)
+
+
+def _root(design: PacedDesign) -> float:
+    """The least t = f^(lambda t), or f^ of the windows where they are too small to have one."""
+    equilibrium, time = design.equilibrium, design.longest_iteration_time or 0.0
+    rates, least = equilibrium.workload.rates, equilibrium.iteration_time or 0.0
+
+    def beyond(t: float) -> float:
+        return design.mean_time_at(rates * t) - t
+
+    if len(equilibrium.replica.iteration_time.pieces) == 1 or beyond(time) <= 0.0:
+        return time
+    high = 2.0 * time
+    while beyond(high) > 0.0:
+        high *= 2.0
+    return max(time, float(brentq(beyond, least, high, rtol=1e-12)))
+
+
+def _carries(equilibrium: Equilibrium, entries: Floats, time: float) -> bool:
+    return bool(np.all(equilibrium.workload.rates * time <= entries * (1 + TOLERANCE)))

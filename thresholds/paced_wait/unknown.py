@@ -3,12 +3,13 @@ r"""Paced WAIT for unknown output lengths: the largest window whose overflow pro
 At most N prompts of the mix enter in any g consecutive iterations, first come first served; the scheduler never looks
 at a length. `thresholds.paced_wait.overflow` bounds the chance that the KV cache overflows and finds the largest N/g.
 
-**Stability.** A full window admits N/g prompts per iteration, an iteration then takes Delta(N/g) = max_i (a_i +
-(N/g) c_i) with c_i the mean time work of a prompt. It carries every total rate below (N/g)/Delta(N/g), that is
-N/g > n* = Lambda Delta*. (With several lines the mean of the largest is above Delta, the largest of the means.) The
-bounds do not depend on the rates, so this is also the largest rate over all designs:
+**Stability.** A full window admits N/g prompts per iteration, an iteration then takes at most f^(N/g) on average
+(`thresholds.mean_time`; with one line that is Delta(N/g) = a + (N/g) c, c the mean time work of a prompt), given that
+the cache does not overflow, at most C tokens are read, N prompts begin in g iterations and N ceil(S/g) are resident. It
+carries every total rate below (N/g)/f^(N/g); with one line that is N/g > n* = Lambda Delta*. The bounds on overflow do
+not depend on the rates, so this is also the largest rate over all designs:
 
-    max_rate_scale = (N/g) / (Lambda Delta(N/g))
+    max_rate_scale = (N/g) / (Lambda f^(N/g))
 
 **A cap of B sequences** makes prompts wait where a batch is full, so it costs no guarantee: what is proved of the KV
 cache is proved of any rule of entry that does not look at the length of who enters. That batches of B carry the load
@@ -27,8 +28,10 @@ import numpy as np
 
 from fluid import Equilibrium, Replica, Workload, solve
 from fluid.arrays import Floats, Ints, at_most
-from thresholds.guarantees import OnReplica
+from thresholds.guarantees import OnReplica, mean_batch
+from thresholds.mean_time import longest_mean
 from thresholds.paced_wait.overflow import OverflowBound, overflow_problem
+from thresholds.paced_wait.window_bounds import fullest_batch, window_bound
 from thresholds.policies import PacedPolicy
 
 
@@ -76,10 +79,24 @@ class UnknownPacedDesign(OnReplica, PacedPolicy):
         work = self._mean(self.equilibrium.profile.time_work(tau))
         return float(np.max(tau.overheads + self._rate * work)) if self.entries else None
 
+    @cached_property
+    def longest_iteration_time(self) -> float | None:
+        """f^(N/g), seconds: iterations take no longer on average while nothing overflows."""
+        equilibrium = self.equilibrium
+        if not self.entries or len(equilibrium.replica.iteration_time.pieces) == 1:
+            return self.iteration_time
+        replica, rates = equilibrium.replica, equilibrium.workload.rates
+        entries = rates * (self._rate / equilibrium.workload.rate)
+        fullest = fullest_batch(self, equilibrium)
+        prefixes = fullest.kv - window_bound(self, equilibrium)
+        return longest_mean(replica.iteration_time, mean_batch(equilibrium, entries),
+                            fullest._replace(kv=min(fullest.kv, replica.kv_capacity + prefixes)))
+
     @property
     def max_rate_scale(self) -> float:
         """The largest factor on all rates that a window with this guarantee carries; 0 if none."""
-        return self._rate / self.iteration_time / self.equilibrium.workload.rate if self.iteration_time else 0.0
+        time = self.longest_iteration_time
+        return self._rate / time / self.equilibrium.workload.rate if time else 0.0
 
     @property
     def fluid_share(self) -> float:

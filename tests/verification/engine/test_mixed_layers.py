@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fluid import IterationTime, PromptType, Replica, Workload, solve
 from thresholds import PacedPolicy, nested, paced, wait
 from thresholds.nested_wait.segments import DecodeSegments, UnknownLengths
-from thresholds.paced_wait.known import kv_bound
+from thresholds import kv_bound
 from verification import Arrivals, Greedy, VllmV1, invariants, simulate, verify
 
 MIXED = Replica(130_000, IterationTime(0.0106, 4.013e-7, 1e-5, 1e-5), block=16, attention_window=200,
