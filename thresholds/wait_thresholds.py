@@ -71,7 +71,8 @@ class WaitDesign(OnEveryPath, WaitPolicy):
             return dict.fromkeys(("type", "threshold n", "n*", "slack, prompts", "least stable"), ())
         return {"type": self.equilibrium.workload.names, "threshold n": self.thresholds,
                 "n*": self.equilibrium.inventory if self.equilibrium.inventory is not None else (),
-                "slack, prompts": self.slack, "least stable": self.stable_thresholds}
+                "slack, prompts": self.slack,
+                "least stable": self.stable_thresholds or (None,) * len(self.thresholds)}
 
     @property
     def _counts(self) -> Floats:

@@ -13,7 +13,7 @@ With at most `MOST_GROUPS` sizes each has a group of its own. Source: derived he
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,6 +44,11 @@ class Demand:
     decodes: float
     prefix: float
     iterations: float
+
+    def scaled(self, factor: float) -> Demand:
+        """What comes in a second at `factor` times the rates; what comes with a token stays."""
+        sums = ("tokens", "read", "held", "sequences", "decodes", "iterations")
+        return replace(self, **{name: factor * getattr(self, name) for name in sums})
 
 
 @dataclass(frozen=True, eq=False)

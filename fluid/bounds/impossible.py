@@ -15,7 +15,7 @@ the fluid edge is an upper bound still, as smaller pieces only hold more KV and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -90,4 +90,8 @@ class Impossible:
     def _certified(self, iterations: float) -> Certificate:
         replica = self.replica
         limits = Limits(replica.kv_capacity, replica.most_sequences, replica.most_tokens)
-        return certified(demand_of(self.profile, self.rates, iterations), limits, self._lines)
+        demand = demand_of(self.profile, self.rates, iterations)
+        fluid = self.profile.time_work(replica.iteration_time) @ self.rates + self._lines[:, 0] * (
+            float(self.rates @ self.profile.kv_work) / replica.kv_capacity)
+        unit = 1.0 / float(fluid.max())  # prices do not depend on the rates, the solver's tolerances do
+        return replace(certified(demand.scaled(unit), limits, self._lines), demand=demand)

@@ -27,9 +27,10 @@ later being of type j with share q_j and at mean distances d_j with sum_j q_j d_
 
     sum_i G(i/r) <= C,     G(d) = min { sum_j q_j F_j(d_j) : sum_j q_j d_j = d }
 
-with r the completions of A per iteration. G is convex, so the sum is at least r int G + G(0)/2:
+with r the completions of A per iteration. The sum falls as r does, so r is at most where it is C; as G is convex it is
+at least r int G + G(0)/2, which is easier to count where many are resident:
 
-    iterations per second  >=  (sum_A lambda) int G / (C - G(0)/2)
+    iterations per second  >=  (sum_A lambda) d,    sum_i G(i d) = C,    d >= int G / (C - G(0)/2)
 
 **Who is bound.** Policies that never evict, and those whose evicted requests start again ([A]'s). An engine that
 recomputes what it evicted may begin the last pass late, at a late stage: (1) is not true of it. Source: derived here.
@@ -50,6 +51,7 @@ MOST_RESIDENTS = 300  # beyond, memory's own half-space says the same to a part 
 MOST_TOGETHER = 4  # completions per iteration
 MOST_STAGES = 2**16
 MOST_SPANS = 4000
+HALVINGS = 30
 
 
 def overlap_need(profile: StageProfile, rates: Floats, kv_capacity: int) -> float:
@@ -147,15 +149,23 @@ def _least_held(profile: StageProfile, group: Ints) -> Ints:
 
 
 def _triangles(profile: StageProfile, rates: Floats, group: Ints, kv_capacity: int) -> float:
-    """(sum lambda) int G / (C - G(0)/2); 0 where C is so small that it says nothing."""
-    peak = _smooth_peak(profile, group)
-    stages, total = profile.stages[group], float(rates[group].sum())
-    share = rates[group] / total if total else rates[group]
+    """(sum lambda) d with d the least distance at which sum_i G(i d) <= C, or a lower bound of it."""
+    peak, stages, total = _smooth_peak(profile, group), profile.stages[group], float(rates[group].sum())
+    share = rates[group] / total
     order = np.argsort(-peak / stages, kind="stable")
     drop, length = (share * peak)[order], (share * stages)[order]
     height = drop[::-1].cumsum()[::-1]  # G at the start of each segment
-    room = kv_capacity - 0.5 * height[0]
-    return total * float((length * (height - 0.5 * drop)).sum()) / room if room > 0 else 0.0
+    place = np.append(0.0, length.cumsum())
+    room = max(kv_capacity - 0.5 * float(height[0]), 0.5 * kv_capacity)
+    low, high = float((length * (height - 0.5 * drop)).sum()) / room, float(place[-1])
+    if high > MOST_RESIDENTS * low:
+        return total * low
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        at = np.arange(0.0, high + middle, middle)
+        fits = np.interp(at, place, np.append(height, 0.0)).sum() <= kv_capacity
+        low, high = (low, middle) if fits else (middle, high)
+    return total * low
 
 
 def _smooth_peak(profile: StageProfile, group: Ints) -> Floats:

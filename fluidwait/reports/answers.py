@@ -11,14 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from fluid import Equilibrium
+from fluid.bounds.certificate import Certificate
 from fluid.equilibrium import scale_without_prefill_cost, time_shares
 from fluidwait import __version__
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.mix import Mix
-from fluidwait.reports.wording import predicted, window_names
+from fluidwait.reports.wording import predicted, standing, window_names
 from fluidwait.study.advice import Advice, name_of_trial
 from fluidwait.study.outcomes import Comparison, Outcome
-from thresholds import Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign, name_of
+from thresholds import Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign, name_of, reachable
 from verification import Check, Difference, Interval, Verification
 from verification.experiments.measures import Inside
 from verification.experiments.stability import UNSTABLE
@@ -63,7 +64,31 @@ def solve_answer(equilibrium: Equilibrium) -> dict[str, Any]:
             "tokens": equilibrium.tokens,
             "time_shares": shares._asdict() if shares else None,
             "max_rate_scale_without_prefill_cost": scale_without_prefill_cost(equilibrium),
-            "types": [dict(zip(keys, row, strict=True)) for row in columns]}
+            **proved_answer(equilibrium), "types": [dict(zip(keys, row, strict=True)) for row in columns]}
+
+
+def proved_answer(equilibrium: Equilibrium) -> dict[str, Any]:
+    """What is proved of the mix: the factors on all rates that a policy carries, and that none does, with prices."""
+    if equilibrium.limit == "length":
+        return {"proved_reachable": 0.0, "reachable_by": None, "proved_impossible": 0.0,
+                "proved_impossible_recompute": 0.0, "proved": "impossible", "certificate": None}
+    found, reach = equilibrium.impossible, reachable(equilibrium)
+    return {"proved_reachable": reach.scale, "reachable_by": reach.policy or None,
+            "proved_impossible": found.keeping.scale, "proved_impossible_recompute": found.anyone.scale,
+            "proved": standing(equilibrium, reach), "certificate": _certificate(found.keeping)}
+
+
+def _certificate(found: Certificate) -> dict[str, Any]:
+    """Prices, and the multipliers of each class of batches that prove them (`fluid.bounds.certificate`)."""
+    demand, prices = found.demand, found.prices
+    rows = zip([0.0, *demand.sizes.tolist()], found.mixture.tolist(), found.scarce.tolist(), found.presence.tolist(),
+               found.reading.tolist(), strict=False)
+    keys = ("least_piece", "line_weights", "kv_sequence_token", "presence", "reading")
+    return {"value": found.value, "lines": found.lines.tolist(), "limits": found.limits._asdict(),
+            "prices": {**prices._asdict(), "prefill": prices.prefill.tolist()},
+            "demand": {name: value.tolist() if isinstance(value, np.ndarray) else value
+                       for name, value in vars(demand).items()},
+            "classes": [dict(zip(keys, row, strict=True)) for row in rows]}
 
 
 def timing_answer(read: Deployment) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from fluidwait.deployment.deployment import Deployment
 from fluidwait.reports.console import console, largest, new_table, number, optional, print_table, say, seconds, title
 from fluidwait.reports.installation import flags
 from fluidwait.reports.simulation import evidence, show_beside, show_measured, show_outlook, show_trials
-from fluidwait.reports.wording import growth, memory, predicted, window_names
+from fluidwait.reports.wording import growth, memory, predicted, proved, window_names, worth
 from fluidwait.reports.workload import in_few_types, show_origin, show_shares, show_timing, show_windows
 from fluidwait.study.advice import Advice
 from fluidwait.study.outcomes import Comparison, Outcome
 from fluidwait.study.plugin import INSTALLED
-from thresholds import Choice, Design, NestedDesign, PacedDesign, PacedPolicy, UnknownPacedDesign, WaitDesign
+from thresholds import Choice, Design, NestedDesign, PacedDesign, PacedPolicy, UnknownPacedDesign, WaitDesign, reachable
 from verification import Check
 from verification.experiments.stability import STABLE
 
@@ -47,10 +47,13 @@ def show_equilibrium(deployment: Deployment, equilibrium: Equilibrium) -> None:
     title("Fluid equilibrium", deployment.source)
     show_origin(deployment.mix)
     show_windows(deployment.mix)
-    say(equilibrium.stable, equilibrium.reason)
+    say(equilibrium.stable and not equilibrium.reason.startswith("impossible"), equilibrium.reason)
     console.print(f"load {equilibrium.load:.4g}, iteration time {seconds(equilibrium.iteration_time)}, "
                   f"{optional(equilibrium.sequences)} sequences in a batch, offered {equilibrium.throughput:,.4g} "
                   "output tokens/s")
+    if equilibrium.limit != "length":
+        console.print(escape(proved(equilibrium, reachable(equilibrium))))
+        console.print(f"[dim]{escape(worth(equilibrium))}[/dim]")
     show_timing(deployment)
     _show_types(in_few_types(deployment.mix, equilibrium))
     show_shares(equilibrium)
@@ -106,14 +109,14 @@ def _show_wait(design: WaitDesign) -> None:
     table = new_table("serve when so many wait", "threshold n", "slack", "least stable", "KV tokens")
     for j in largest(np.array(design.thresholds) * design.equilibrium.profile.kv_work):
         table.add_row(escape(workload.names[j]), str(design.thresholds[j]), number(design.slack, j),
-                      str(design.stable_thresholds[j]),
+                      str(design.stable_thresholds[j]) if design.stable_thresholds else "-",
                       f"{design.thresholds[j] * design.equilibrium.profile.kv_work[j]:,.0f}")
     print_table(table, len(workload))
     kept = "nothing is evicted" if design.feasible else "more KV than the replica has"
     delays = "bounded delays" if design.drains else "delays that grow with the square root of time"
-    console.print(f"threshold: {kept}, {delays}. Least stable ({design.stable_kv_required:,} KV tokens): stable, "
-                  "slower.")
-
+    least = "" if design.stable_kv_required is None else (
+        f" Least stable ({design.stable_kv_required:,} KV tokens): stable, slower.")
+    console.print(f"threshold: {kept}, {delays}.{least}")
 
 
 def _show_paced(design: PacedDesign | UnknownPacedDesign) -> None:
@@ -195,7 +198,7 @@ def _advice(found: Comparison) -> str:
 def _how(found: Comparison) -> str:
     """How the replica carries the mix, and what that gains or costs."""
     faster = f" {found.overtaken_by} was faster here, against the trial." if found.overtaken_by else ""
-    edge = f"fluid limit {found.equilibrium.max_rate_scale:.3g} of these rates"
+    edge = f"fluid limit, an upper bound, {found.equilibrium.max_rate_scale:.3g} of these rates"
     if found.advice is None or found.advice.thresholds:
         return (f"The replica carries this mix with {found.design.label}, up to {found.design.max_rate_scale:.3g} of "
                 f"these rates ({edge}).{faster}{_engine_beside(found)}")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from fluid import solve
+from fluid import Equilibrium, solve
 from thresholds import (
     Design,
     NestedDesign,
     PacedDesign,
     PacedPolicy,
     Prediction,
+    Reachable,
     UnknownPacedDesign,
     WaitPolicy,
     predict,
 )
 
 GROWTH = 1.1
+MOST_PRICES = 2  # sizes of prefills whose price is said
+ALIKE = 5e-4  # bounds that are nearer are said to be one
 
 
 def predicted(design: Design) -> Prediction | None:
@@ -42,6 +45,45 @@ def memory(design: Design) -> str:
             f"{design.kv_required:,.0f} of {design.kv_capacity:,}, "
             + (f"kept {promise}" if design.feasible else "which does not fit" if design.kv_required > design.kv_capacity
                else "which fits, but does not carry this load"))
+
+
+def standing(equilibrium: Equilibrium, reach: Reachable) -> str:
+    """What is proved of these rates: "reachable", "unknown", "impossible without recomputation" or "impossible"."""
+    if equilibrium.limit is not None or equilibrium.impossible.beyond_anyone:
+        return "impossible"
+    if equilibrium.impossible.beyond_keeping:
+        return "impossible without recomputation"
+    return "reachable" if reach.scale >= 1 else "unknown"
+
+
+def proved(equilibrium: Equilibrium, reach: Reachable) -> str:
+    """One sentence: how far a policy of ours is proved to carry the mix, and from where on none can."""
+    found = equilibrium.impossible
+    keeping, anyone = found.keeping.scale, found.anyone.scale
+    name = {"paced": "paced WAIT", "wait": "WAIT", "": ""}[reach.policy]
+    carried = f"{name} carries up to {reach.scale:.4g} of these rates" if name else "no policy of ours carries the mix"
+    most = f"no policy carries more than {anyone:.4g}"
+    if anyone > keeping * (1 + ALIKE):
+        most = (f"no policy carries more than {keeping:.4g} but by recomputing what it evicted, and none more than "
+                f"{anyone:.4g}")
+    stages = ", prefills being done in the stages of this replica" if found.by_pieces else ""
+    open_zone = "" if reach.scale >= keeping * (1 - ALIKE) else "; between them nobody knows"
+    return f"proved: {carried}, output lengths known; {most}{stages}{open_zone}"
+
+
+def worth(equilibrium: Equilibrium) -> str:
+    """One sentence: the prices that prove that no policy carries more."""
+    certificate = equilibrium.impossible.keeping
+    prices, sizes = certificate.prices, certificate.demand.sizes
+    parts = [f"{price * 1e6:.4g} us a token prefilled in pieces of {size:,.0f} tokens or more"
+             for size, price in list(zip(sizes, prices.prefill, strict=True))[-MOST_PRICES:] if price > 0]
+    for price, what in ((prices.kv_read, "a KV token read"), (prices.kv_held, "a KV token held"),
+                        (prices.sequence, "a sequence"), (prices.decode, "a token decoded"),
+                        (prices.iteration, f"an iteration ({certificate.demand.iterations:.4g} are needed a second)")):
+        if price > 0:
+            parts.append(f"{price * 1e6:.4g} us {what}")
+    return (f"prices that prove it: {'; '.join(parts)}. No batch takes less time than it is worth at them, and a "
+            f"second's arrivals are worth {certificate.value:.4g} s")
 
 
 def growth(design: Design) -> str:

@@ -239,9 +239,11 @@ def test_a_type_exactly_as_long_as_the_capacity_is_stable_at_small_rates(instanc
 def test_the_reason_names_the_limit_and_stable_means_that_there_is_none(instance: Instance) -> None:
     found = solve(*instance)
     words = {None: "stable: ", "time": "(time)", "memory": "(memory)", "length": "never fits"}
-    assert words[found.limit] in found.reason
+    proved = found.limit is None and found.impossible.beyond_keeping
+    assert ("impossible" if proved else words[found.limit]) in found.reason
     enough = found.kv_required is not None and found.kv_required <= found.kv_capacity * (1 + 1e-9)
-    assert found.stable == (found.limit is None) == enough
+    assert (found.limit is None) == enough
+    assert found.stable == (enough and not found.impossible.beyond_anyone)
     assert "\n" not in found.reason
 
 

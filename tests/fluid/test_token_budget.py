@@ -51,8 +51,8 @@ def test_the_budget_adds_a_half_space_for_each_line(instance: Instance) -> None:
 def test_stable_means_that_the_budget_takes_the_tokens_of_the_equilibrium(instance: Instance) -> None:
     """sum_j n_j* t_j <= q beside the other limits; at the edge where tokens bind they fill q."""
     found = solve(*instance)
-    assert found.region.contains(instance.workload.rates) == found.stable
-    if found.tokens is not None and found.stable:
+    assert found.region.contains(instance.workload.rates) == (found.limit is None)
+    if found.tokens is not None and found.limit is None:
         assert found.tokens <= instance.replica.most_tokens * (1 + 1e-9)
     if found.region.binding(instance.workload.rates) == "tokens" and 0 < found.max_rate_scale < math.inf:
         edge = solve(instance.workload.scaled(found.max_rate_scale), instance.replica)

@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve
-from thresholds import PacedPolicy, nested, paced, wait
+from thresholds import PacedPolicy, kv_bound, nested, paced, wait
 from thresholds.nested_wait.segments import DecodeSegments, UnknownLengths
-from thresholds import kv_bound
 from verification import Arrivals, Greedy, VllmV1, invariants, simulate, verify
 
 MIXED = Replica(130_000, IterationTime(0.0106, 4.013e-7, 1e-5, 1e-5), block=16, attention_window=200,
