@@ -7,6 +7,7 @@ The larger of what WAIT's whole thresholds and what entry windows carry, each de
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from fluid import Equilibrium
@@ -24,6 +25,7 @@ class Reachable(NamedTuple):
     policy: str
 
 
+@lru_cache(maxsize=8)  # an equilibrium is asked by several parts of a report
 def reachable(equilibrium: Equilibrium) -> Reachable:
     """Return the largest factor on all rates at which WAIT or windows are feasible for this mix.
 

@@ -16,7 +16,7 @@ from fluid.equilibrium import scale_without_prefill_cost, time_shares
 from fluidwait import __version__
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.mix import Mix
-from fluidwait.reports.wording import predicted, standing, window_names
+from fluidwait.reports.wording import predicted, reason_of, standing, window_names
 from fluidwait.study.advice import Advice, name_of_trial
 from fluidwait.study.outcomes import Comparison, Outcome
 from thresholds import Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign, name_of, reachable
@@ -57,7 +57,7 @@ def solve_answer(equilibrium: Equilibrium) -> dict[str, Any]:
     columns = zip(workload.names, workload.rates.tolist(), _list(equilibrium.inventory, nothing),
                   _list(equilibrium.kv_tokens, nothing), profile.kv_work.tolist(), strict=True)
     keys = ("name", "rate", "inventory", "kv_tokens", "kv_work")
-    return {"stable": equilibrium.stable, "reason": equilibrium.reason, "load": equilibrium.load,
+    return {"stable": equilibrium.stable, "reason": reason_of(equilibrium), "load": equilibrium.load,
             "iteration_time": equilibrium.iteration_time, "kv_required": equilibrium.kv_required,
             "kv_capacity": equilibrium.kv_capacity, "throughput": equilibrium.throughput,
             "max_rate_scale": equilibrium.max_rate_scale, "sequences": equilibrium.sequences,

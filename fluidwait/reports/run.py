@@ -13,7 +13,7 @@ from fluidwait.deployment.deployment import Deployment
 from fluidwait.reports.console import console, largest, new_table, number, optional, print_table, say, seconds, title
 from fluidwait.reports.installation import flags
 from fluidwait.reports.simulation import evidence, show_beside, show_measured, show_outlook, show_trials
-from fluidwait.reports.wording import growth, memory, predicted, proved, window_names, worth
+from fluidwait.reports.wording import growth, memory, predicted, proved, reason_of, window_names, worth
 from fluidwait.reports.workload import in_few_types, show_origin, show_shares, show_timing, show_windows
 from fluidwait.study.advice import Advice
 from fluidwait.study.outcomes import Comparison, Outcome
@@ -47,7 +47,7 @@ def show_equilibrium(deployment: Deployment, equilibrium: Equilibrium) -> None:
     title("Fluid equilibrium", deployment.source)
     show_origin(deployment.mix)
     show_windows(deployment.mix)
-    say(equilibrium.stable and not equilibrium.reason.startswith("impossible"), equilibrium.reason)
+    say(equilibrium.stable and not equilibrium.reason.startswith("impossible"), reason_of(equilibrium))
     console.print(f"load {equilibrium.load:.4g}, iteration time {seconds(equilibrium.iteration_time)}, "
                   f"{optional(equilibrium.sequences)} sequences in a batch, offered {equilibrium.throughput:,.4g} "
                   "output tokens/s")

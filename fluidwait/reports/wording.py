@@ -15,6 +15,7 @@ from thresholds import (
     UnknownPacedDesign,
     WaitPolicy,
     predict,
+    reachable,
 )
 
 GROWTH = 1.1
@@ -54,6 +55,13 @@ def standing(equilibrium: Equilibrium, reach: Reachable) -> str:
     if equilibrium.impossible.beyond_keeping:
         return "impossible without recomputation"
     return "reachable" if reach.scale >= 1 else "unknown"
+
+
+def reason_of(equilibrium: Equilibrium) -> str:
+    """The sentence of the equilibrium, which is called stable without a reserve only where a policy carries it."""
+    if equilibrium.limit is None and standing(equilibrium, reachable(equilibrium)) == "unknown":
+        return equilibrium.reason.replace("stable: ", "stable in the fluid model, not proved: ", 1)
+    return equilibrium.reason
 
 
 def proved(equilibrium: Equilibrium, reach: Reachable) -> str:

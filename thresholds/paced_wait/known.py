@@ -132,8 +132,8 @@ class PacedDesign(OnEveryPath, PacedPolicy):
                     f"{self.places}, nothing is evicted; feasible up to {self.max_rate_scale:.4g} of these rates, "
                     f"{self.fluid_share:.1%} of the fluid limit")
         excess = self.kv_required - self.kv_capacity
-        missing = (f"windows that carry this load need {self.kv_required:,} KV tokens, {excess:,} more than the replica "
-                   "has")
+        missing = (f"windows that carry this load need {self.kv_required:,} KV tokens, {excess:,} more than the "
+                   "replica has")
         if not self.balanced:
             missing = "no windows are proved to carry this load"
         elif self.kv_suffices and self.lacks:

@@ -46,6 +46,22 @@ def test_no_policy_carries_more_than_is_said_to_be_impossible(seed: int) -> None
     assert found.impossible.keeping.scale <= found.impossible.anyone.scale <= found.max_rate_scale * (1 + 1e-8)
 
 
+@pytest.mark.slow
+def test_on_most_tiny_replicas_it_is_what_the_best_policy_carries() -> None:
+    """Of 100: all with one type and one line, three quarters of all; the fluid limit is reached on a tenth."""
+    tight, reached, plain = [], [], []
+    for seed in range(100):
+        instance = tiny(seed)
+        found, best = solve(*instance), most_of_every_policy(*instance)
+        assert best <= found.impossible.keeping.scale * (1 + 1e-7)
+        tight.append(best >= found.impossible.keeping.scale * (1 - 1e-6))
+        reached.append(best >= found.max_rate_scale * (1 - 1e-6))
+        plain.append(len(instance.workload) == len(instance.replica.iteration_time.pieces) == 1)
+    assert np.all(np.array(tight)[plain])
+    assert np.mean(tight) >= 0.7
+    assert np.mean(reached) <= 0.2
+
+
 @pytest.mark.parametrize(("prompt", "output", "capacity"), [(1, 3, 4), (1, 3, 6), (2, 2, 5), (3, 1, 8), (1, 2, 7)])
 def test_with_one_type_and_one_line_it_is_what_the_best_policy_carries(prompt: int, output: int, capacity: int) -> None:
     mix, replica = Workload([PromptType(prompt, output, 1.0)]), Replica(capacity, IterationTime(0.5, 0.1, 0.2, 0.05))

@@ -48,11 +48,62 @@ output_tokens = 20
 rate = {rate}
 """
 
+APART = """
+[replica]
+kv_capacity = 500000
+[replica.iteration_time]
+pieces = [ {{ overhead = 0.01, per_kv_token = 4e-7 }},
+           {{ overhead = 0.01, per_kv_token = 0.0, per_prefill_token = 1e-4 }} ]
+[[workload.type]]
+prompt_tokens = 8000
+output_tokens = 5
+rate = {large}
+[[workload.type]]
+prompt_tokens = 1
+output_tokens = 200
+rate = {small}
+"""
+
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Path:
     """A file with one type, 512 + 20 tokens at 100 requests/s: inside the region, whose edge is near 190."""
     return written(tmp_path, SMALL.format(rate=100.0))
+
+
+@pytest.mark.parametrize(("rates", "standing", "word"), [
+    ((0.45, 50.0), "reachable", "stable: "), ((0.63, 70.0), "unknown", "stable in the fluid model, not proved: "),
+    ((0.9, 100.0), "impossible", "impossible: "), ((2.0, 100.0), "impossible", "overloaded: ")])
+def test_solve_says_what_is_proved(tmp_path: Path, capsys: pytest.CaptureFixture[str], rates: tuple[float, float],
+                                   standing: str, word: str) -> None:
+    """Inside the fluid region too: 8,000 + 5 at 0.9/s and 1 + 200 at 100/s are impossible though the edge is 1.148.
+
+    Of these rates 0.688 are carried, 0.709 are not: at 0.7 nobody knows.
+    """
+    code, found = answer(capsys, "solve", written(tmp_path, APART.format(large=rates[0], small=rates[1])))
+    low, high, possible = found["proved_reachable"], found["proved_impossible"], standing != "impossible"
+    assert (found["proved"], found["stable"], code) == (standing, possible, not possible)
+    assert found["reason"].startswith(word)
+    assert 0 < low <= high <= found["proved_impossible_recompute"] * (1 + 1e-9)
+    assert high <= found["max_rate_scale"] * (1 + 1e-9)
+    assert found["reachable_by"] == "paced"
+    assert found["certificate"]["value"] * high == pytest.approx(1.0)
+
+
+def test_solve_says_that_a_request_that_never_fits_is_impossible(tmp_path: Path,
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    """512 + 20 tokens on 500: nothing to prove, no certificate."""
+    code, found = answer(capsys, "solve", written(tmp_path, SMALL.format(rate=1.0).replace("137000", "500")))
+    assert (code, found["proved"], found["proved_impossible"], found["certificate"]) == (1, "impossible", 0.0, None)
+
+
+def test_the_report_of_solve_names_both_sides_and_the_prices(tmp_path: Path,
+                                                             capsys: pytest.CaptureFixture[str]) -> None:
+    assert status(["solve", str(written(tmp_path, APART.format(large=0.9, small=100.0)))]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    for part in ("proved: paced WAIT carries up to 0.6", "no policy carries more than 0.7088", "nobody knows",
+                 "75.42 us a token prefilled in pieces of 8,000 tokens", "a second's arrivals are worth 1.411 s"):
+        assert part in shown
 
 
 def test_solve_says_what_the_library_says(deployment: Path, capsys: pytest.CaptureFixture[str]) -> None:
