@@ -35,7 +35,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from fluid import Equilibrium, Replica, Workload, solve
-from fluid.arrays import TOLERANCE, Floats, at_most, finite_sum
+from fluid.arrays import TOLERANCE, Floats, finite_sum
 from thresholds.guarantees import OnEveryPath, batch_time, mean_batch
 from thresholds.mean_time import Batch, longest_mean
 from thresholds.paced_wait.entry_windows import EntryWindow
