@@ -239,6 +239,8 @@ def _root(design: PacedDesign) -> float:
 
     if len(equilibrium.replica.iteration_time.pieces) == 1 or beyond(time) <= 0.0:
         return time
+    if beyond(least) <= 0.0:  # by rounding: no mean is below that of the equilibrium
+        return max(time, least)
     high = 2.0 * time
     while beyond(high) > 0.0:
         high *= 2.0
