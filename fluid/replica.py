@@ -164,7 +164,8 @@ class Replica:
     a) a_w of the a attention layers (None: in every layer); `state` are the KV tokens that a sequence holds and reads
     beside its context's, whatever its length;
     `max_num_batched_tokens` is q, the most tokens an iteration computes, one for each sequence that decodes and those
-    of prefills (None: as many as there are; a longer prompt is prefilled in chunks of q).
+    of prefills (None: as many as there are; a longer prompt is prefilled in chunks of q); `max_model_len` is the most
+    tokens of a request, prompt and output together, that the engine takes (None: what the cache holds).
 
     >>> Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.013e-7)).prefill
     'whole'
@@ -180,6 +181,7 @@ class Replica:
     max_num_batched_tokens: int | None = None
     windowed_layers: tuple[int, int] | None = None
     state: int = 0
+    max_model_len: int | None = None
 
     def __post_init__(self) -> None:
         def keep(field: str, value: object) -> None:
@@ -192,6 +194,9 @@ class Replica:
         if self.attention_window is not None:
             window = whole("attention_window", self.attention_window, "replica", unit="tokens", most=MOST_TOKENS)
             keep("attention_window", window)
+        if self.max_model_len is not None:
+            keep("max_model_len", whole("max_model_len", self.max_model_len, "replica", unit="tokens", least=2,
+                                        most=2 * MOST_TOKENS))
         keep("windowed_layers", self._layers())
         keep("state", whole("state", self.state, "replica", unit="tokens", least=0, most=MOST_TOKENS))
         one_of("first_token", self.first_token, FIRST_TOKEN, "replica")

@@ -182,7 +182,8 @@ class StageProfile:
 def stage_profile(workload: Workload, replica: Replica) -> StageProfile:
     """Return the stages of every type of the workload on the replica.
 
-    Raises InputError when a type has no stage at all: one output token, made by a prefill that happens elsewhere.
+    Raises InputError when a type has no stage at all: one output token, made by a prefill that happens elsewhere; and
+    when its prompt and output are longer than the replica's `max_model_len`.
 
     >>> from fluid import IterationTime, PromptType
     >>> replica = Replica(kv_capacity=100, iteration_time=IterationTime(1.0, 0.0), prefill=4)
@@ -201,6 +202,7 @@ def stage_profile(workload: Workload, replica: Replica) -> StageProfile:
             np.full_like(prompt, most))
         prefill_stages = -(-prompt // chunk)
     _refuse_without_stages(workload, prefill_stages + decode)
+    _refuse_too_long(workload, replica.max_model_len)
     first = prefill_stages - 1 if in_prefill else prefill_stages
     return StageProfile(prompt, workload.cached_prefix, output, decode, prefill_stages, chunk, first, replica.layout)
 
@@ -210,6 +212,15 @@ def _refuse_without_stages(workload: Workload, stages: Ints) -> None:
         requirement = 'at least 2 tokens where prefill is "decode-only" and makes the first token'
         raise InputError("output_tokens", requirement, int(workload.output_tokens[j]),
                          f'prompt type "{workload.names[j]}"')
+
+
+def _refuse_too_long(workload: Workload, longest: int | None) -> None:
+    if longest is None:
+        return
+    tokens = workload.prompt_tokens + workload.output_tokens
+    for j in np.flatnonzero(tokens > longest)[:1]:
+        raise InputError("prompt_tokens + output_tokens", f"at most {longest:,}, the replica's max_model_len",
+                         int(tokens[j]), f'prompt type "{workload.names[j]}"')
 
 
 def _rounded_sum(last: Ints, block: int) -> Ints:

@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 
 from fluid import Replica, Workload
+from fluid.traces.trace import Trace
 from thresholds.delay.prediction import predict
 from thresholds.nested_wait.design import NestedDesign
 from thresholds.paced_wait.design import AnyPacedDesign, paced
@@ -36,19 +37,21 @@ class Choice:
 
 
 def auto(workload: Workload, replica: Replica, *, lengths: str = "known", horizon: float = 3600.0,
-         overflow_probability: float = 1e-3) -> Choice:
+         overflow_probability: float = 1e-3, rows: Trace | int | None = None, confidence: float = 0.95) -> Choice:
     """Return the policy to use for a workload on a replica, and why.
 
     `lengths` says whether the scheduler knows output lengths on arrival, "known" or "unknown". Where they are unknown,
-    the KV cache overflows within `horizon` seconds with probability at most `overflow_probability`. The design may be
-    infeasible, which it says; raises InputError for a bad argument.
+    the KV cache overflows within `horizon` seconds with probability at most `overflow_probability`; with `confidence`
+    over the `rows` that the lengths were seen in, where these are given (see `paced`). The design may be infeasible,
+    which it says; raises InputError for a bad argument.
 
     >>> from fluid import IterationTime, PromptType
     >>> replica = Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.01e-7))
     >>> auto(Workload([PromptType(512, 1000, 1.0)]), replica).why
     'paced, because whole WAIT thresholds do not fit'
     """
-    windows = paced(workload, replica, lengths=lengths, horizon=horizon, overflow_probability=overflow_probability)
+    windows = paced(workload, replica, lengths=lengths, horizon=horizon, overflow_probability=overflow_probability,
+                    rows=rows, confidence=confidence)
     if lengths == "unknown":
         return Choice(windows, "paced, because output lengths are unknown", (windows,))
     whole = wait_at(windows.equilibrium)

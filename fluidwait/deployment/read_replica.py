@@ -72,7 +72,8 @@ def read_replica(table: ReplicaTable, placement: Placement | None, source: str) 
         if time is None:
             raise _missing(source, "iteration_time", "a table of seconds")
         return Replica(capacity, time, prefill, table.block, table.first_token, most, window,
-                       table.max_num_batched_tokens, _windowed_layers(table, placement), _state(table, placement))
+                       table.max_num_batched_tokens, _windowed_layers(table, placement), _state(table, placement),
+                       table.max_model_len)
 
 
 def _windowed_layers(table: ReplicaTable, placement: Placement | None) -> tuple[int, int] | None:

@@ -101,6 +101,7 @@ class ReplicaTable(TomlTable):
     first_token: str = Field(default="decode", description='"decode" or "prefill"')
     max_num_seqs: Int | None = Field(default=None, description="a whole number of sequences, at least 1")
     max_num_batched_tokens: Int | None = Field(default=None, description="a whole number of tokens, at least 1")
+    max_model_len: Int | None = Field(default=None, description="a whole number of tokens, at least 2")
     attention_window: Int | None = Field(default=None, description="a whole number of tokens, at least 1")
     windowed_layers: LayersTable | None = Field(
         default=None, description="a table { windowed, layers }: how many of the attention layers have the window")

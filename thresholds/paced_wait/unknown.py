@@ -16,6 +16,12 @@ cache is proved of any rule of entry that does not look at the length of who ent
 is not proved but follows from the fluid model: (N/g) E[S] <= B, the sequences of full windows on average, and the
 rates lie in the stability region. A budget of q tokens likewise: (N/g) E[l + o] <= q.
 
+**Where the law comes from.** Rates that are given are the law, and its bounds hold as they are. Of a trace the law is
+known by its rows only, and the bound holds with a confidence over them (`thresholds.paced_wait.confident_window`), if
+lengths are independent. Where they depend on each other in the order of arrival (`fluid.traces.dependence`) nothing is
+promised of other traffic: the window is the largest that fits the trace in its order, on every path of arrivals
+(`thresholds.paced_wait.trace_order`), and `overflow_probability` is None.
+
 Source: model.md section 4; the proofs are in `thresholds.paced_wait.tail_bounds`.
 """
 
@@ -28,9 +34,13 @@ import numpy as np
 
 from fluid import Equilibrium, Replica, Workload, solve
 from fluid.arrays import Floats, Ints, at_most
+from fluid.traces.trace import Trace
 from thresholds.guarantees import OnReplica, mean_batch
 from thresholds.mean_time import longest_mean
-from thresholds.paced_wait.overflow import OverflowBound, overflow_problem
+from thresholds.paced_wait.confident_window import confident_window
+from thresholds.paced_wait.overflow import OverflowBound, OverflowProblem, overflow_problem
+from thresholds.paced_wait.rows import Evidence, Rows
+from thresholds.paced_wait.trace_order import order_bound, window_in_order
 from thresholds.paced_wait.window_bounds import fullest_batch, window_bound
 from thresholds.policies import PacedPolicy
 
@@ -40,12 +50,17 @@ class UnknownPacedDesign(OnReplica, PacedPolicy):
     """One window (N, g) for a mix of unknown lengths, and what it guarantees; made by `paced_unknown`.
 
     `theorem` and `tight` are the two bounds on this window; the tight one decides `overflow_probability` (of KV > C
-    within the horizon) and `kv_required` (the level exceeded with probability at most delta). Where a type never fits
-    the cache there is no window: `entries` and `iterations` are empty, the numbers None.
+    within the horizon) and `kv_required` (the level exceeded with probability at most delta). Where the law comes from
+    rows there is one bound, `tight`, and `evidence` says how many rows, with what confidence, and whether they are
+    independent; if not, `kv_required` holds for the trace in its order, `overflow_probability` is None. Where a type
+    never fits the cache there is no window: `entries` and `iterations` are empty, the numbers None.
     """
 
     theorem: OverflowBound | None = field(kw_only=True, default=None)
     tight: OverflowBound | None = field(kw_only=True, default=None)
+    evidence: Evidence | None = field(kw_only=True, default=None)
+    promised: float | None = field(kw_only=True, default=None, repr=False)
+    horizon: float | None = field(kw_only=True, default=None, repr=False)
 
     @property
     def kv_base(self) -> float | None:
@@ -69,8 +84,13 @@ class UnknownPacedDesign(OnReplica, PacedPolicy):
 
     @property
     def overflow_probability(self) -> float | None:
-        """The tight bound on P(KV > C at some iteration of the horizon)."""
-        return self.tight.overflow_probability if self.tight else None
+        """The tight bound on P(KV > C at some iteration of the horizon); None where lengths are not independent."""
+        return self.tight.overflow_probability if self.tight and not self.in_order else None
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the window is for the trace in its order, because its lengths are not independent."""
+        return self.evidence is not None and not self.evidence.independent
 
     @cached_property
     def iteration_time(self) -> float | None:
@@ -111,13 +131,45 @@ class UnknownPacedDesign(OnReplica, PacedPolicy):
     @property
     def reason(self) -> str:
         """One sentence: the window, what is proved of it and by what, and how much fits."""
-        if self.theorem is None or self.tight is None:
+        if self.tight is None:
             return self.equilibrium.reason
-        window = (f"at most {self.entries[0]:,} prompts in any {self.iterations[0]:,} iterations keep the probability "
-                  f"of more than {self.kv_capacity:,} KV tokens at {self.tight.overflow_probability:.2g} "
-                  f"({self.tight.method}; block Chernoff alone: {self.theorem.overflow_probability:.2g}){self._batch}")
-        return (f"{'feasible' if self.feasible else 'infeasible'}: {window}; that carries up to "
-                f"{self.max_rate_scale:.4g} of these rates, {self.fluid_share:.1%} of the fluid limit")
+        return (f"{'feasible' if self.feasible else 'infeasible'}: at most {self.entries[0]:,} prompts in any "
+                f"{self.iterations[0]:,} iterations {self._kept}{self._batch}; that carries up to "
+                f"{self.max_rate_scale:.4g} of these rates, {self.fluid_share:.1%} of the fluid limit{self._missing}")
+
+    @property
+    def _kept(self) -> str:
+        """What is proved of the window, in words."""
+        assert self.tight is not None
+        if self.evidence is not None and self.in_order:
+            assert self.evidence.order is not None
+            return (f"hold at most {self.tight.kv_required:,.0f} of {self.kv_capacity:,} KV tokens while this trace is "
+                    f"replayed in its order, whatever the moments of arrival; nothing is promised of other traffic, "
+                    f"because {self.evidence.order.reason}")
+        kept = f"keep the probability of more than {self.kv_capacity:,} KV tokens at"
+        if self.evidence is not None:
+            return f"{kept} {self.tight.overflow_probability:.2g} at most ({self.tight.method}), {self.evidence}"
+        alone = f"; block Chernoff alone: {self.theorem.overflow_probability:.2g}" if self.theorem else ""
+        return f"{kept} {self.tight.overflow_probability:.2g} ({self.tight.method}{alone})"
+
+    @property
+    def _missing(self) -> str:
+        """What fewer rows than were needed cost, where the window does not carry the load."""
+        if self.evidence is None or self.in_order or self.feasible or not self.equilibrium.stable:
+            return ""
+        cap = ""
+        if self.equilibrium.replica.max_model_len is None:
+            cap = "; replica.max_model_len says how long a request can be"
+        return (f"; were the law of the rows the true one, {self.of_the_rows.max_rate_scale:.4g}, but "
+                f"{self.evidence.rows:,} rows do not rule out that {self.evidence.share_of_longest:.2g} of all "
+                f"requests have {self.evidence.longest:,} tokens{cap}")
+
+    @cached_property
+    def of_the_rows(self) -> UnknownPacedDesign:
+        """The design that takes the law of the rows for the true one: what it carries, it does not promise."""
+        if self.evidence is None or self.promised is None or self.horizon is None:
+            return self
+        return unknown_at(self.equilibrium, self.horizon, self.promised)
 
     @property
     def _batch(self) -> str:
@@ -134,13 +186,15 @@ class UnknownPacedDesign(OnReplica, PacedPolicy):
         return mean
 
 
-def paced_unknown(workload: Workload, replica: Replica, *, horizon: float = 3600.0,
-                  overflow_probability: float = 1e-3) -> UnknownPacedDesign:
+def paced_unknown(workload: Workload, replica: Replica, *, horizon: float = 3600.0, overflow_probability: float = 1e-3,
+                  rows: Trace | int | None = None, confidence: float = 0.95) -> UnknownPacedDesign:
     """Return the window of the largest N/g with P(KV > C within `horizon` seconds) <= `overflow_probability`.
 
     Lengths are drawn from the workload's types, each as likely as its rate; the rates themselves decide only whether
-    the window carries them. Infeasible is an answer (`feasible`, `reason`); InputError for a horizon that is not
-    positive or a probability outside (0, 1).
+    the window carries them. `rows` are the requests that this law was seen in: how many, or the trace itself, whose
+    order is then tested; the promise holds with `confidence` over them. None: the law is given. Infeasible is an answer
+    (`feasible`, `reason`); InputError for a horizon that is not positive, a probability outside (0, 1), and rows that
+    are not behind the workload or longer than the replica's `max_model_len`.
 
     >>> from fluid import IterationTime, PromptType
     >>> replica = Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.013e-7))
@@ -148,14 +202,29 @@ def paced_unknown(workload: Workload, replica: Replica, *, horizon: float = 3600
     >>> design.entries, design.iterations, design.kv_required    # one length: the worst case, with certainty
     ((2,), (15,), 136278.0)
     """
-    return unknown_at(solve(workload, replica), horizon, overflow_probability)
+    return unknown_at(solve(workload, replica), horizon, overflow_probability, rows, confidence)
 
 
-def unknown_at(equilibrium: Equilibrium, horizon: float, overflow_probability: float) -> UnknownPacedDesign:
+def unknown_at(equilibrium: Equilibrium, horizon: float, overflow_probability: float, rows: Trace | int | None = None,
+               confidence: float = 0.95) -> UnknownPacedDesign:
     """Return the design of `paced_unknown` for an equilibrium that is solved already."""
     problem = overflow_problem(equilibrium, horizon=horizon, overflow_probability=overflow_probability)
     if equilibrium.limit == "length":
         return UnknownPacedDesign((), (), equilibrium=equilibrium)
+    if rows is not None:
+        return _of_rows(equilibrium, problem, horizon, Rows.of(rows, equilibrium, confidence))
     entries, g = problem.tight_pair
     return UnknownPacedDesign((entries,), (g,), equilibrium=equilibrium, theorem=problem.theorem(entries, g),
                               tight=problem.tight(entries, g))
+
+
+def _of_rows(equilibrium: Equilibrium, problem: OverflowProblem, horizon: float, rows: Rows) -> UnknownPacedDesign:
+    """The window that rows allow: with confidence where they are independent, else for them in their order."""
+    if rows.evidence.independent or rows.types is None:
+        entries, g, bound = confident_window(rows, problem)
+    else:
+        entries, g = window_in_order(rows.profile, rows.types, problem.capacity, problem.rate)
+        units = order_bound(rows.profile, rows.types, entries, g)
+        bound = OverflowBound("the trace in its order", 1, 0.0, rows.profile.layout.whole(units))
+    return UnknownPacedDesign((entries,), (g,), equilibrium=equilibrium, tight=bound, evidence=rows.evidence,
+                              promised=problem.probability, horizon=horizon)
