@@ -146,9 +146,9 @@ def nested_buffers(design: NestedDesign) -> NestedBuffers:
 
 def _lengths(design: NestedDesign) -> UnknownLengths:
     """The lengths of a design's workload, all within its segments."""
-    equilibrium = design.equilibrium
+    profile, workload = design.law
     lengths = UnknownLengths.of_profile(
-        equilibrium.profile, equilibrium.workload.rates, equilibrium.replica,
+        profile, workload.rates, design.equilibrium.replica,
         real("horizon", design.horizon, "nested_buffers", unit="seconds"),
         probability("overflow_probability", design.overflow_probability, "nested_buffers"))
     if design.boundaries[-1] < lengths.longest:

@@ -22,6 +22,11 @@ segment to segment by at least 1, so n_k >= L - k + 1: where fluid inventories a
 most single GPUs, the least memory is many times M*. Paced WAIT (section 4), whose thresholds may be fractions, then
 fits where nested WAIT does not.
 
+**Rows.** Where the law of lengths was seen in rows, thresholds are found for the cautious law of these
+(`thresholds.rows`), whose outputs go on with at least the true chance at every boundary, and the promise holds with
+confidence; nothing is promised where lengths depend on each other. One threshold then reaches to the longest request
+there can be, which no single GPU holds.
+
 **Rates.** The memory that thresholds need does not depend on the rates, only drift does: a design serves up to
 n_1/(Lambda Delta(n)) times the rates it was made for. Source: model.md section 5.
 """
@@ -29,21 +34,23 @@ n_1/(Lambda Delta(n)) times the rates it was made for. Source: model.md section 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from fluid import Replica, Workload, solve
+from fluid import Replica, StageProfile, Workload, solve, stage_profile
 from fluid.arrays import Floats
 from fluid.errors import InputError, probability, real, whole
 from fluid.progress import Progress
+from fluid.traces.trace import Trace
 from thresholds.guarantees import OnReplica
 from thresholds.nested_wait.candidates import Candidate, best_chain, places_suffice, rank
 from thresholds.nested_wait.segment_count import FIXED_CUTS, OPTIMISED, Scan
 from thresholds.nested_wait.segments import DecodeSegments, UnknownLengths, explicit
 from thresholds.policies import NestedWaitPolicy
+from thresholds.rows import Evidence, Rows, cautious
 
 MOST_SEGMENTS = 64
 Boundaries = str | Iterable[int] | None
@@ -68,12 +75,27 @@ class NestedDesign(OnReplica, NestedWaitPolicy):
     """Nested WAIT for a workload on a replica, and the memory it needs; made by `nested`.
 
     `boundaries` and `thresholds` are empty where none were found that drift, that is, keep up with the arrivals. If the
-    design is feasible, the KV cache overflows within `horizon` seconds with probability at most `overflow_probability`.
+    design is feasible, the KV cache overflows within `horizon` seconds with probability at most `overflow_probability`;
+    where the law comes from rows, with the confidence of the `evidence`: then `worse` is their cautious law.
     """
 
     horizon: float
     overflow_probability: float
     rule: str | tuple[int, ...] = field(default=OPTIMISED, repr=False)
+    evidence: Evidence | None = field(default=None, kw_only=True)
+    worse: Workload | None = field(default=None, kw_only=True, repr=False)
+
+    @property
+    def law(self) -> tuple[StageProfile, Workload]:
+        """The law that lengths are drawn from, as far as thresholds are concerned: its stages and rates."""
+        if self.worse is None:
+            return self.equilibrium.profile, self.equilibrium.workload
+        return stage_profile(self.worse, replace(self.equilibrium.replica, max_model_len=None)), self.worse
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the thresholds exist, fit, and promise something: not where lengths depend on each other."""
+        return super().feasible and (self.evidence is None or self.evidence.independent)
 
     def columns(self) -> dict[str, Sequence[object] | Floats]:
         """The segments."""
@@ -140,15 +162,18 @@ class NestedDesign(OnReplica, NestedWaitPolicy):
                 f"{len(self.thresholds)} segments)")
         if not self.kv_suffices:
             return f"infeasible: the best whole thresholds need {need}, the replica has {self.kv_capacity:,}; {instead}"
+        if self.evidence is not None and self.evidence.order is not None and not self.evidence.independent:
+            return f"infeasible: nothing is promised, because {self.evidence.order.reason}"
         if self.lacks:
             return f"infeasible: the best whole thresholds let {self.lacks}; {instead}"
         return (f"feasible: needs {need} of {self.kv_capacity:,}{self.places}; overflows within {self.horizon:g} s "
-                f"with probability at most {self.overflow_probability:g}; "
+                f"with probability at most {self.overflow_probability:g}"
+                f"{'' if self.evidence is None else f', {self.evidence}'}; "
                 f"the fluid model needs {self.equilibrium.kv_required:,.0f}")
 
     @cached_property
     def _segments(self) -> DecodeSegments:
-        return DecodeSegments(_lengths(self, self.equilibrium.workload.rates), np.array(self.boundaries))
+        return DecodeSegments(_lengths(self, 1.0), np.array(self.boundaries))
 
     @property
     def _counts(self) -> Floats:
@@ -160,14 +185,15 @@ class NestedDesign(OnReplica, NestedWaitPolicy):
 
 
 def nested(workload: Workload, replica: Replica, *, horizon: float = 3600.0, overflow_probability: float = 1e-3,
-           segments: int | None = None, boundaries: Boundaries = None,
-           progress: Progress | None = None) -> NestedDesign:
+           segments: int | None = None, boundaries: Boundaries = None, rows: Trace | int | None = None,
+           confidence: float = 0.95, progress: Progress | None = None) -> NestedDesign:
     """Return the nested WAIT design that needs least KV: base and buffers, over boundaries and whole thresholds.
 
     `horizon` T (s) and `overflow_probability` delta say what is guaranteed: no overflow of the KV cache within T, with
     probability at least 1 - delta. `segments` L is at most 64 (None: the best is looked for; fewer are used where
     prompts end at fewer stages); `boundaries` "optimised" (the default), "equal" widths, "quantile", or whole numbers
-    r_1 < ... < r_L = largest number of decode stages. `progress` is called with (segment numbers tried, all).
+    r_1 < ... < r_L = largest number of decode stages. Where the law of lengths was seen in `rows` (see `paced`), the
+    promise holds with `confidence` over them. `progress` is called with (segment numbers tried, all).
     Infeasible is an answer (`feasible`, `reason`); InputError for unusable arguments, and for chunked prefill where
     prompts take different numbers of prefill stages. Source: model.md section 5.
 
@@ -182,13 +208,16 @@ def nested(workload: Workload, replica: Replica, *, horizon: float = 3600.0, ove
     if segments is not None:
         segments = whole("segments", segments, "nested", unit="segments", most=MOST_SEGMENTS)
     equilibrium = solve(workload, replica)
-    lengths = UnknownLengths.of_profile(equilibrium.profile, workload.rates, replica, horizon, chance)
+    seen = None if rows is None else Rows.of(rows, equilibrium, confidence)
+    worse = None if seen is None else cautious(seen, workload.rate)
+    made = NestedDesign((), (), horizon, chance, equilibrium=equilibrium, worse=worse,
+                        evidence=None if seen is None else seen.evidence)
+    lengths = _lengths(made, 1.0)
     rule = _rule(lengths, segments, boundaries)
     searched = equilibrium.limit not in ("time", "length")
     found = _best(lengths, segments, rule, progress) if searched else None
     cuts, counts = (found.segments.boundaries, found.counts) if found else ((), ())
-    return NestedDesign(tuple(map(int, cuts)), tuple(map(int, counts)), horizon, chance, rule,
-                        equilibrium=equilibrium)
+    return replace(made, boundaries=tuple(map(int, cuts)), thresholds=tuple(map(int, counts)), rule=rule)
 
 
 def _rule(lengths: UnknownLengths, segments: int | None, boundaries: Boundaries) -> str | tuple[int, ...]:
@@ -237,7 +266,7 @@ def _largest_scale(design: NestedDesign) -> float:
 def _served(design: NestedDesign, factor: float) -> float:
     """The factor up to which a design made for `factor` keeps up; 0 if it does not fit."""
     workload, capacity = design.equilibrium.workload, design.kv_capacity
-    lengths = _lengths(design, workload.scaled(factor).rates)
+    lengths = _lengths(design, factor)
     if isinstance(design.rule, str):
         found = Scan(lengths, design.rule, min(MOST_SEGMENTS, lengths.ends.size)).over_all(capacity)
     else:
@@ -248,7 +277,9 @@ def _served(design: NestedDesign, factor: float) -> float:
     return float(counts[0] / (workload.rate * found.segments.iteration_time(counts))) * (1 - 2e-9)
 
 
-def _lengths(design: NestedDesign, rates: Floats) -> UnknownLengths:
-    """The lengths of the types that a design was made for, arriving at these rates."""
-    return UnknownLengths.of_profile(design.equilibrium.profile, rates, design.equilibrium.replica, design.horizon,
+def _lengths(design: NestedDesign, factor: float) -> UnknownLengths:
+    """The lengths of the types that a design was made for, arriving at so many times their rates."""
+    profile, workload = design.law
+    rates = workload.rates if factor == 1.0 else workload.scaled(factor).rates
+    return UnknownLengths.of_profile(profile, rates, design.equilibrium.replica, design.horizon,
                                      design.overflow_probability)

@@ -3,7 +3,7 @@ r"""What one prompt adds to Chernoff's bound in each block of ages: phi_b - 1, s
 At the age index e = a + k - 1 a prompt whose ages a < S lie in a window of k iterations holds y = held(e), and phi_b =
 exp(theta y) at the last such e in block b, as KV never falls while it stays; 1 once it is over before b begins. Blocks
 are the e in [s + g (i - 1), s + g i), the first cut at 0. O(blocks that a prompt lives through) for each prompt, and no
-table of prompts by blocks. Source: `thresholds.paced_wait.tail_bounds`, `thresholds.paced_wait.rows`.
+table of prompts by blocks. Source: `thresholds.paced_wait.tail_bounds`, `thresholds.rows`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ rows, by a fixed shuffle, chooses g, k, theta, u and the stake, for the law of t
 requests of L tokens; the others bound E F.
 
 **The price** is mostly that share: no statistics of m rows rules it out, and one request of L tokens has the KV work of
-thousands of short ones. L and the staircase that covers all such requests: `thresholds.paced_wait.rows`.
+thousands of short ones. L and the staircase that covers all such requests: `thresholds.rows`.
 Source: derived here; concave functionals by their tangents, the ball of laws in `thresholds.paced_wait.mean_bound`.
 """
 
@@ -38,8 +38,8 @@ from thresholds.paced_wait.block_scores import block_means, scores
 from thresholds.paced_wait.mean_bound import best_stake, upper_mean
 from thresholds.paced_wait.overflow import OverflowBound, OverflowProblem
 from thresholds.paced_wait.random_prompt import LengthMix
-from thresholds.paced_wait.rows import Rows
 from thresholds.paced_wait.tail_bounds import WIDEST, BlockChernoff
+from thresholds.rows import Rows
 
 MOST_BLOCKS = 20_000
 THETAS = 2.0 ** np.linspace(-1.5, 1.5, 7)

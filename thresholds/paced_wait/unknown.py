@@ -39,10 +39,10 @@ from thresholds.guarantees import OnReplica, mean_batch
 from thresholds.mean_time import longest_mean
 from thresholds.paced_wait.confident_window import confident_window
 from thresholds.paced_wait.overflow import OverflowBound, OverflowProblem, overflow_problem
-from thresholds.paced_wait.rows import Evidence, Rows
 from thresholds.paced_wait.trace_order import order_bound, window_in_order
 from thresholds.paced_wait.window_bounds import fullest_batch, window_bound
 from thresholds.policies import PacedPolicy
+from thresholds.rows import Evidence, Rows
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,17 @@ A trace brings its order, which is tested (`fluid.traces.dependence`); a number 
 says how many requests of each type there were. No request has more than L tokens: `max_model_len` of the replica,
 without one the longest request that fits the cache. Requests up to L are covered by a staircase: with prompts of more
 than l_i and at most l_{i+1} tokens none holds more, at any age, than one of l_{i+1} + (L - l_i - 1) tokens.
+
+**A cautious law** for whoever needs one that is worse than the true law at every stage. On a grid 0 = r_0 < .. < r_K of
+output lengths up to L - 1, chosen before the rows are seen, let n_i of them have more than r_i output tokens. Given
+n_{i-1} that is binomial, with the chance p_i that an output goes on beyond r_i, and with confidence 1 - alpha/(K - 1)
+each (so with 1 - alpha all of them)
+
+    p_i <= q_i, Clopper and Pearson's bound for n_i of n_{i-1}         q_i = 1 where none of n_{i-1} ended
+
+The law has outputs of r_i tokens with probability (q_1 .. q_{i-1})(1 - q_i): its outputs are longer than the true ones,
+and more of those that reach any r_i go on to any r_j, which is what thresholds of nested WAIT rest on. Prompts are as
+long as L allows. It is dearer than a bound on one mean: every stage has a worst law of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +24,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from scipy.stats import beta
 
 from fluid import Equilibrium, Replica, StageProfile, Workload, stage_profile
 from fluid.arrays import Ints
@@ -22,8 +34,10 @@ from fluid.traces.trace import Trace
 
 CHOOSING = 10  # one in so many rows chooses; the others bound
 LEAST_ROWS = 2
+LEAST_OUTPUT = 2  # tokens of a request that stands for all: it then has a decode stage on every replica
 STEPS = 128  # of the staircase
 LONGEST = 2**20  # tokens: a cap where neither the replica nor its cache gives one
+FINENESS = 1.15  # of the grid of a cautious law: the ratio of its lengths
 WHOLE = 1e-6  # how far from a whole number a count of rows may be
 
 
@@ -126,11 +140,11 @@ def longest_request(replica: Replica) -> int:
 
 def _staircase(longest: int) -> tuple[Ints, Ints]:
     """Prompt and output tokens such that every request of at most `longest` tokens is below one of them."""
-    if longest < LEAST_ROWS:
+    if longest < 2:
         raise InputError("max_model_len", "at least 2 tokens, one of a prompt and one of output", longest, "paced")
     ends = np.unique(np.linspace(1, longest - 1, STEPS).astype(np.int64))
     before = np.concatenate([np.zeros(1, dtype=np.int64), ends[:-1]])
-    return ends, longest - before - 1
+    return ends, np.maximum(longest - before - 1, LEAST_OUTPUT)
 
 
 def _whole(rows: int, workload: Workload) -> Ints:
@@ -142,3 +156,20 @@ def _whole(rows: int, workload: Workload) -> Ints:
         raise InputError("rows", "a number of requests of which every type has a whole number, at its share of the "
                          "rates", rows, "paced")
     return near
+
+
+def cautious(rows: Rows, rate: float) -> Workload:
+    """Return the cautious law of rows as a workload at a total rate, requests/s."""
+    longest = rows.evidence.longest
+    steps = np.arange(math.floor(math.log(longest, FINENESS)) + 1)
+    grid = np.unique(np.append(0, np.rint(FINENESS**steps).astype(np.int64).clip(max=longest - 2)))
+    output = rows.profile.output[: rows.counts.size]
+    beyond = np.array([int(rows.counts[output > r].sum()) for r in grid])
+    error = (1 - rows.evidence.confidence) / max(grid.size - 1, 1)
+    before, after = beyond[:-1], beyond[1:]
+    goes_on = np.where(after < before, beta.isf(error, after + 1, np.maximum(before - after, 1)), 1.0)
+    survival = np.append(np.cumprod(np.append(1.0, goes_on)), 0.0)
+    share = -np.diff(survival)
+    some = share > 0
+    ends = np.maximum(np.append(grid[1:], longest - 1), LEAST_OUTPUT)
+    return Workload.from_arrays((longest - grid - 1)[some], ends[some], rate * share[some])
