@@ -56,7 +56,7 @@ class Dependence:
         if not self.found:
             return f"no dependence of lengths in the order of arrival (permutation test, p = {self.p_value:.2g})"
         return (f"lengths depend on each other in the order of arrival: sums over {self.block:,} requests in a row "
-                f"vary {self.excess:.3g} times as much as in random orders (permutation test, p = {self.p_value:.2g})")
+                f"vary {self.excess:,.1f} times as much as in random orders (permutation test, p = {self.p_value:.2g})")
 
 
 def dependence(values: ArrayLike, seed: int = 0) -> Dependence:

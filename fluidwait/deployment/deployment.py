@@ -35,10 +35,10 @@ TRACE_ENDINGS = (".csv", ".jsonl", ".json")
 class Deployment:
     """What a deployment file says, checked.
 
-    `horizon` is in seconds; `lengths` is what a policy may see on arrival, "known", "predicted" or "unknown" output
-    lengths; `predictor` is the model of the error of predicted ones; `placement` is the model on its GPUs where the
-    file names them, `timing` where the iteration time comes from; `source` is the file's name ("embedded" for
-    the built-in one), `digest` the SHA-256 of its bytes.
+    `horizon` is in seconds; `confidence` is that of promises over the rows of a trace; `lengths` is what a policy may
+    see on arrival, "known", "predicted" or "unknown" output lengths; `predictor` is the model of the error of predicted
+    ones; `placement` is the model on its GPUs where the file names them, `timing` where the iteration time comes from;
+    `source` is the file's name ("embedded" for the built-in one), `digest` the SHA-256 of its bytes.
     """
 
     mix: Mix
@@ -51,10 +51,12 @@ class Deployment:
     timing: Timing | None = field(default=None, compare=False)
     source: str = ""
     digest: str = ""
+    confidence: float = 0.95
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "horizon", real("horizon", self.horizon, unit="seconds"))
-        object.__setattr__(self, "overflow_probability", probability("overflow_probability", self.overflow_probability))
+        for name in ("overflow_probability", "confidence"):
+            object.__setattr__(self, name, probability(name, getattr(self, name)))
         one_of("lengths", self.lengths, ("known", "predicted", "unknown"))
 
     @property
@@ -148,4 +150,4 @@ def parse(data: bytes, source: str, folder: Path = Path()) -> Deployment:
     with keys_of(source, "target"):
         return Deployment(mix, replica, tables.target.horizon, tables.target.overflow_probability,
                           tables.workload.lengths, read_predictor(tables.workload, source), placement, timing, source,
-                          hashlib.sha256(data).hexdigest())
+                          hashlib.sha256(data).hexdigest(), tables.target.confidence)

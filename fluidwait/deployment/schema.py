@@ -177,6 +177,7 @@ class TargetTable(TomlTable):
 
     horizon: float = Field(default=3600.0, description="a positive number of seconds")
     overflow_probability: float = Field(default=1e-3, description="a probability above 0 and below 1")
+    confidence: float = Field(default=0.95, description="a probability above 0 and below 1")
 
 
 class DeploymentTable(TomlTable):

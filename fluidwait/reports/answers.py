@@ -127,7 +127,7 @@ def thresholds_answer(design: Design) -> dict[str, Any]:
     return {"policy": name_of(design), "feasible": design.feasible, "reason": design.reason,
             "kv_base": design.kv_base, "kv_buffer": design.kv_buffer, "kv_required": design.kv_required,
             "kv_capacity": design.kv_capacity, "iteration_time": design.iteration_time,
-            "overflow_probability": design.overflow_probability, "max_rate_scale": design.max_rate_scale,
+            "overflow_probability": _promised(design), "max_rate_scale": design.max_rate_scale,
             "predicted": {"latency": delay.latency if delay else None, "ttft": delay.ttft if delay else None},
             **_details(design)}
 
@@ -138,13 +138,31 @@ def _details(design: Design) -> dict[str, Any]:
             return {"stable_kv_required": design.stable_kv_required, "types": _wait_types(design)}
         case NestedDesign():
             keys = ("start", "end", "threshold", "continuation", "theta", "buffer_tokens")
-            return {"segments": [{key: getattr(segment, key) for key in keys} for segment in design.segments]}
+            return {"segments": [{key: getattr(segment, key) for key in keys} for segment in design.segments],
+                    **_evidence(design)}
         case UnknownPacedDesign():
             bounds = {"theorem": design.theorem, "tight": design.tight}
             return {"fluid_share": design.fluid_share, "types": _paced_types(design),
-                    "bounds": {name: asdict(bound) for name, bound in bounds.items() if bound is not None}}
+                    "bounds": {name: asdict(bound) for name, bound in bounds.items() if bound is not None},
+                    "in_order": design.in_order, **_evidence(design)}
         case _:
             return {"fluid_share": design.fluid_share, "types": _paced_types(design)}
+
+
+def _promised(design: Design) -> float | None:
+    """The chance of an overflow; null where nothing is promised."""
+    if isinstance(design, NestedDesign) and design.evidence is not None and not design.evidence.independent:
+        return None
+    return design.overflow_probability
+
+
+def _evidence(design: NestedDesign | UnknownPacedDesign) -> dict[str, Any]:
+    """The rows that a promise rests on; null where the law of lengths is given."""
+    found = design.evidence
+    if found is None:
+        return {"rows": None, "confidence": None, "max_model_len": None, "lengths_p_value": None}
+    return {"rows": found.rows, "confidence": found.confidence if found.independent else None,
+            "max_model_len": found.longest, "lengths_p_value": found.order.p_value if found.order else None}
 
 
 def _wait_types(design: WaitDesign) -> list[dict[str, Any]]:

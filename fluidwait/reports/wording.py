@@ -42,6 +42,10 @@ def memory(design: Design) -> str:
         return "no thresholds carry this load"
     chance = design.overflow_probability
     promise = "on every path of arrivals" if not chance else f"except with probability {chance:.2g} over the horizon"
+    if isinstance(design, UnknownPacedDesign) and design.in_order:
+        promise = "while the trace is replayed in its order"
+    elif isinstance(design, UnknownPacedDesign | NestedDesign) and design.evidence is not None:
+        promise += f", with confidence {design.evidence.confidence:.0%} over {design.evidence.rows:,} rows"
     return (f"memory: {design.kv_base:,.0f} KV tokens base + {design.kv_buffer:,.0f} buffer = "
             f"{design.kv_required:,.0f} of {design.kv_capacity:,}, "
             + (f"kept {promise}" if design.feasible else "which does not fit" if design.kv_required > design.kv_capacity

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypedDict
 
+from fluid.traces.trace import Trace
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.policy_names import AUTO
 from fluidwait.progress import working
 from thresholds import Choice, Design, auto, nested, paced, wait
 
 
+class Promise(TypedDict):
+    """What a design is asked to promise, and the rows that it is to rest on."""
+
+    horizon: float
+    overflow_probability: float
+    rows: Trace | None
+    confidence: float
+
+
 def choose(deployment: Deployment, policy: str) -> Choice:
-    """Design the policy of a name, or the best one for "auto".
+    """Design the policy of a name, or the best one for "auto"; of a trace, with confidence over its requests.
 
     Predicted lengths promise nothing: "auto" treats them as unknown. Policies by type that are asked for by name are
     designed for the mix as it is seen on arrival.
     """
     workload, replica = deployment.workload, deployment.replica
-    horizon, chance = deployment.horizon, deployment.overflow_probability
+    promise: Promise = {"horizon": deployment.horizon, "overflow_probability": deployment.overflow_probability,
+                        "rows": deployment.mix.trace, "confidence": deployment.confidence}
     predicted = deployment.predictor is not None
     if policy == AUTO:
         lengths = "unknown" if predicted else deployment.lengths
-        choice = auto(workload, replica, lengths=lengths, horizon=horizon, overflow_probability=chance)
+        choice = auto(workload, replica, lengths=lengths, **promise)
         why = "paced for the mix, because predicted output lengths may be wrong"
         return replace(choice, why=why) if predicted else choice
     design: Design
@@ -29,10 +41,10 @@ def choose(deployment: Deployment, policy: str) -> Choice:
         design = wait(deployment.seen, replica)
     elif policy == "paced":
         lengths = "known" if predicted else deployment.lengths
-        design = paced(deployment.seen, replica, lengths=lengths, horizon=horizon, overflow_probability=chance)
+        design = paced(deployment.seen, replica, lengths=lengths, **promise)
     else:
         with working("designing nested WAIT") as progress:
-            design = nested(workload, replica, horizon=horizon, overflow_probability=chance, progress=progress)
+            design = nested(workload, replica, progress=progress, **promise)
     return Choice(design, f"{policy}, as asked for{_reservation(deployment, design)}", (design,))
 
 

@@ -41,7 +41,7 @@ def _meaning(deployment: Deployment) -> Digest:
               *_moments(mix.traffic))
     named = "" if mix.trace is not None else workload.names
     words = [type(mix.traffic).__name__, named, repr(deployment.replica), deployment.lengths,
-             repr(deployment.predictor), deployment.horizon, deployment.overflow_probability]
+             repr(deployment.predictor), deployment.horizon, deployment.overflow_probability, deployment.confidence]
     return Digest.of(arrays, words)
 
 

@@ -14,6 +14,7 @@ blocks for one iteration more, so those windows are designed for outputs of one 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,7 @@ import numpy as np
 from fluid import Workload
 from fluid.errors import FluidwaitError
 from fluid.files.written import write_files
+from fluid.traces.trace import Trace
 from fluidwait import __version__
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.study.designs import choose
@@ -79,12 +81,16 @@ def written(deployment: Deployment, what: str, folder: Path) -> Path:
 
 def design_by_prompt(deployment: Deployment, workload: Workload) -> AnyPacedDesign:
     """The windows that can be told apart by prompt length; raises FluidwaitError where they do not fit."""
-    prompts = workload.prompt_tokens
+    prompts, replica = workload.prompt_tokens, deployment.replica
+    more = int((workload.output_tokens - deployment.workload.output_tokens).max())
+    if more and replica.max_model_len is not None:
+        replica = replace(replica, max_model_len=replica.max_model_len + more)
     known = deployment.lengths == "known" and deployment.predictor is None
-    design = paced(workload, deployment.replica) if known and len(np.unique(prompts)) == len(prompts) else None
+    design = paced(workload, replica) if known and len(np.unique(prompts)) == len(prompts) else None
     if design is None or len(design.entries) == 1 < len(workload):
-        design = paced(workload, deployment.replica, lengths="unknown", horizon=deployment.horizon,
-                       overflow_probability=deployment.overflow_probability)
+        design = paced(workload, replica, lengths="unknown", horizon=deployment.horizon,
+                       overflow_probability=deployment.overflow_probability,
+                       rows=_longer(deployment.mix.trace, more), confidence=deployment.confidence)
     _refuse_infeasible(deployment, design)
     return design
 
@@ -107,10 +113,18 @@ def rows(design: AnyPacedDesign) -> list[Row]:
 def promise(deployment: Deployment, design: AnyPacedDesign) -> str:
     """What the windows guarantee, in one line for the file."""
     held = f"at most {design.kv_required:,.0f} of {design.kv_capacity:,} KV tokens"
+    if isinstance(design, UnknownPacedDesign) and design.in_order:
+        return f"Requests of this trace, in its order, hold {held}; of other traffic nothing is promised."
     if design.overflow_probability == 0:
         return f"Requests of these types hold {held}, whatever arrives: nothing is preempted."
+    evidence = design.evidence if isinstance(design, UnknownPacedDesign) else None
     return (f"Requests of this mix hold {held} for {deployment.horizon:g} s, but with probability "
-            f"{deployment.overflow_probability:g}.")
+            f"{deployment.overflow_probability:g}{'' if evidence is None else f', {evidence}'}.")
+
+
+def _longer(trace: Trace | None, more: int) -> Trace | None:
+    """The trace behind a deployment, its outputs so many tokens longer."""
+    return replace(trace, output_tokens=trace.output_tokens + more) if trace is not None and more else trace
 
 
 def _one_token_more(workload: Workload) -> Workload:
