@@ -32,7 +32,7 @@ from fluid.errors import InputError, probability, whole
 from fluid.traces.dependence import Dependence, dependence
 from fluid.traces.trace import Trace
 
-CHOOSING = 10  # one in so many rows chooses; the others bound
+CHOOSING, FEWEST = 30, 10  # one in so many rows chooses, so many at least; the others bound
 LEAST_ROWS = 2
 LEAST_OUTPUT = 2  # tokens of a request that stands for all: it then has a decode stage on every replica
 STEPS = 128  # of the staircase
@@ -109,7 +109,7 @@ class Rows:
     def split(self) -> tuple[Ints, Ints]:
         """The counts of the rows that choose and of those that bound, by a fixed shuffle."""
         total = int(self.counts.sum())
-        some = min(total // 2, max(CHOOSING, total // CHOOSING))
+        some = min(total // 2, max(FEWEST, total // CHOOSING))
         order = np.random.default_rng(0).permutation(np.repeat(np.arange(self.counts.size), self.counts))
         chosen = np.bincount(order[:some], minlength=self.counts.size)
         return chosen, self.counts - chosen

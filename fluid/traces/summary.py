@@ -22,6 +22,7 @@ from scipy import stats
 from fluid.arrays import Floats, Ints
 from fluid.replica import Replica
 from fluid.traces.burstiness import PoissonTest, dispersion, poisson_test
+from fluid.traces.dependence import Dependence, dependence
 from fluid.traces.trace import Trace
 
 BLOCKS, RESAMPLES, BATCH = 1000, 2000, 100
@@ -50,7 +51,8 @@ class TraceSummary:
 
     `pairs` counts the distinct length pairs; `top_1_percent` and `top_10_percent` are the shares of the KV work that
     the requests with most of it hold; `repeated_share` is the share of prompt tokens that an earlier prompt began with,
-    None where the trace does not tell; `dispersion` maps windows (s) to I(w); `poisson` is Fisher's test of arrivals.
+    None where the trace does not tell; `dispersion` maps windows (s) to I(w); `poisson` is Fisher's test of arrivals,
+    `order` that of KV works in the order of arrival.
     """
 
     format: str
@@ -68,6 +70,7 @@ class TraceSummary:
     repeated_share: float | None
     dispersion: dict[float, float]
     poisson: PoissonTest | None
+    order: Dependence
 
 
 def summarise(trace: Trace, *, replica: Replica | None = None, seed: int = 0) -> TraceSummary:
@@ -88,7 +91,7 @@ def summarise(trace: Trace, *, replica: Replica | None = None, seed: int = 0) ->
         repeated_share=None if trace.repeated_tokens is None else float(
             trace.repeated_tokens.sum() / trace.prompt_tokens.sum()),
         dispersion={} if trace.times is None else dispersion(trace.times),
-        poisson=None if trace.times is None else poisson_test(trace.times))
+        poisson=None if trace.times is None else poisson_test(trace.times), order=dependence(work))
 
 
 def block_interval(work: Ints | Floats, generator: np.random.Generator) -> tuple[float | None, float | None]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from fluid import Equilibrium, stability_region
 from thresholds import PacedPolicy, WaitPolicy, sequence_bound
 
+SAFE = "nothing is preempted while none is longer than these: so many of the longest fit"
 MORE_CACHE = 0.01  # of the KV cache, of which it is said what it is worth
 
 
@@ -67,8 +68,8 @@ def _caps(equilibrium: Equilibrium, policy: PacedPolicy | WaitPolicy) -> list[Fl
     safe, held = safe_sequences(equilibrium), sequence_bound(policy, equilibrium) or 1
     cap = int(min(held, equilibrium.replica.most_sequences))
     if cap <= safe:
-        return [_cap(equilibrium, cap, "nothing is ever preempted: so many of the longest requests fit")]
-    return [_cap(equilibrium, safe, "nothing is ever preempted: so many of the longest requests fit"),
+        return [_cap(equilibrium, cap, SAFE)]
+    return [_cap(equilibrium, safe, SAFE),
             _cap(equilibrium, cap, "nothing: as many as the policy holds, but entries may bunch and be preempted")]
 
 

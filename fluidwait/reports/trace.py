@@ -25,7 +25,7 @@ def trace_answer(trace: Trace, summary: TraceSummary, section: str) -> dict[str,
             "prompt_tokens": summary.prompt_tokens._asdict(), "output_tokens": summary.output_tokens._asdict(),
             "kv_work": summary.kv_work._asdict(),
             "kv_work_share": {"1%": summary.top_1_percent, "10%": summary.top_10_percent},
-            "repeated_share": summary.repeated_share,
+            "repeated_share": summary.repeated_share, "lengths_p_value": summary.order.p_value,
             "dispersion": {f"{window:g}": index for window, index in summary.dispersion.items()},
             "poisson_p_value": summary.poisson.p_value if summary.poisson else None,
             "poisson_window": summary.poisson.window if summary.poisson else None,
@@ -71,6 +71,7 @@ def _show_lengths(summary: TraceSummary) -> None:
     interval = "" if work.low is None else f" (95% interval {work.low:,.6g} to {work.high:,.6g})"
     console.print(f"KV work {work.mean:,.6g} token-iterations a request on average{interval}; the 1% of the requests "
                   f"with most of it hold {summary.top_1_percent:.1%}, the top 10% {summary.top_10_percent:.1%}")
+    console.print(escape(f"{summary.order.reason[0].upper()}{summary.order.reason[1:]}"))
     if summary.repeated_share is not None:
         console.print(f"{summary.repeated_share:.1%} of the prompt tokens repeat the beginning of an earlier prompt: "
                       "the hit rate of a prefix cache that never forgets, which no cache exceeds")

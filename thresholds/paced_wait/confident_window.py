@@ -16,12 +16,13 @@ E_P F by g* with confidence 1 - alpha, and N = floor((theta C - ln(g n/k) + ln d
 
     P( P(KV > C within the horizon) <= delta ) >= 1 - alpha        outer: over the rows, inner: over the traffic
 
-for every law P of requests of at most L tokens. Nothing in F may depend on the rows it is bounded with: a tenth of the
-rows, by a fixed shuffle, chooses g, k, theta, u and the stake, for the law of that tenth with a share ln(1/alpha)/m of
-requests of L tokens; the others bound E F.
+for every law P of requests of at most L tokens. Nothing in F may depend on the rows it is bounded with: one in thirty,
+by a fixed shuffle, chooses g, k, theta, u and the stake, for the law of those with a share ln(1/alpha)/m of requests of
+L tokens; the others bound E F.
 
 **The price** is mostly that share: no statistics of m rows rules it out, and one request of L tokens has the KV work of
-thousands of short ones. L and the staircase that covers all such requests: `thresholds.rows`.
+hundreds of short ones. `benchmarks/few_rows.py` compares it with what is carried if the law of the rows with just that
+share were known to be the true one. L and the staircase that covers all such requests: `thresholds.rows`.
 Source: derived here; concave functionals by their tangents, the ball of laws in `thresholds.paced_wait.mean_bound`.
 """
 
