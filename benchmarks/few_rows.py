@@ -8,8 +8,8 @@ probability at most 1e-3, with confidence 95% over the rows. The first table has
 window keeps, the mean over three draws of m rows:
 
     law of the rows   as if the m rows were the law, the tight bound: what is carried, not what is promised
-    with longest      the same for that law with a share ln(20)/m of requests of L tokens: with probability 5% such a law
-                      shows none of them in m rows, so that a promise with confidence 95% must hold for it
+    with longest      the same for that law with a share ln(20)/m of requests of L tokens: such a law shows none of them
+                      in m rows with probability 5%, so that a promise with confidence 95% must hold for it
     one mean          `thresholds.paced_wait.confident_window`: one bounded number, at all ages at once
     each stage        the tight bound for the cautious law of `thresholds.rows`, its prompts as short as they are:
                       confidence for the chance to go on at every stage by itself
