@@ -84,3 +84,13 @@ def test_given_types_are_the_law_and_have_no_rows(tmp_path: Path, capsys: pytest
     assert 0 < found["overflow_probability"] <= 1e-3
     assert (found["rows"], found["confidence"], found["in_order"]) == (None, None, False)
     assert {"theorem", "tight"} == set(found["bounds"])
+
+
+def test_what_is_installed_says_what_it_promises(tmp_path: Path) -> None:
+    """Under async scheduling requests are a token longer, also where the longest has as many as the engine takes."""
+    outputs = np.random.default_rng(1).integers(10, 61, 2_000)
+    for rows, words in ((outputs, "with confidence 95% over 2,000 independent rows"),
+                        (np.sort(outputs), "of other traffic nothing is promised")):
+        file = deployment(tmp_path, rows, rate=5.0, cap="max_model_len = 80\n")
+        assert status(["thresholds", str(file), "--install", "vllm", "--out", str(tmp_path)]) == 0
+        assert words in (tmp_path / "paced_scheduler.py").read_text()
