@@ -135,17 +135,15 @@ class UnknownPacedDesign(OnReplica, PacedPolicy):
             return self.equilibrium.reason
         return (f"{'feasible' if self.feasible else 'infeasible'}: at most {self.entries[0]:,} prompts in any "
                 f"{self.iterations[0]:,} iterations {self._kept}{self._batch}; that carries up to "
-                f"{self.max_rate_scale:.4g} of these rates, {self.fluid_share:.1%} of the fluid limit{self._missing}")
+                f"{self.max_rate_scale:.4g} of these rates, {self.fluid_share:.1%} of the fluid limit{self._but}")
 
     @property
     def _kept(self) -> str:
         """What is proved of the window, in words."""
         assert self.tight is not None
-        if self.evidence is not None and self.in_order:
-            assert self.evidence.order is not None
+        if self.in_order:
             return (f"hold at most {self.tight.kv_required:,.0f} of {self.kv_capacity:,} KV tokens while this trace is "
-                    f"replayed in its order, whatever the moments of arrival; nothing is promised of other traffic, "
-                    f"because {self.evidence.order.reason}")
+                    "replayed in its order, whatever the moments of arrival")
         kept = f"keep the probability of more than {self.kv_capacity:,} KV tokens at"
         if self.evidence is not None:
             return f"{kept} {self.tight.overflow_probability:.2g} at most ({self.tight.method}), {self.evidence}"
@@ -153,9 +151,11 @@ class UnknownPacedDesign(OnReplica, PacedPolicy):
         return f"{kept} {self.tight.overflow_probability:.2g} ({self.tight.method}{alone})"
 
     @property
-    def _missing(self) -> str:
-        """What fewer rows than were needed cost, where the window does not carry the load."""
-        if self.evidence is None or self.in_order or self.feasible or not self.equilibrium.stable:
+    def _but(self) -> str:
+        """What is not promised of dependent lengths; what few rows cost, where the window does not carry the load."""
+        if self.evidence is not None and self.evidence.order is not None and self.in_order:
+            return f"; nothing is promised of other traffic, because {self.evidence.order.reason}"
+        if self.evidence is None or self.feasible or not self.equilibrium.stable:
             return ""
         cap = ""
         if self.equilibrium.replica.max_model_len is None:
