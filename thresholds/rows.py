@@ -45,18 +45,28 @@ WHOLE = 1e-6  # how far from a whole number a count of rows may be
 class Evidence:
     """What a promise rests on: so many `rows`, its `confidence`, L tokens at most in a request, and the order's test.
 
-    `order` is None where the order of the rows is not known.
+    `order` is None where the order of the rows is not known; `stated` says whether L is the replica's `max_model_len`.
     """
 
     rows: int
     confidence: float
     longest: int
     order: Dependence | None = None
+    stated: bool = True
 
     @property
     def independent(self) -> bool:
         """Whether nothing speaks against rows that are independent."""
         return self.order is None or not self.order.found
+
+    @property
+    def doubt(self) -> str:
+        """Why no probability is promised, but the order of the trace is kept to; nothing where one is."""
+        if self.order is None or (self.independent and self.stated):
+            return ""
+        if self.independent:
+            return "nothing says how long a request can be (replica.max_model_len)"
+        return self.order.reason
 
     @property
     def share_of_longest(self) -> float:
@@ -103,7 +113,7 @@ class Rows:
         every = Workload.from_arrays(np.append(prompt, stair[0]), np.append(output, stair[1]),
                                      np.ones(prompt.size + stair[0].size))
         return cls(stage_profile(every, replace(replica, max_model_len=None)), counts, types,
-                   Evidence(int(counts.sum()), chance, longest, order))
+                   Evidence(int(counts.sum()), chance, longest, order, replica.max_model_len is not None))
 
     @cached_property
     def split(self) -> tuple[Ints, Ints]:

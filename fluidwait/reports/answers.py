@@ -151,7 +151,7 @@ def _details(design: Design) -> dict[str, Any]:
 
 def _promised(design: Design) -> float | None:
     """The chance of an overflow; null where nothing is promised."""
-    if isinstance(design, NestedDesign) and design.evidence is not None and not design.evidence.independent:
+    if isinstance(design, NestedDesign) and design.evidence is not None and design.evidence.doubt:
         return None
     return design.overflow_probability
 
@@ -161,8 +161,9 @@ def _evidence(design: NestedDesign | UnknownPacedDesign) -> dict[str, Any]:
     found = design.evidence
     if found is None:
         return {"rows": None, "confidence": None, "max_model_len": None, "lengths_p_value": None}
-    return {"rows": found.rows, "confidence": found.confidence if found.independent else None,
-            "max_model_len": found.longest, "lengths_p_value": found.order.p_value if found.order else None}
+    return {"rows": found.rows, "confidence": None if found.doubt else found.confidence,
+            "max_model_len": found.longest if found.stated else None,
+            "lengths_p_value": found.order.p_value if found.order else None}
 
 
 def _wait_types(design: WaitDesign) -> list[dict[str, Any]]:

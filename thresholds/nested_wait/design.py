@@ -94,8 +94,8 @@ class NestedDesign(OnReplica, NestedWaitPolicy):
 
     @property
     def feasible(self) -> bool:
-        """Whether the thresholds exist, fit, and promise something: not where lengths depend on each other."""
-        return super().feasible and (self.evidence is None or self.evidence.independent)
+        """Whether the thresholds exist, fit, and promise something: not where the rows leave a doubt."""
+        return super().feasible and (self.evidence is None or not self.evidence.doubt)
 
     def columns(self) -> dict[str, Sequence[object] | Floats]:
         """The segments."""
@@ -162,8 +162,8 @@ class NestedDesign(OnReplica, NestedWaitPolicy):
                 f"{len(self.thresholds)} segments)")
         if not self.kv_suffices:
             return f"infeasible: the best whole thresholds need {need}, the replica has {self.kv_capacity:,}; {instead}"
-        if self.evidence is not None and self.evidence.order is not None and not self.evidence.independent:
-            return f"infeasible: nothing is promised, because {self.evidence.order.reason}"
+        if self.evidence is not None and self.evidence.doubt:
+            return f"infeasible: nothing is promised, because {self.evidence.doubt}"
         if self.lacks:
             return f"infeasible: the best whole thresholds let {self.lacks}; {instead}"
         return (f"feasible: needs {need} of {self.kv_capacity:,}{self.places}; overflows within {self.horizon:g} s "

@@ -20,7 +20,8 @@ rates lie in the stability region. A budget of q tokens likewise: (N/g) E[l + o]
 known by its rows only, and the bound holds with a confidence over them (`thresholds.paced_wait.confident_window`), if
 lengths are independent. Where they depend on each other in the order of arrival (`fluid.traces.dependence`) nothing is
 promised of other traffic: the window is the largest that fits the trace in its order, on every path of arrivals
-(`thresholds.paced_wait.trace_order`), and `overflow_probability` is None.
+(`thresholds.paced_wait.trace_order`), and `overflow_probability` is None. So it is where the replica has no
+`max_model_len`: nothing then rules out a request as long as the cache.
 
 Source: model.md section 4; the proofs are in `thresholds.paced_wait.tail_bounds`.
 """
@@ -89,8 +90,8 @@ class UnknownPacedDesign(OnReplica, PacedPolicy):
 
     @property
     def in_order(self) -> bool:
-        """Whether the window is for the trace in its order, because its lengths are not independent."""
-        return self.evidence is not None and not self.evidence.independent
+        """Whether the window is for the trace in its order, as nothing can be promised of its lengths."""
+        return self.evidence is not None and bool(self.evidence.doubt)
 
     @cached_property
     def iteration_time(self) -> float | None:
@@ -152,9 +153,9 @@ class UnknownPacedDesign(OnReplica, PacedPolicy):
 
     @property
     def _but(self) -> str:
-        """What is not promised of dependent lengths; what few rows cost, where the window does not carry the load."""
-        if self.evidence is not None and self.evidence.order is not None and self.in_order:
-            return f"; nothing is promised of other traffic, because {self.evidence.order.reason}"
+        """What is not promised, and why; what few rows cost, where the window does not carry the load."""
+        if self.evidence is not None and self.in_order:
+            return f"; nothing is promised of other traffic, because {self.evidence.doubt}"
         if self.evidence is None or self.feasible or not self.equilibrium.stable:
             return ""
         cap = ""
@@ -219,8 +220,8 @@ def unknown_at(equilibrium: Equilibrium, horizon: float, overflow_probability: f
 
 
 def _of_rows(equilibrium: Equilibrium, problem: OverflowProblem, horizon: float, rows: Rows) -> UnknownPacedDesign:
-    """The window that rows allow: with confidence where they are independent, else for them in their order."""
-    if rows.evidence.independent or rows.types is None:
+    """The window that rows allow: with confidence where they leave no doubt, else for them in their order."""
+    if rows.types is None or not rows.evidence.doubt:
         entries, g, bound = confident_window(rows, problem)
     else:
         entries, g = window_in_order(rows.profile, rows.types, problem.capacity, problem.rate)

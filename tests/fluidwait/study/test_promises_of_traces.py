@@ -57,6 +57,17 @@ def test_a_trace_of_independent_lengths_is_promised_with_confidence(
     assert scales[0] > scales[1] > 0
 
 
+def test_without_a_longest_request_independent_lengths_get_a_window_for_their_order_too(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing rules out a request as long as the cache: no number, and the key that would give one is named."""
+    file = deployment(tmp_path, np.random.default_rng(1).integers(10, 60, 2_000), rate=20.0)
+    _, found = answer(capsys, "thresholds", file, "--policy", "paced")
+    assert (found["in_order"], found["overflow_probability"], found["confidence"]) == (True, None, None)
+    assert found["lengths_p_value"] > 0.01
+    assert found["max_model_len"] is None
+    assert "(replica.max_model_len)" in found["reason"]
+
+
 def test_the_report_says_on_what_a_promise_rests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Sentences of both kinds of trace."""
     outputs = np.random.default_rng(1).integers(10, 60, 2_000)
