@@ -359,10 +359,10 @@ def test_where_more_stages_never_hold_less_sorted_f_is_mcsf(seed: int, capacity:
 
 
 def test_batches_of_many_kinds_are_those_of_the_rounds() -> None:
-    """200 requests, most of them of a kind of their own, in bunches: the same starts, request by request."""
-    for seed in range(5):
-        generator = np.random.default_rng(seed)
-        prompts, outputs = generator.integers(1, 40, 200), generator.integers(1, 30, 200)
-        instance = discrete.Instance(np.sort(generator.integers(0, 40, 200)), prompts, outputs, 400)
+    """200 requests in bunches, and 1,000 at once, most of a kind of their own: the same starts, request by request."""
+    for count, last in [(200, 40), (200, 80), (1_000, 0)]:
+        generator = np.random.default_rng(count + last)
+        prompts, outputs = generator.integers(1, 40, count), generator.integers(1, 30, count)
+        instance = discrete.Instance(np.sort(generator.integers(0, last + 1, count)), prompts, outputs, 400)
         run = rounds(SortedF(), 400, prompts.tolist(), outputs.tolist(), instance.arrivals.tolist())
         np.testing.assert_array_equal(run.admitted, discrete.play(discrete.SortedF("sweep"), instance).started)
