@@ -7,6 +7,7 @@ The larger of what WAIT's whole thresholds and what entry windows carry, each de
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -37,9 +38,10 @@ def reachable(equilibrium: Equilibrium) -> Reachable:
     """
     if equilibrium.limit == "length":
         return Reachable(0.0, "")
-    few = len(equilibrium.workload) <= MOST_TYPES_OF_WAIT
-    found = [Reachable(largest_scale(equilibrium, FINE if few else COARSE), "paced")]
+    few, edge = len(equilibrium.workload) <= MOST_TYPES_OF_WAIT, equilibrium.max_rate_scale
+    there = equilibrium.scaled(edge)  # where rates are neither vanishing nor huge
+    found = [Reachable(largest_scale(there, FINE if few else COARSE), "paced")]
     if few:
-        found.append(Reachable(WaitDesign((), equilibrium=equilibrium).max_rate_scale, "wait"))
+        found.append(Reachable(WaitDesign((), equilibrium=there).max_rate_scale, "wait"))
     best = max(found)
-    return best if best.scale > 0 else Reachable(0.0, "")
+    return Reachable(min(edge * best.scale, sys.float_info.max), best.policy) if best.scale > 0 else Reachable(0.0, "")

@@ -28,6 +28,7 @@ of a second, times s, are served by some policy only if s times what they are wo
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -112,13 +113,14 @@ class Certificate:
         """What a second's arrivals are worth, seconds: more than 1 is impossible."""
         demand, prices = self.demand, self.prices
         rest = np.array([demand.read, demand.held, demand.sequences, demand.decodes, demand.iterations])
-        worth = float(demand.tokens @ prices.prefill + rest @ np.array(prices[1:]))
+        with np.errstate(over="ignore"):
+            worth = float(demand.tokens @ prices.prefill + rest @ np.array(prices[1:]))
         return worth * (1 - ROUNDING)
 
     @property
     def scale(self) -> float:
         """The factor on all rates beyond which nothing can carry them."""
-        return 1.0 / self.value if self.value > 0 else np.inf
+        return min(1.0 / self.value, sys.float_info.max) if self.value > 0 else sys.float_info.max
 
 
 def repaired(demand: Demand, limits: Limits, lines: Floats, mixture: Floats, scarce: Floats, presence: Floats,

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fluid.arrays import Floats, Ints
+from fluid.arrays import Floats, Ints, bounded
 from fluid.stages import StageProfile
 
 MOST_GROUPS = 12
@@ -47,8 +47,12 @@ class Demand:
 
     def scaled(self, factor: float) -> Demand:
         """What comes in a second at `factor` times the rates; what comes with a token stays."""
-        sums = ("tokens", "read", "held", "sequences", "decodes", "iterations")
-        return replace(self, **{name: factor * getattr(self, name) for name in sums})
+        with np.errstate(over="ignore"):
+            read, held, sequences, decodes, iterations = bounded(factor * np.array(
+                [self.read, self.held, self.sequences, self.decodes, self.iterations])).tolist()
+            tokens = bounded(factor * self.tokens)
+        return replace(self, tokens=tokens, read=read, held=held, sequences=sequences, decodes=decodes,
+                       iterations=iterations)
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,7 +55,7 @@ class Impossible:
     @cached_property
     def keeping(self) -> Certificate:
         """No policy carries more that keeps what it admits, or lets it start again."""
-        overlap = overlap_need(self.profile, self.rates, self.replica.kv_capacity)
+        overlap = overlap_need(self.profile, self._shares, self.replica.kv_capacity)
         if overlap <= self._packing:
             return self.anyone
         found = self._certified(overlap)
@@ -81,7 +81,13 @@ class Impossible:
 
     @cached_property
     def _packing(self) -> float:
-        return packing_need(self.profile, self.rates, self.replica.kv_capacity)
+        return packing_need(self.profile, self._shares, self.replica.kv_capacity)
+
+    @cached_property
+    def _shares(self) -> Floats:
+        """The rates in units of the largest: needs are in proportion to it."""
+        shares: Floats = self.rates / self.rates.max()
+        return shares
 
     @property
     def _lines(self) -> Floats:
@@ -90,8 +96,9 @@ class Impossible:
     def _certified(self, iterations: float) -> Certificate:
         replica = self.replica
         limits = Limits(replica.kv_capacity, replica.most_sequences, replica.most_tokens)
-        demand = demand_of(self.profile, self.rates, iterations)
-        fluid = self.profile.time_work(replica.iteration_time) @ self.rates + self._lines[:, 0] * (
-            float(self.rates @ self.profile.kv_work) / replica.kv_capacity)
+        demand = demand_of(self.profile, self._shares, iterations)
+        fluid = self.profile.time_work(replica.iteration_time) @ self._shares + self._lines[:, 0] * (
+            float(self._shares @ self.profile.kv_work) / replica.kv_capacity)
         unit = 1.0 / float(fluid.max())  # prices do not depend on the rates, the solver's tolerances do
-        return replace(certified(demand.scaled(unit), limits, self._lines), demand=demand)
+        return replace(certified(demand.scaled(unit), limits, self._lines),
+                       demand=demand.scaled(float(self.rates.max())))

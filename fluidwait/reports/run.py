@@ -184,7 +184,7 @@ def show_outcome(outcome: Outcome) -> None:
 
 
 def _advice(found: Comparison) -> str:
-    if not found.equilibrium.stable:
+    if found.equilibrium.limit is not None:
         return escape(found.design.reason)
     if found.overload:
         return f"{escape(found.overload)}.{_engine_beside(found)}"

@@ -86,7 +86,7 @@ def advise(deployment: Deployment, choice: Choice, seed: int = 0, workers: int =
     `part` of the usual horizon of a trial.
     """
     equilibrium = choice.design.equilibrium
-    if not equilibrium.stable or deployment.mix.overload:
+    if equilibrium.limit is not None or deployment.mix.overload:
         return None
     designs: list[Policy] = [design for design in choice.candidates if design.feasible]
     horizon = deployment.mix.windows[-1].end if deployment.mix.windows else part * usual_horizon(equilibrium)

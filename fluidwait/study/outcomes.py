@@ -154,7 +154,7 @@ class Comparison:
     def yes(self) -> bool:
         """Stable, verified and, where it is thresholds that are used, feasible."""
         fits = self.design.feasible or (self.advice is not None and not self.advice.thresholds)
-        return self.equilibrium.stable and not self.overload and fits and self.chosen.yes
+        return self.equilibrium.limit is None and not self.overload and fits and self.chosen.yes
 
 
 def compare(deployment: Deployment, plan: Plan, against: tuple[str, ...] = ()) -> Comparison:
@@ -232,4 +232,4 @@ def _examine(deployment: Deployment, rule: Policy | None, name: str, equilibrium
 
 def hopeless(equilibrium: Equilibrium, plan: Plan) -> bool:
     """Whether a replica is overloaded by more requests than are worth simulating: the answer is known."""
-    return not equilibrium.stable and equilibrium.workload.rate * plan.horizon > MOST_REQUESTS
+    return equilibrium.limit is not None and equilibrium.workload.rate * plan.horizon > MOST_REQUESTS

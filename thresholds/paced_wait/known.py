@@ -166,7 +166,7 @@ def largest_scale(equilibrium: Equilibrium, precision: float) -> float:
     low, high, edge = 0.0, equilibrium.max_rate_scale, equilibrium.max_rate_scale
     windows = _lanes(equilibrium)
     while high - low > precision * edge:
-        middle = 0.5 * (low + high)
+        middle = low + 0.5 * (high - low)
         if _fits(equilibrium.scaled(middle), windows):
             low = middle
         else:
