@@ -18,9 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
-
-from fluid.arrays import TOLERANCE, Floats, below_one
+from fluid.arrays import Floats, below_one
 from fluid.bounds.certificate import Certificate, Limits
 from fluid.bounds.demand import demand_of
 from fluid.bounds.overlap import overlap_need
@@ -76,8 +74,7 @@ class Impossible:
     @property
     def by_pieces(self) -> bool:
         """Whether it matters to the bound that prefill stages are not divided further."""
-        prices = self.anyone.prices.prefill
-        return len(undominated(self._lines)) > 1 and bool(np.ptp(prices) > TOLERANCE * prices.max(initial=0.0))
+        return len(self.anyone.mixture) > 1
 
     @cached_property
     def _packing(self) -> float:

@@ -90,14 +90,14 @@ class PacedDesign(OnEveryPath, PacedPolicy):
     @cached_property
     def longest_iteration_time(self) -> float | None:
         """f^(N/g), seconds: iterations take no longer on average, whatever arrives when."""
-        return self.mean_time_at(self.rates) if self.entries else None
-
-    def mean_time_at(self, rates: Floats) -> float:
-        """f^ of `rates` entries per iteration, shape (J,), beside the most that these windows let together."""
-        return longest_mean(self.equilibrium.replica.iteration_time, mean_batch(self.equilibrium, rates), self._most)
+        if not self.entries:
+            return None
+        return longest_mean(self.equilibrium.replica.iteration_time, mean_batch(self.equilibrium, self.rates),
+                            self.fullest)
 
     @cached_property
-    def _most(self) -> Batch:
+    def fullest(self) -> Batch:
+        """The most KV read, prompt tokens and sequences that the windows let together into a batch."""
         return fullest_batch(self, self.equilibrium)
 
     @property
@@ -232,19 +232,22 @@ def _lanes(equilibrium: Equilibrium) -> Sequence[EntryWindow]:
 def _root(design: PacedDesign) -> float:
     """The least t = f^(lambda t), or f^ of the windows where they are too small to have one."""
     equilibrium, time = design.equilibrium, design.longest_iteration_time or 0.0
-    rates, least = equilibrium.workload.rates, equilibrium.iteration_time or 0.0
+    lines, least = equilibrium.replica.iteration_time, equilibrium.iteration_time or 0.0
+    if len(lines.pieces) == 1:
+        return time
+    each = np.array(mean_batch(equilibrium, equilibrium.workload.rates))
 
     def beyond(t: float) -> float:
-        return design.mean_time_at(rates * t) - t
+        return longest_mean(lines, Batch(*(t * each)), design.fullest) - t
 
-    if len(equilibrium.replica.iteration_time.pieces) == 1 or beyond(time) <= 0.0:
+    if beyond(time) <= 0.0:
         return time
     if beyond(least) <= 0.0:  # by rounding: no mean is below that of the equilibrium
         return max(time, least)
     high = 2.0 * time
     while beyond(high) > 0.0:
         high *= 2.0
-    return max(time, float(brentq(beyond, least, high, rtol=1e-12)))
+    return max(time, float(brentq(beyond, least, high, rtol=1e-9)))
 
 
 def _carries(equilibrium: Equilibrium, entries: Floats, time: float) -> bool:
