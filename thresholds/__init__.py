@@ -7,6 +7,7 @@ from thresholds.delay.prediction import Prediction, TypeDelay, predict, predict_
 from thresholds.delay.queue_law import QueueLaw, entry_queue_law
 from thresholds.delay.reflected_walk import ReflectedWalk, corrected_brownian, reflected_brownian
 from thresholds.guarantees import OnReplica, batch_time
+from thresholds.look_ahead.design import LookAheadDesign, look_ahead
 from thresholds.nested_wait.boundary_queue import BoundaryQueue
 from thresholds.nested_wait.buffers import NestedBuffers, nested_buffers
 from thresholds.nested_wait.decay_rate import theta
@@ -15,7 +16,15 @@ from thresholds.paced_wait.design import paced
 from thresholds.paced_wait.known import PacedDesign
 from thresholds.paced_wait.unknown import UnknownPacedDesign
 from thresholds.paced_wait.window_bounds import kv_bound, sequence_bound
-from thresholds.policies import NestedWaitPolicy, PacedPolicy, ThresholdPolicy, WaitPolicy, read_policy, write_policy
+from thresholds.policies import (
+    LookAheadPolicy,
+    NestedWaitPolicy,
+    PacedPolicy,
+    ThresholdPolicy,
+    WaitPolicy,
+    read_policy,
+    write_policy,
+)
 from thresholds.reachable import Reachable, reachable
 from thresholds.wait_thresholds import WaitDesign, balanced_rates, wait
 
@@ -24,6 +33,8 @@ __all__ = [
     "BoundaryQueue",
     "Choice",
     "Design",
+    "LookAheadDesign",
+    "LookAheadPolicy",
     "NestedBuffers",
     "NestedDesign",
     "NestedWaitPolicy",
@@ -49,6 +60,7 @@ __all__ = [
     "heavy_traffic_mean",
     "kingman_bound",
     "kv_bound",
+    "look_ahead",
     "name_of",
     "nested",
     "nested_buffers",

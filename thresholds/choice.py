@@ -1,29 +1,32 @@
 """Which policy to use: the feasible design with the least predicted latency, and why.
 
-Candidates where output lengths are known: WAIT and paced WAIT. Where they are unknown: paced WAIT with one window for
-the mix. WAIT pauses its residents until whole thresholds are reached, so its latency grows like 1/lambda as the load
-falls, while under paced WAIT a request takes S iterations of Delta* (`thresholds.delay.prediction`): WAIT is faster
-only where whole thresholds happen to lie close to n*. Nested WAIT is no candidate: on one GPU it needs several times
-the memory of paced WAIT. Source: model.md sections 3, 4, 5.
+Candidates where output lengths are known: WAIT and paced WAIT. Where they are unknown, or types too many for a window
+each: paced WAIT with one window for the mix, and look-ahead admission, which carries more under the same promise but is
+more to install: it is chosen where the window does not carry the load. WAIT pauses its residents until whole thresholds
+are reached, so its latency grows like 1/lambda as the load falls, while under the others a request takes S iterations
+of Delta* (`thresholds.delay.prediction`): WAIT is faster only where whole thresholds happen to lie close to n*. Nested
+WAIT is no candidate: on one GPU it needs several times the memory of paced WAIT. Source: model.md sections 3, 4, 5.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fluid import Replica, Workload
 from fluid.traces.trace import Trace
 from thresholds.delay.prediction import predict
+from thresholds.look_ahead.design import LookAheadDesign, look_ahead_at
 from thresholds.nested_wait.design import NestedDesign
 from thresholds.paced_wait.design import AnyPacedDesign, paced
+from thresholds.paced_wait.unknown import UnknownPacedDesign
 from thresholds.wait_thresholds import WaitDesign, wait_at
 
-Design = WaitDesign | AnyPacedDesign | NestedDesign
+Design = WaitDesign | AnyPacedDesign | NestedDesign | LookAheadDesign
 
 
 def name_of(design: Design) -> str:
-    """The name of a design's policy: "wait", "paced" or "nested"."""
+    """The name of a design's policy: "wait", "paced", "nested" or "look-ahead"."""
     return design.name
 
 
@@ -52,12 +55,20 @@ def auto(workload: Workload, replica: Replica, *, lengths: str = "known", horizo
     """
     windows = paced(workload, replica, lengths=lengths, horizon=horizon, overflow_probability=overflow_probability,
                     rows=rows, confidence=confidence)
+    ahead = (look_ahead_at(windows.equilibrium, horizon, overflow_probability)
+             if rows is None and isinstance(windows, UnknownPacedDesign) else None)
+    if ahead is not None and ahead.feasible and not windows.feasible:
+        why = (f"look-ahead, because one window for the mix carries {windows.max_rate_scale:.4g} of these rates with "
+               "the same promise")
+        return Choice(ahead, why, (windows, ahead))
+    others: tuple[Design, ...] = () if ahead is None else (ahead,)
     if lengths == "unknown":
-        return Choice(windows, "paced, because output lengths are unknown", (windows,))
+        return Choice(windows, "paced, because output lengths are unknown", (windows, *others))
     whole = wait_at(windows.equilibrium)
     if not whole.feasible:
-        return Choice(windows, "paced, because whole WAIT thresholds do not fit", (windows, whole))
-    return _faster(windows, whole)
+        return Choice(windows, "paced, because whole WAIT thresholds do not fit", (windows, *others, whole))
+    choice = _faster(windows, whole)
+    return replace(choice, candidates=(*choice.candidates, *others))
 
 
 def _faster(windows: AnyPacedDesign, whole: WaitDesign) -> Choice:

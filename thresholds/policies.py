@@ -7,6 +7,7 @@ what it guarantees. Thresholds are in prompts per stage. Source: model.md sectio
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -109,8 +110,65 @@ class NestedWaitPolicy:
         return False
 
 
-ThresholdPolicy = WaitPolicy | PacedPolicy | NestedWaitPolicy
-_KINDS: dict[str, type[ThresholdPolicy]] = {"wait": WaitPolicy, "paced": PacedPolicy, "nested": NestedWaitPolicy}
+@dataclass(frozen=True)
+class LookAheadPolicy:
+    """Look-ahead admission: a prompt enters while more KV than C is improbable in every block of coming iterations.
+
+    The rule is in `thresholds.look_ahead.exponents`. Prompts fall into classes by their length: `prompts` has the least
+    and the most tokens of each, ascending, `survival` for each the chances that a life from the last prefill iteration
+    on takes more than 0, s, 2 s, .. iterations, s the `step`. Block b begins `points`[b] iterations ahead and ends
+    where the next begins; each of its iterations may overflow with probability exp(`log_chances`[b]). `thetas` (per KV
+    token) are those of the bound. Raises InputError unless there is one survival function for each class, from 1
+    downwards and all of one length, and one chance for each point.
+
+    >>> policy = LookAheadPolicy(((512, 512),), 1, ((1.0, 0.5),), (0,), (0.01,), (-7.0,))
+    >>> policy.by_type
+    False
+    """
+
+    name: ClassVar[str] = "look-ahead"
+    label: ClassVar[str] = "look-ahead admission"
+    prompts: tuple[tuple[int, int], ...]
+    step: int
+    survival: tuple[tuple[float, ...], ...]
+    points: tuple[int, ...]
+    thetas: tuple[float, ...]
+    log_chances: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        def keep(field: str, value: object) -> None:
+            object.__setattr__(self, field, value)
+
+        where = "LookAheadPolicy"
+        keep("step", whole("step", self.step, where, unit="iterations"))
+        keep("prompts", tuple(_counts("prompts", each, "tokens", where) for each in _rows("prompts", self.prompts)))
+        keep("survival", tuple(_numbers("survival", each) for each in _rows("survival", self.survival)))
+        for field in ("points", "thetas", "log_chances"):
+            keep(field, _numbers(field, getattr(self, field)))
+        bounds = [bound for each in self.prompts for bound in each]
+        _require("prompts", self.prompts, "the least and the most tokens of each class, ascending",
+                 all(len(each) == 2 for each in self.prompts) and bounds == sorted(bounds))
+        _require("survival", self.survival, "for each class, falling from 1, all of one length",
+                 len(self.survival) == len(self.prompts) and len({len(each) for each in self.survival}) == 1
+                 and all(each[0] == 1.0 and sorted(each) == list(each[::-1]) and each[-1] >= 0
+                         for each in self.survival))
+        _require("points", self.points, "increasing from 0, multiples of step",
+                 self.points[0] == 0 and all(low < high for low, high in pairwise(self.points))
+                 and all(point % self.step == 0 for point in self.points))
+        keep("points", tuple(int(point) for point in self.points))
+        _require("thetas", self.thetas, "positive", min(self.thetas) > 0)
+        _require("log_chances", self.log_chances, "negative, one for each point",
+                 len(self.log_chances) == len(self.points) and max(self.log_chances) < 0)
+
+    @property
+    def by_type(self) -> bool:
+        """Whether output lengths must be known on arrival: never."""
+        return False
+
+
+ThresholdPolicy = WaitPolicy | PacedPolicy | NestedWaitPolicy | LookAheadPolicy
+_KINDS: dict[str, type[ThresholdPolicy]] = {"wait": WaitPolicy, "paced": PacedPolicy, "nested": NestedWaitPolicy,
+                                            "look-ahead": LookAheadPolicy}
 
 
 def to_json(policy: ThresholdPolicy) -> dict[str, Any]:
@@ -178,3 +236,21 @@ def _counts(field: str, values: Any, unit: str, where: str) -> tuple[int, ...]:
     if not values:
         raise InputError(field, f"at least one whole number of {unit}", shown(values), where)
     return tuple(whole(f"{field}[{i}]", value, where, unit=unit) for i, value in enumerate(values))
+
+
+def _rows(field: str, values: Any) -> tuple[Any, ...]:
+    entries = isinstance(values, list | tuple) and bool(values)
+    _require(field, values, "a sequence with an entry for each class", entries)
+    return tuple(values)
+
+
+def _numbers(field: str, values: Any) -> tuple[float, ...]:
+    numbers = isinstance(values, list | tuple) and bool(values) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values)
+    _require(field, values, "a sequence of finite numbers", numbers)
+    return tuple(float(value) for value in values)
+
+
+def _require(field: str, value: Any, requirement: str, met: bool) -> None:
+    if not met:
+        raise InputError(field, requirement, value, "LookAheadPolicy")

@@ -19,7 +19,16 @@ from fluidwait.deployment.mix import Mix
 from fluidwait.reports.wording import predicted, reason_of, standing, window_names
 from fluidwait.study.advice import Advice, name_of_trial
 from fluidwait.study.outcomes import Comparison, Outcome
-from thresholds import Design, NestedDesign, PacedDesign, UnknownPacedDesign, WaitDesign, name_of, reachable
+from thresholds import (
+    Design,
+    LookAheadDesign,
+    NestedDesign,
+    PacedDesign,
+    UnknownPacedDesign,
+    WaitDesign,
+    name_of,
+    reachable,
+)
 from verification import Check, Difference, Interval, Verification
 from verification.experiments.measures import Inside
 from verification.experiments.stability import UNSTABLE
@@ -140,6 +149,10 @@ def _details(design: Design) -> dict[str, Any]:
             keys = ("start", "end", "threshold", "continuation", "theta", "buffer_tokens")
             return {"segments": [{key: getattr(segment, key) for key in keys} for segment in design.segments],
                     **_evidence(design)}
+        case LookAheadDesign():
+            return {"fluid_share": design.fluid_share, "proved_rate_scale": design.proved_rate_scale,
+                    "classes": len(design.prompts), "step": design.step, "points": list(design.points),
+                    "log_chances": list(design.log_chances), "thetas": list(design.thetas)}
         case UnknownPacedDesign():
             bounds = {"theorem": design.theorem, "tight": design.tight}
             return {"fluid_share": design.fluid_share, "types": _paced_types(design),

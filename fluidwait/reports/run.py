@@ -18,7 +18,17 @@ from fluidwait.reports.workload import in_few_types, show_origin, show_shares, s
 from fluidwait.study.advice import Advice
 from fluidwait.study.outcomes import Comparison, Outcome
 from fluidwait.study.plugin import INSTALLED
-from thresholds import Choice, Design, NestedDesign, PacedDesign, PacedPolicy, UnknownPacedDesign, WaitDesign, reachable
+from thresholds import (
+    Choice,
+    Design,
+    LookAheadDesign,
+    NestedDesign,
+    PacedDesign,
+    PacedPolicy,
+    UnknownPacedDesign,
+    WaitDesign,
+    reachable,
+)
 from verification import Check
 from verification.experiments.stability import STABLE
 
@@ -98,6 +108,8 @@ def show_design(choice: Choice, install: bool = False) -> None:
             _show_wait(design)
         case NestedDesign():
             _show_nested(design)
+        case LookAheadDesign():
+            _show_look_ahead(design)
         case _:
             _show_paced(design)
     if install and design.feasible:
@@ -138,7 +150,21 @@ def _show_nested(design: NestedDesign) -> None:
     console.print(table)
 
 
+def _show_look_ahead(design: LookAheadDesign) -> None:
+    table = new_table("iterations ahead", "chance of overflow in each")
+    ends = [str(end - 1) for end in design.points[1:]]
+    for begin, end, chance in zip(design.points, [*ends, ""], design.log_chances, strict=True):
+        table.add_row(f"{begin}..{end}", f"{math.exp(chance):.2g}")
+    console.print(table)
+    kinds = "class" if len(design.prompts) == 1 else "classes"
+    console.print(f"lives by age in {len(design.prompts)} {kinds} of prompt lengths, {len(design.thetas)} thetas from "
+                  f"{design.thetas[0]:.2g} to {design.thetas[-1]:.2g} per KV token")
+
+
 def _show_installation(design: Design) -> None:
+    if isinstance(design, LookAheadDesign):
+        console.print("Installation: no engine has a setting for it, and --install does not write it yet.")
+        return
     if isinstance(design, NestedDesign):
         console.print("Installation: nested WAIT pauses residents between iterations; no engine setting comes near it.")
         return

@@ -7,6 +7,7 @@ import numpy as np
 from fluid import Equilibrium, solve
 from thresholds import (
     Design,
+    LookAheadDesign,
     NestedDesign,
     PacedDesign,
     PacedPolicy,
@@ -114,6 +115,8 @@ def _carries(design: Design, factor: float) -> bool:
     inventory = solve(design.equilibrium.workload.scaled(factor), design.equilibrium.replica).inventory
     if inventory is None:
         return False
+    if isinstance(design, LookAheadDesign):
+        return True  # the rule does not depend on the rates
     if isinstance(design, PacedPolicy):
         admitted = np.array(design.entries) / np.array(design.iterations)
         return bool(np.all(admitted > (inventory if len(admitted) == len(inventory) else inventory.sum())))

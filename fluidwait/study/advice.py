@@ -10,7 +10,7 @@ from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.policy_names import AUTO
 from fluidwait.progress import working
 from fluidwait.study.designs import choose
-from thresholds import Choice, PacedPolicy
+from thresholds import Choice, LookAheadPolicy, PacedPolicy
 from thresholds.paced_wait.known import MOST_WINDOWS
 from verification import Trial, Trials, VllmV1, try_out
 from verification.experiments.trials import flags, usual_horizon
@@ -47,8 +47,12 @@ class Advice:
         """One sentence: what to do, and what it gains on the same arrivals."""
         if self.leave:
             return f"leave the engine as it is: {ENGINE} has {_delays(self.best)}{self._others}"
-        what = f"install the {'windows' if isinstance(self.best.policy, PacedPolicy) else 'thresholds'}"
-        if not self.thresholds:
+        what = "install the thresholds"
+        if isinstance(self.best.policy, PacedPolicy):
+            what = "install the windows"
+        elif isinstance(self.best.policy, LookAheadPolicy):
+            what = f"admit by {self.best.policy.label}"
+        elif not self.thresholds:
             what = f"no thresholds, but start the engine with {self.flags}"
         return (f"{what}: {_delays(self.best)}, the engine as it comes {_delays(self.trials.engine)} "
                 f"over {self.trials.horizon:,.0f} s")

@@ -9,7 +9,7 @@ from fluid.traces.trace import Trace
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.policy_names import AUTO
 from fluidwait.progress import working
-from thresholds import Choice, Design, auto, nested, paced, wait
+from thresholds import Choice, Design, auto, look_ahead, nested, paced, wait
 
 
 class Promise(TypedDict):
@@ -42,6 +42,9 @@ def choose(deployment: Deployment, policy: str) -> Choice:
     elif policy == "paced":
         lengths = "known" if predicted else deployment.lengths
         design = paced(deployment.seen, replica, lengths=lengths, **promise)
+    elif policy == "look-ahead":
+        design = look_ahead(workload, replica, horizon=deployment.horizon,
+                            overflow_probability=deployment.overflow_probability)
     else:
         with working("designing nested WAIT") as progress:
             design = nested(workload, replica, progress=progress, **promise)

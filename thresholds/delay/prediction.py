@@ -26,8 +26,9 @@ A prompt waits for the rest of the iteration in progress (longer ones are met mo
 
     W_j = Delta* (1 + V)/2 + E[Q](N_j, lambda_j g_j Delta*)/lambda_j  (+ (N_j - 1)/(2 lambda_j) with a gate)
 
-(greedy: no window). It then meets iterations of Delta* on average, the first ones longer because they follow a long
-one, and all of them longer by its own work, which fills later batches too, by a factor 1/(1 - rho) in all:
+(greedy, look-ahead admission: no window). It then meets iterations of Delta* on average, the first ones longer because
+they follow a long one, and all of them longer by its own work, which fills later batches too, by a factor 1/(1 - rho)
+in all:
 
     latency_j = W_j + S_j Delta* + V Delta* r (1 - r^S)/(1 - r) + c_j/(1 - rho)
     TTFT_j    = W_j + (s + 1) Delta* + (V Delta* r + x_j)(1 - r^{s+1})/(1 - r) + (rest of its work in stages 0..s)
@@ -52,7 +53,7 @@ from fluid.errors import InputError
 from thresholds.delay.bulk_queue import MOST_BATCH, bulk_queue_mean, heavy_traffic_mean
 from thresholds.delay.mean_iteration import Pace, pace_of
 from thresholds.guarantees import OnReplica, batch_time, equilibrium_of
-from thresholds.policies import PacedPolicy, WaitPolicy
+from thresholds.policies import LookAheadPolicy, PacedPolicy, WaitPolicy
 
 
 class TypeDelay(NamedTuple):
@@ -75,9 +76,9 @@ class Prediction:
     exact: bool
 
 
-def predict(policy: WaitPolicy | PacedPolicy, workload: Workload | None = None,
+def predict(policy: WaitPolicy | PacedPolicy | LookAheadPolicy, workload: Workload | None = None,
             replica: Replica | None = None) -> Prediction:
-    """Return the mean latency and TTFT of WAIT or paced WAIT in steady state; the module has the formulas.
+    """Return the mean latency and TTFT of WAIT, paced WAIT or look-ahead admission; the module has the formulas.
 
     A design holds the equilibrium it was made at: `predict(design)` uses that one and solves nothing. `workload` and
     `replica` are for policies made by hand, and for a design at other rates. Raises InputError unless both are given or
@@ -99,7 +100,9 @@ def predict(policy: WaitPolicy | PacedPolicy, workload: Workload | None = None,
         if len(policy.entries) > 1:
             _one_per_type("entries", policy.entries, types)
         return _continuous(equilibrium, policy)
-    raise InputError("policy", "a WaitPolicy or PacedPolicy", policy, "predict")
+    if isinstance(policy, LookAheadPolicy):
+        return _continuous(equilibrium)
+    raise InputError("policy", "a WaitPolicy, PacedPolicy or LookAheadPolicy", policy, "predict")
 
 
 def _equilibrium(policy: object, workload: Workload | None, replica: Replica | None) -> Equilibrium:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
+from thresholds import LookAheadPolicy, NestedWaitPolicy, PacedPolicy, WaitPolicy
 from verification.policies import Evicting
+from verification.reference.look_ahead import look_ahead_batch
 from verification.reference.memory_constrained import (
     a_min_batch,
     clearing_batch,
@@ -272,5 +273,5 @@ TWINS: dict[type, Callable[[Any, System], list[Request]]] = {
     WaitPolicy: _wait_batch, PacedPolicy: _paced_batch, NestedWaitPolicy: _nested_batch, Greedy: _greedy_batch,
     VllmV0: _vllm_v0_batch, VllmV1: _vllm_v1_batch, Sarathi: _sarathi_batch, MCSF: mcsf_batch,
     MCBenchmark: mc_benchmark_batch, Protected: protected_batch, Clearing: clearing_batch, AMin: a_min_batch,
-    SortedF: sorted_f_batch,
+    SortedF: sorted_f_batch, LookAheadPolicy: look_ahead_batch,
 }

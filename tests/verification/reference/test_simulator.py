@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from strategies import iteration_times
 
 from fluid import IterationTime, Replica, Workload
-from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
+from thresholds import LookAheadPolicy, NestedWaitPolicy, PacedPolicy, WaitPolicy
 from verification import (
     MCSF,
     AMin,
@@ -131,8 +131,23 @@ clearing_policies = st.one_of(st.builds(Protected, protections), st.builds(
 a_min_policies = st.builds(AMin, st.one_of(st.none(), st.integers(1, 25)))
 
 
+@st.composite
+def look_ahead_policies(draw: Any, path: Path) -> LookAheadPolicy:
+    """Any laws of the lives, also of lives shorter than those that come, any blocks and chances."""
+    rows, step = draw(st.integers(1, 12)), draw(st.sampled_from([1, 1, 2, 3]))
+    bounds = sorted(draw(st.lists(st.integers(1, 30), min_size=2, max_size=6)))
+    prompts = tuple(zip(bounds[::2], bounds[1::2], strict=False))
+    falling = st.lists(st.sampled_from([0.0, 0.1, 0.4, 0.7, 0.9]), min_size=rows - 1, max_size=rows - 1).map(
+        lambda values: (1.0, *sorted(values, reverse=True)))
+    points = (0, *(step * point for point in sorted(draw(st.sets(st.integers(1, 10), max_size=3)))))
+    return LookAheadPolicy(prompts, step, tuple(draw(falling) for _ in prompts), points,
+                           tuple(draw(st.lists(st.floats(0.01, 2.0), min_size=1, max_size=3))),
+                           tuple(draw(st.floats(-20.0, -0.1)) for _ in points))
+
+
 WITH_THRESHOLDS: dict[type, Callable[[Path], st.SearchStrategy[Any]]] = {
-    WaitPolicy: wait_policies, PacedPolicy: paced_policies, NestedWaitPolicy: lambda _: nested_policies}
+    WaitPolicy: wait_policies, PacedPolicy: paced_policies, LookAheadPolicy: look_ahead_policies,
+    NestedWaitPolicy: lambda _: nested_policies}
 
 
 def assert_twins(policy: Policy, path: Path) -> None:
