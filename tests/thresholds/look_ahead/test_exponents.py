@@ -79,3 +79,22 @@ def test_the_chord_is_above_the_exponent_of_every_prompt_age_and_moment(
             row = (1 - high) * shares[0, age // policy.step, b] + high * shares[1, age // policy.step, b]
             assert row[0] * (1000 - 1.0) >= exponent - 1e-9
             assert row[1] * capacity >= certain - 1e-9
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_a_batch_that_just_passes_overflows_no_more_often_than_allowed(step: int) -> None:
+    """The most prompts of 20 tokens that pass at age 0 with eps = 0.2, lives geometric: in each iteration ahead the
+    share of 4,000 batches above C is at most 0.2 (by 4 standard errors), and half as many again pass C for sure.
+    """
+    alive = 0.97 ** np.arange(160)
+    policy = LookAheadPolicy(((20, 20),), step, (tuple(alive[::step].tolist()),), (0, 8, 40),
+                             tuple((0.0005 * 2.0 ** np.arange(5)).tolist()), (math.log(0.2),) * 3)
+    shares = shares_ahead(policy, KVLayout(), 6_000.0, 0, 0)[0, 0, 0]
+    most = int((1 / shares.min(axis=-1)).min())
+    lives = np.minimum(np.random.default_rng(1).geometric(0.03, (4_000, 3 * most // 2)), 160)
+
+    def above(count: int, ahead: int) -> float:
+        return float(np.mean((lives[:, :count] > ahead).sum(axis=1) * (20 + ahead) > 6_000))
+
+    assert max(above(most, ahead) for ahead in range(0, 60, 5)) <= 0.2 + 4 * math.sqrt(0.2 * 0.8 / 4_000)
+    assert max(above(3 * most // 2, ahead) for ahead in range(0, 60, 5)) > 0.9
