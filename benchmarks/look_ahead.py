@@ -7,7 +7,8 @@ geometric outputs of mean 147, 512 tokens with outputs spread evenly over 500 to
 where one is given. C = 137,000 tokens, d0 = 10.6 ms, d1 = 0.4013 us; KV above C with probability at most 1e-3 in so
 many iterations. `statement` is what the design says it carries, `proved` what is proved of it, as shares of the fluid
 limit. Then requests arrive at 1.3 times that limit, so that somebody always waits: `carried` is what enters per second
-from a tenth of the run on, `above C` the iterations with more KV than C, `us` the time of a simulated iteration.
+from a tenth of the run on, `above C` the iterations with more KV than C, `us` the processor
+time of a simulated iteration, that of drawing the arrivals included.
 
 With --delays instead: mean latency and 99th percentile in seconds at shares of the fluid limit (10 runs of 20,000
 requests, those that arrive between 30% and 80% of the time), beside greedy admission that recomputes and vLLM V1; ± is
@@ -68,9 +69,9 @@ def report(name: str, lengths: Lengths, replica: Replica, iterations: float, see
     found = {}
     for design in designed(lengths, replica, iterations):
         edge = design.equilibrium.max_rate_scale
-        started = time.perf_counter()
+        started = time.process_time()
         run = saturated(design, design.equilibrium.workload.scaled(CROWD * edge), replica, iterations, seed)
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         found[design.name] = carried(run) / edge, run.overflows
         proved = f"{design.proved_rate_scale / edge:7.1%}" if isinstance(design, LookAheadDesign) else "      -"
         print(f"{name:20} {design.name:11} {design.fluid_share:9.2%} {proved} {carried(run) / edge:9.2%} "

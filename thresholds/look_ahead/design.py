@@ -1,8 +1,9 @@
 r"""Look-ahead admission designed: its blocks and thetas, and how much of the fluid limit it carries.
 
 **The chance.** A horizon T has at most n = 1 + T/d0 iterations, d0 the largest overhead of a line. Each of the B blocks
-gets delta/(n B), shared evenly by its iterations: eps_b = delta/(n B (h' - h)). The last block ends with the longest
-life. (A block further ahead is seldom the one that refuses, so a cleverer division gains next to nothing.)
+gets delta/(n B), shared evenly by its iterations: eps_b = delta/(n B (h' - h)). The last block ends where the last
+of those resident now has left: after the most prefill iterations before age 0 and the longest life. (A block further
+ahead is seldom the one that refuses, so a cleverer division gains next to nothing.)
 
 **What it carries.** Let somebody always wait and r prompts enter per iteration in the long run. A prompt that entered
 a iterations ago is still there with probability G(a), since nobody asked for its length, so over time the shares of a
@@ -238,7 +239,8 @@ class _Problem:
         return 1 / float(self._mean((chosen / (1 - entering)).max(axis=-1)))
 
     def _with_all_thetas(self) -> LookAheadPolicy:
-        lives, longest = self.lives, self.lives.alive.shape[1]
+        lives = self.lives
+        longest = lives.alive.shape[1] + lives.prefilling.shape[1]
         doubled = [0, *(FIRST_BLOCK * lives.step << i for i in range(BLOCKS - 1))]
         points = tuple(point for point in doubled if point < longest)
         chances = np.log(self.chance / len(points) / np.diff([*points, longest]))

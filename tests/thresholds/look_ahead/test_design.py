@@ -39,10 +39,14 @@ def test_chat_like_lengths_keep_98_percent_and_97_are_proved() -> None:
     assert paced(chat(), A100, lengths="unknown", horizon=MILLION).fluid_share < 0.96
 
 
-def test_the_chances_of_all_iterations_and_blocks_add_up_to_delta() -> None:
-    """n iterations, each with every iteration ahead up to the longest life."""
-    design = look_ahead(chat(2_000), A100, horizon=MILLION, overflow_probability=0.01)
-    ends = [*design.points[1:], int(design.equilibrium.profile.stages.max())]
+@pytest.mark.parametrize("prefill", ["whole", 16])
+def test_the_chances_of_all_iterations_and_blocks_add_up_to_delta(prefill: str | int) -> None:
+    """n iterations, each with every iteration ahead up to the most chunks but one and the longest life after them."""
+    replica = Replica(137_000, A100.iteration_time, prefill)
+    design = look_ahead(chat(2_000), replica, horizon=MILLION, overflow_probability=0.01)
+    profile = design.equilibrium.profile
+    early = profile.prefill_stages - 1
+    ends = [*design.points[1:], int(early.max() + (profile.stages - early).max())]
     widths = np.array(ends) - np.array(design.points)
     assert float(np.exp(design.log_chances) @ widths) * (1e6 + 1) == pytest.approx(0.01)
 

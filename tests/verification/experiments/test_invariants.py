@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from strategies import Instance, capped, instances, sampled
 
 from fluid import IterationTime, PromptType, Replica, Workload
-from thresholds import NestedWaitPolicy, PacedPolicy, WaitPolicy
+from thresholds import LookAheadPolicy, NestedWaitPolicy, PacedPolicy, WaitPolicy
 from verification import (
     MCSF,
     Arrivals,
@@ -46,6 +46,8 @@ POLICIES: dict[str, Make] = {  # of every rule, some; those that put every resid
     "paced": lambda instance: PacedPolicy((2,), (3,)),
     "paced by type": lambda instance: PacedPolicy((1,) * len(instance.workload), (2,) * len(instance.workload)),
     "gated": lambda instance: PacedPolicy((3,), (1,), gate=True),
+    "look-ahead": lambda instance: LookAheadPolicy(
+        ((1, 40), (41, 2000)), 8, ((1.0, 0.9, 0.6, 0.2), (1.0, 0.5, 0.2, 0.0)), (0, 8, 32), (0.005, 0.02), (-2.0,) * 3),
     "nested": lambda instance: _nested(instance),
     "greedy": lambda instance: Greedy(0.0),
     "greedy, back": lambda instance: Greedy(0.1, "back"),
@@ -58,8 +60,8 @@ POLICIES: dict[str, Make] = {  # of every rule, some; those that put every resid
     "mc-benchmark": lambda instance: MCBenchmark(0.3),
     **{f"{rule.name}, as it is made": partial(_made, rule) for rule in RULES if rule.made},
 }
-ALWAYS = ("paced", "paced by type", "gated", "greedy", "greedy, back", "mc-sf", "mc-benchmark",
-          "sorted-f, as it is made")
+ALWAYS = ("paced", "paced by type", "gated", "look-ahead", "greedy", "greedy, back", "mc-sf",
+          "mc-benchmark", "sorted-f, as it is made")
 
 
 def _nested(instance: Instance) -> NestedWaitPolicy:
