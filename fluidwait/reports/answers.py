@@ -150,7 +150,7 @@ def _details(design: Design) -> dict[str, Any]:
             return {"segments": [{key: getattr(segment, key) for key in keys} for segment in design.segments],
                     **_evidence(design)}
         case LookAheadDesign():
-            return {"fluid_share": design.fluid_share, "proved_rate_scale": design.proved_rate_scale,
+            return {"fluid_share": design.fluid_share, "expected_rate_scale": design.expected_rate_scale,
                     "classes": len(design.prompts), "step": design.step, "points": list(design.points),
                     "log_chances": list(design.log_chances), "thetas": list(design.thetas)}
         case UnknownPacedDesign():

@@ -25,8 +25,11 @@ enters. Then sum_i max_b x(a_i; b)/(1 - z_b) > 1 at every decision, and by the m
 
     r >= 1 / sum_c p_c sum_a G_c(a) max_b x_c(a; b)/(1 - z_b)
 
-In r prompts an iteration, of Delta(r) = max_i (a_i + r c_i) seconds (with one line exactly, in the mean): a rate of
-r/Delta(r). Caps on sequences and tokens bind where r E[S] > B or r E[l + o] > q: the fluid statement takes the least.
+Iterations then take Delta(r) = a + r c seconds on average, with several lines at most f^(r) (`thresholds.mean_time`,
+while nothing overflows and so no more than C tokens are read or prefilled), and the rate is at least r/f^(r). Whether
+the rule carries a load is answered by what is proved; the fluid statement is beside it, as what to expect. A cap of B
+sequences, or a budget of q tokens, binds where r E[S] > B or r E[l + o] > q: both take the least, of which only the
+fluid model says that it is carried, as of windows.
 
 **Choice.** Thetas lie on a grid of ratio sqrt 2 from 2 ln(1/eps)/C; of `THETAS` neighbours those are taken with the
 largest r*. Blocks begin at 0, g, 2 g, 4 g, .., g = 16 steps: from g = 1 to 16 the share kept is the same to 0.1%
@@ -48,9 +51,10 @@ import numpy as np
 from fluid import Equilibrium, Replica, StageProfile, Workload, solve
 from fluid.arrays import Floats, Ints, at_most
 from fluid.errors import probability, real
-from thresholds.guarantees import OnReplica
+from thresholds.guarantees import OnReplica, mean_batch
 from thresholds.look_ahead.exponents import shares_ahead
 from thresholds.look_ahead.lives import Lives
+from thresholds.mean_time import Batch, longest_mean
 from thresholds.policies import LookAheadPolicy
 
 BLOCKS, THETAS, GRID = 7, 5, 14
@@ -103,26 +107,32 @@ class LookAheadDesign(OnReplica, LookAheadPolicy):
     @cached_property
     def iteration_time(self) -> float | None:
         """Delta(r*), seconds."""
-        return self._time(self.entries_per_iteration)
+        if self.entries_per_iteration is None:
+            return None
+        tau = self.equilibrium.replica.iteration_time
+        work = self._mean(self.equilibrium.profile.time_work(tau))
+        return float(np.max(tau.overheads + self.entries_per_iteration * work))
 
-    @property
+    @cached_property
     def max_rate_scale(self) -> float:
-        """The factor on all rates up to which the rule carries the mix, by the fluid statement; 0 if none."""
-        return self._scale(self.entries_per_iteration)
+        """The factor on all rates that the rule is proved to carry, where no cap binds; 0 if none."""
+        entries = self.proved_entries
+        return entries / self._longest_mean(entries) / self.equilibrium.workload.rate if entries else 0.0
 
     @property
-    def proved_rate_scale(self) -> float:
-        """The factor on all rates that it is proved to carry, where no cap binds and one line gives the time."""
-        return self._scale(self.proved_entries)
+    def expected_rate_scale(self) -> float:
+        """The factor up to which it carries them by the fluid statement; 0 if none."""
+        entries, time = self.entries_per_iteration, self.iteration_time
+        return entries / time / self.equilibrium.workload.rate if entries and time else 0.0
 
     @property
     def fluid_share(self) -> float:
-        """The part of the fluid limit that is kept: max_rate_scale over that of the equilibrium."""
+        """The part of the fluid limit that is proved to be kept: max_rate_scale over that of the equilibrium."""
         return self.max_rate_scale / self.equilibrium.max_rate_scale if self.exists else 0.0
 
     @property
     def feasible(self) -> bool:
-        """Whether it carries the load, by the fluid statement."""
+        """Whether it is proved to carry the load."""
         return self.equilibrium.stable and not at_most(self.max_rate_scale, 1.0)
 
     @property
@@ -130,26 +140,24 @@ class LookAheadDesign(OnReplica, LookAheadPolicy):
         """One sentence: what is proved, and how much fits."""
         if not self.exists:
             return self.equilibrium.reason
-        proved = self.proved_rate_scale / self.equilibrium.max_rate_scale
         return (f"{'feasible' if self.feasible else 'infeasible'}: prompts enter while more than {self.kv_capacity:,} "
                 f"KV tokens stay improbable in the iterations ahead, over the horizon at most "
-                f"{self.overflow_probability:.2g}; that carries up to {self.max_rate_scale:.4g} of these rates by the "
-                f"fluid model, {self.fluid_share:.1%} of the fluid limit ({proved:.1%} proved)")
+                f"{self.overflow_probability:.2g}; that carries up to {self.max_rate_scale:.4g} of these rates, "
+                f"{self.fluid_share:.1%} of the fluid limit, and in the fluid model {self.expected_rate_scale:.4g}")
 
     def _per_iteration(self, per_type: Floats | Ints) -> float | None:
         entries = self.entries_per_iteration
         return None if entries is None else entries * float(self._mean(per_type))
 
-    def _time(self, entries: float | None) -> float | None:
-        if entries is None:
-            return None
-        tau = self.equilibrium.replica.iteration_time
-        work = self._mean(self.equilibrium.profile.time_work(tau))
-        return float(np.max(tau.overheads + entries * work))
-
-    def _scale(self, entries: float | None) -> float:
-        time = self._time(entries)
-        return 0.0 if time is None or entries is None else entries / time / self.equilibrium.workload.rate
+    def _longest_mean(self, entries: float) -> float:
+        """f^ of so many entries per iteration, seconds."""
+        equilibrium, profile = self.equilibrium, self.equilibrium.profile
+        replica, rates = equilibrium.replica, equilibrium.workload.rates
+        sequences = min(float(replica.kv_capacity), replica.most_sequences)
+        most = Batch(replica.kv_capacity + sequences * float(profile.prefix.max()),
+                     min(sequences * float(profile.chunk.max()), replica.most_tokens), sequences)
+        mean = mean_batch(equilibrium, rates * (entries / equilibrium.workload.rate))
+        return longest_mean(replica.iteration_time, mean, most)
 
     def _mean(self, per_type: Floats | Ints) -> Floats:
         share = self.equilibrium.workload.rates / self.equilibrium.workload.rates.max()
@@ -189,7 +197,7 @@ def look_ahead_at(equilibrium: Equilibrium, horizon: float, overflow_probability
     return LookAheadDesign(policy.prompts, policy.step, policy.survival, policy.points, policy.thetas,
                            policy.log_chances, equilibrium=equilibrium, overflow_probability=chance,
                            entries_per_iteration=min(float(limits.max(axis=1).min()), edge, problem.most),
-                           proved_entries=problem.proved(shares))
+                           proved_entries=min(problem.proved(shares), edge, problem.most))
 
 
 class _Problem:
