@@ -32,7 +32,7 @@ from fluidwait.reports import answers
 from fluidwait.reports.console import give, write
 from fluidwait.reports.run import show_equilibrium, show_outcome, show_plugin, show_run, show_thresholds
 from fluidwait.study.advice import ENGINE, advise
-from fluidwait.study.designs import choose
+from fluidwait.study.designs import choose, holds
 from fluidwait.study.outcomes import Comparison, Plan, compare, examine
 from fluidwait.study.plugin import INSTALLED, written
 from thresholds.policies import policy_text
@@ -95,7 +95,7 @@ def thresholds_command(file: File = None, policy: DesignName = AUTO, install: In
     answer = {**answers.provenance("thresholds", deployment), "why": choice.why,
               **answers.thresholds_answer(choice.design), "advice": answers.advice_answer(advice),
               **answers.mix_origin(deployment.mix)}
-    if choice.design.by_type and deployment.taken_for_shorter:
+    if not holds(deployment, choice.design):
         answer["overflow_probability"] = None
     give(answer, json, lambda: show_thresholds(deployment, choice, advice))
     _say(choice.design.feasible)

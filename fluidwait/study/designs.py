@@ -9,7 +9,7 @@ from fluid.traces.trace import Trace
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.policy_names import AUTO
 from fluidwait.progress import working
-from thresholds import Choice, Design, auto, look_ahead, nested, paced, wait
+from thresholds import Choice, Design, LookAheadDesign, auto, look_ahead, nested, paced, wait
 
 
 class Promise(TypedDict):
@@ -51,8 +51,21 @@ def choose(deployment: Deployment, policy: str) -> Choice:
     return Choice(design, f"{policy}, as asked for{_reservation(deployment, design)}", (design,))
 
 
+def holds(deployment: Deployment, design: Design) -> bool:
+    """Whether the overflow probability of a design is promised of this deployment's traffic.
+
+    Look-ahead admission has no bound with confidence over rows yet; a policy by type has none where requests outlive
+    what they are taken for.
+    """
+    of_rows = isinstance(design, LookAheadDesign) and deployment.mix.trace is not None
+    return not of_rows and not (design.by_type and deployment.taken_for_shorter)
+
+
 def _reservation(deployment: Deployment, design: Design) -> str:
-    """What the bound of a policy by type is worth where lengths are only predicted, in words."""
+    """What the bound of a design is worth where lengths are only predicted, or seen in a trace, in words."""
+    if isinstance(design, LookAheadDesign) and deployment.mix.trace is not None:
+        return (", which promises for requests drawn anew from the lengths of the trace, nothing of their order nor of "
+                "the law behind them")
     if deployment.predictor is None or not design.by_type:
         return ""
     share = deployment.taken_for_shorter
