@@ -53,10 +53,14 @@ def one_line(text: str) -> str:
 
 def shown(value: Any) -> str:
     """The value as an error message quotes it: one line, at most 80 characters."""
+    if isinstance(value, str):
+        value = value[:200]
     try:
         text = " ".join(repr(value).split())
     except ValueError:  # Python refuses to write out integers of thousands of digits
-        text = f"an integer of {value.bit_length()} bits"
+        text = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+    except RecursionError:
+        text = f"a {type(value).__name__}, nested too deeply to be shown"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -14,10 +14,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fluid.errors import InputError, shown, whole
+from fluid.errors import FileError, InputError, shown, whole
+from fluid.files.whole_file import read_small
 from fluid.files.written import write_file
 
 SCHEMA = 1
+LARGEST_FILE = 2**24  # bytes: thresholds for a million prompt types
 
 
 @dataclass(frozen=True)
@@ -221,11 +223,13 @@ def write_policy(policy: ThresholdPolicy, path: str | Path) -> None:
 def read_policy(path: str | Path) -> ThresholdPolicy:
     """Read a policy from a JSON file; raises InputError naming the file where it holds none."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"policy file {path}", "a readable file", error.strerror) from None
+        data = json.loads(read_small(path, LARGEST_FILE).decode("utf-8-sig"))
+    except FileError as error:
+        raise InputError(f"policy file {path}", "a readable file", error.problem) from None
     except ValueError as error:
         raise InputError(f"policy file {path}", "JSON", str(error)) from None
+    except RecursionError:
+        raise InputError(f"policy file {path}", "JSON", "brackets nested too deeply") from None
     return from_json(data, str(path))
 
 

@@ -11,9 +11,10 @@ left out, for a server that only decodes), or the log of an engine (`fluid.calib
 it is, is decided by its content, not by its name.
 With chunked prefill, the tokens of earlier chunks that a batch reads again belong in `kv_tokens_decode`.
 
-A row is usable when its counts are whole numbers, its seconds are positive and finite, it has a sequence, and every
-sequence has a token: kv_tokens_decode >= num_decode, prefill_tokens >= num_prefill, and no prompt tokens where nothing
-prefills. A column that seems to be in another unit in most rows is asked about (`fluid.calibration.units`).
+A row is usable when its counts are whole numbers below 2^53, its seconds are positive and finite, it has a sequence,
+and every sequence has a token: kv_tokens_decode >= num_decode, prefill_tokens >= num_prefill, no prompt tokens where
+nothing prefills. A column that seems to be in another unit in most rows is asked about (`fluid.calibration.units`). A
+file has at most 2^21 rows: six hours of iterations of 10 ms, more than a fit needs.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ from fluid.arrays import Bools, Floats, Ints
 from fluid.calibration.engine_logs import Row, iterations
 from fluid.calibration.units import ask_back
 from fluid.errors import FileError, InputError, one_line, shown
-from fluid.files.text_file import QUOTED_ROWS, TextFile, opened, refuse_bad_rows
+from fluid.files.text_file import QUOTED_ROWS, TextFile, hopeless, opened, refuse_bad_rows
 from fluid.replica import Replica
 
 CSV_COLUMNS = ("num_decode", "kv_tokens_decode", "num_prefill", "prefill_tokens", "batch_time_s")
 PREFILL_COLUMNS = {"num_prefill", "prefill_tokens"}
-MOST = 2.0**53  # of a count: beyond it a float is no longer exact
+MOST = 2.0**53  # of a count, which is below: from there on a float may stand for another number
+MOST_ROWS, MOST_COLUMNS = 2**21, 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,13 +127,13 @@ def read_batches(path: str | os.PathLike[str], *, skip_bad_rows: bool = False) -
     """
     remarks = list[str]()
     with opened(path) as text:
-        table, lines, unreadable = _parsed(text, remarks)
+        table, lines, unreadable, others = _parsed(text, remarks)
         source, digest = text.source, text.digest
         if _is_csv(text):
             ask_back(table, source)
     usable = _usable(table)
     kept = int(np.count_nonzero(usable))
-    bad = len(unreadable) + len(table) - kept
+    bad = others + len(table) - kept
     problems = unreadable + [(int(lines[row]), problem) for row, problem in _problems(table, QUOTED_ROWS)]
     quoted = tuple(f"line {line}, {problem}" for line, problem in sorted(problems)[:QUOTED_ROWS])
     if bad and not (skip_bad_rows and kept):
@@ -141,17 +143,26 @@ def read_batches(path: str | os.PathLike[str], *, skip_bad_rows: bool = False) -
     return Batches._of(table[usable], lines[usable], source, bad, quoted, digest, tuple(remarks))
 
 
-def _parsed(text: TextFile, remarks: list[str]) -> tuple[Floats, Ints, list[tuple[int, str]]]:
-    """The rows of five numbers, their line numbers, and the line numbers of other rows with what is wrong there."""
-    values, lines, unreadable = array("d"), array("q"), list[tuple[int, str]]()
+def _parsed(text: TextFile, remarks: list[str]) -> tuple[Floats, Ints, list[tuple[int, str]], int]:
+    """The rows of five numbers, their line numbers, the line numbers of the first other rows with what is wrong there,
+    and how many of those there are.
+    """
+    values, lines, unreadable, others = array("d"), array("q"), list[tuple[int, str]](), 0
     for line, row in _rows(text, remarks):
         if isinstance(row, str):
-            unreadable.append((line, row))
+            others += 1
+            if others <= QUOTED_ROWS:
+                unreadable.append((line, row))
+            elif hopeless(others, len(lines)):
+                quoted = [f"line {place}, {problem}" for place, problem in unreadable]
+                refuse_bad_rows(text.source, quoted, others, others + len(lines), may_skip=False, so_far=True)
         else:
             values.extend(row)
             lines.append(line)
+            if len(lines) > MOST_ROWS:
+                raise FileError(text.source, "", f"must have at most {MOST_ROWS:,} rows: some of them tell as much")
     table = np.array(values, dtype=np.float64).reshape(-1, len(CSV_COLUMNS))
-    return table, np.array(lines, dtype=np.int64), unreadable
+    return table, np.array(lines, dtype=np.int64), unreadable, others
 
 
 def _rows(text: TextFile, remarks: list[str]) -> Iterator[Row]:
@@ -164,11 +175,12 @@ def _is_csv(text: TextFile) -> bool:
 
 
 def _csv_rows(text: TextFile) -> Iterator[Row]:
-    reader = csv.reader(text.lines())
+    reader = csv.reader(text.csv_lines(), strict=True)
     try:
-        header = _names(next(row for row in reader if "".join(row).strip()))
+        header = _names(next((row for row in reader if "".join(row).strip()), []))
         columns = _columns(header, text.source)
         for row in reader:
+            text.row_end = reader.line_num
             if len(row) == len(header):
                 yield reader.line_num, _numbers([row[i] if i is not None else "0" for i in columns])
             elif "".join(row).strip():
@@ -183,6 +195,8 @@ def _names(header: list[str]) -> list[str]:
 
 def _columns(header: list[str], source: str) -> list[int | None]:
     """The position of each of CSV_COLUMNS in the header; None for the prefill columns where both are left out."""
+    if len(header) > MOST_COLUMNS:
+        raise FileError(source, "", f"must have at most {MOST_COLUMNS:,} columns (got {len(header):,})")
     optional = set() if PREFILL_COLUMNS & set(header) else PREFILL_COLUMNS
     for name in CSV_COLUMNS:
         if header.count(name) > 1 or (name not in header and name not in optional):
@@ -194,7 +208,7 @@ def _numbers(fields: list[str]) -> list[float] | str:
     row = []
     for name, text in zip(CSV_COLUMNS, fields, strict=True):
         try:
-            row.append(float(text))
+            row.append(float(text if text.isascii() and "_" not in text else ""))  # not 1_000, nor other digits
         except ValueError:
             return f"{name} must be a number (got {shown(text)})"
     return row
@@ -205,8 +219,8 @@ def _rules(table: Floats) -> Iterator[tuple[int, str, Bools]]:
     decode, kv, prefill, tokens, seconds = table.T
     for i, name in enumerate(CSV_COLUMNS[:4]):
         column = table[:, i]
-        holds = (column >= 0) & (column <= MOST) & (column == np.floor(column))
-        yield i, f"{name} must be a whole number of at least 0", holds
+        holds = (column >= 0) & (column < MOST) & (column == np.floor(column))
+        yield i, f"{name} must be a whole number of at least 0, below 2^53", holds
     yield 4, "batch_time_s must be a positive finite number of seconds", (seconds > 0) & (seconds < np.inf)
     yield 0, "num_decode must be positive where nothing prefills", decode + prefill > 0
     yield 1, "kv_tokens_decode must be at least num_decode", kv >= decode

@@ -45,31 +45,41 @@ are refused, and those of early 2026, which lack the usage. Exact batches under 
 Where a log of vLLM holds no such iterations, its ten-second statistics are read (`fluid.calibration.vllm_statistics`).
 
 Speculative decoding makes several tokens in an iteration, which the iteration time of model.md does not cover: such
-lines are unusable rows. Read in the sources: SGLang's `scheduler.py` (2024), `scheduler_metrics_mixin.py` (2025, 2026);
-vLLM's `v1/engine/core.py`, `v1/utils.py`, `v1/core/kv_cache_utils.py`, pull requests 31193 (the line), 35072 (time).
+lines are unusable rows, as are numbers of more than 15 digits. Lines of more than 2^16 characters are none of these and
+are passed over; the others are searched forwards only, key by key, as prompts that a log quotes may hold anything.
+
+Read in the sources: SGLang's `scheduler.py` (2024), `scheduler_metrics_mixin.py` (2025, 2026); vLLM's
+`v1/engine/core.py`, `v1/utils.py`, `v1/core/kv_cache_utils.py`, pull requests 31193 (the line), 35072 (time).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+from fluid.calibration.log_numbers import NUMBER, WHOLE, UnreadableError, decimal, whole_number
 from fluid.calibration.vllm_statistics import ADVICE, STEADY, VllmStatistics
 from fluid.errors import FileError
 from fluid.files.text_file import TextFile
 
 Row = tuple[int, Sequence[float] | str]  # a line number, and the five numbers of a batch or what is wrong with them
 
+SHORTEST, LONGEST = len("Prefill batch. "), 2**16  # characters of a line that can tell anything
+MOST_AVERAGES = 2**20  # four months of them
 ENOUGH = 8  # rows of averages: fewer are not worth a fit, and the flags that give more are named
 
-_DECODE = re.compile(r"Decode batch(?: \[\d+\])?[.,] #running-req: (\d+), .*?#(?:full )?token: (\d+), "
-                     r".*?gen throughput \(token/s\): (\d+\.?\d*)")
-_PREFILL = re.compile(r"Prefill batch(?: \[\d+\])?[.,] ")
-_RANK = re.compile(r"\bDP(\d+)\b")
-_SIZE = re.compile(r"GPU KV cache size: ([\d,]+) tokens")
-_ITERATION = re.compile(r"Iteration\(\d+\): (\d+) context requests, (\d+) context tokens, (\d+) generation requests, "
-                        r"(\d+) generation tokens, iteration elapsed time: (\d+\.?\d*) ms"
-                        r"(?:, GPU KV cache usage: (\d+\.?\d*)%)?")
+# the keys of a line one after the other, and no pattern that goes back
+_DECODE = re.compile(rf"Decode batch(?: \[\d++\])?[.,] #running-req: {WHOLE}, ", re.ASCII)
+_TOKENS = re.compile(rf"#(?:full )?token: {WHOLE}, ", re.ASCII)
+_THROUGHPUT = re.compile(rf"gen throughput \(token/s\): {NUMBER}", re.ASCII)
+_PREFILL = re.compile(r"Prefill batch(?: \[\d++\])?[.,] ", re.ASCII)
+_RANK = re.compile(r"\bDP(\d{1,4})\b", re.ASCII)
+_SIZE = re.compile(r"GPU KV cache size: ([\d,]++) tokens", re.ASCII)
+_ITERATION = re.compile(rf"Iteration\(\d++\): {WHOLE} context requests, {WHOLE} context tokens, {WHOLE} generation "
+                        rf"requests, {WHOLE} generation tokens, iteration elapsed time: {NUMBER} ms"
+                        rf"(?:, GPU KV cache usage: {NUMBER}%)?", re.ASCII)
+_COUNTED = ("context requests", "context tokens", "generation requests", "generation tokens")
 _SPECULATIVE = "must be one token a sequence (speculative decoding has no iteration time of this form)"
 
 
@@ -81,13 +91,16 @@ def iterations(text: TextFile, remarks: list[str]) -> Iterator[Row]:
     sglang, vllm, statistics = _SGLang(), _VLLM(text.source), VllmStatistics()
     averages, found = list[Row](), False
     for number, line in enumerate(text.lines(), start=1):
-        for row in (sglang.read(line), vllm.read(line)):
+        if not SHORTEST <= len(line) <= LONGEST:
+            continue
+        for row in (_row(sglang.read, line), _row(vllm.read, line)):
             if row is not None:
                 found = True
                 yield number, row
-        average = statistics.read(line, vllm.size)
+        average = _row(statistics.read, line, vllm.size)
         if average is not None:
             averages.append((number, average))
+            _refuse_too_many(text.source, averages)
     if not found and statistics.lines and not vllm.lines:
         _refuse_averages(text.source, statistics, averages, vllm.size)
         remarks.append(f"each row is a mean over ten seconds, from {statistics.lines:,} statistics lines of vLLM: "
@@ -95,6 +108,19 @@ def iterations(text: TextFile, remarks: list[str]) -> Iterator[Row]:
         yield from averages
     elif not found:
         raise FileError(text.source, "", _nothing(sglang.lines, vllm.lines))
+
+
+def _row(read: Callable[..., Sequence[float] | str | None], *line: Any) -> Sequence[float] | str | None:
+    """What a line tells, or what is wrong with a number in it."""
+    try:
+        return read(*line)
+    except UnreadableError as error:
+        return str(error)
+
+
+def _refuse_too_many(source: str, averages: list[Row]) -> None:
+    if len(averages) > MOST_AVERAGES:
+        raise FileError(source, "", f"must hold at most {MOST_AVERAGES:,} statistics lines that tell an iteration")
 
 
 def _nothing(decode_lines: int, iteration_lines: int) -> str:
@@ -134,21 +160,32 @@ class _SGLang:
 
     def read(self, line: str) -> Sequence[float] | str | None:
         """The mean iteration since the decode line before, where one can be derived."""
-        match = _DECODE.search(line)
-        rank = str(_RANK.findall(line[: match.start() if match else None])[:1])
+        match = _DECODE.search(line) if "Decode batch" in line else None
         if match is None:
-            if _PREFILL.search(line):
-                self.before.pop(rank, None)
+            if "Prefill batch" in line and _PREFILL.search(line):
+                self.before.pop(_rank(line), None)
             return None
+        held_now = _TOKENS.search(line, match.end())
+        speed = _THROUGHPUT.search(line, held_now.end()) if held_now else None
+        if held_now is None or speed is None:
+            return None
+        rank = _rank(line[: match.start()])
         self.lines += 1
         if "accept len" in line:
             return f"#running-req {_SPECULATIVE}"
-        running, tokens, throughput = int(match[1]), int(match[2]), float(match[3])
+        running, held_tokens = whole_number("#running-req", match[1]), whole_number("#token", held_now[1])
+        throughput = decimal("gen throughput", speed[1])
         requests, held = self.before.get(rank, (0, 0))
-        self.before[rank] = running, tokens
-        if running != requests or tokens <= held or not throughput:
+        self.before[rank] = running, held_tokens
+        if running != requests or held_tokens <= held or not throughput:
             return None
-        return running, (tokens + held + running) // 2, 0, 0, running / throughput
+        return running, (held_tokens + held + running) // 2, 0, 0, running / throughput
+
+
+def _rank(text: str) -> str:
+    """The data-parallel rank that a line names first; "" where it names none."""
+    match = _RANK.search(text)
+    return match[1] if match else ""
 
 
 class _VLLM:
@@ -159,19 +196,20 @@ class _VLLM:
 
     def read(self, line: str) -> Sequence[float] | str | None:
         """The iteration of a line, less dummy ones; raises FileError where the log does not tell its KV or time."""
-        if size := _SIZE.search(line):
-            self.size = int(size[1].replace(",", ""))
+        if "GPU KV cache size" in line and (size := _SIZE.search(line)):
+            self.size = whole_number("GPU KV cache size", size[1].replace(",", ""), found=size[1])
         self.asynchronous = self.asynchronous or "Asynchronous scheduling is enabled" in line
-        match = _ITERATION.search(line)
+        match = _ITERATION.search(line) if "Iteration(" in line else None
         self.lines += match is not None
         if match is None or "(dummy)" in line:
             return None
         self._refuse(usage=match[6])
-        prefills, prompt, decodes, generated = (int(match[i]) for i in (1, 2, 3, 4))
+        prefills, prompt, decodes, generated = (whole_number(name, match[i]) for i, name in enumerate(_COUNTED, 1))
         if generated != decodes:
             return f"generation tokens {_SPECULATIVE}"
-        read = round(float(match[6]) / 100 * self.size)
-        return decodes, max(read - prompt, decodes), prefills, prompt, float(match[5]) / 1000
+        read = round(decimal("GPU KV cache usage", match[6]) / 100 * self.size)
+        seconds = decimal("iteration elapsed time", match[5]) / 1000
+        return decodes, max(read - prompt, decodes), prefills, prompt, seconds
 
     def _refuse(self, usage: str | None) -> None:
         if self.asynchronous:

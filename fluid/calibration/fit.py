@@ -43,7 +43,8 @@ def calibrate(batches: Batches, pieces: int = 1) -> Calibration:
     """Fit the iteration time to measured batches, as the largest of at most `pieces` lines.
 
     Fewer lines are given, and a note says so, where more do not forecast held-out rows better or no partition of the
-    rows leaves 8 for each. Raises InputError for fewer than 8 rows a line, and where a constant fits better.
+    rows leaves 8 for each. Raises InputError for fewer than 8 different rows a line (copies of one say nothing of the
+    noise), and where a constant fits better.
 
     >>> sizes = [1, 2, 4, 8, 16, 32, 64, 96, 128, 160]
     >>> measured = Batches.from_arrays(sizes, [500 * n for n in sizes], [0.01 + 2e-4 * n for n in sizes])
@@ -52,10 +53,13 @@ def calibrate(batches: Batches, pieces: int = 1) -> Calibration:
     (0.01, 4e-07)
     """
     pieces = whole("pieces", pieces, unit="lines", most=MOST_PIECES)
-    if len(batches) < FEWEST * pieces:
-        raise InputError("batches", f"at least {FEWEST * pieces} rows, {FEWEST} for each line", len(batches),
-                         _where(batches))
+    fewest = FEWEST * pieces
+    if len(batches) < fewest:
+        raise InputError("batches", f"at least {fewest} rows, {FEWEST} for each line", len(batches), _where(batches))
     rows = _design_matrix(batches)
+    if (different := _different(rows, batches.seconds, fewest)) < fewest:
+        raise InputError("batches", f"at least {fewest} different rows, {FEWEST} for each line", different,
+                         _where(batches))
     choice = choose(rows, batches.seconds, regions_of(batches), pieces)
     found = choice.found
     fitted = found.fitted(rows)
@@ -66,6 +70,15 @@ def calibrate(batches: Batches, pieces: int = 1) -> Calibration:
     one = _iteration_time(choice.one.lines[:, REGRESSION_ORDER]) if len(lines) > 1 else None
     return Calibration(batches, _iteration_time(lines), tuple(map(_line_intervals, bounds)), found.kept, found.scale,
                        tuple(dict.fromkeys(notes)), choice.held_out, one)
+
+
+def _different(rows: Floats, seconds: Floats, enough: int) -> int:
+    """How many of the rows differ, in what they hold or in their seconds; `enough` or more where there are so many."""
+    for some in (64 * enough, len(rows)):  # most files need not be sorted as a whole
+        found = len(np.unique(np.column_stack([rows[:some], seconds[:some]]), axis=0))
+        if found >= enough:
+            break
+    return found
 
 
 def lines_through(batches: Batches) -> tuple[IterationTime, float]:

@@ -27,12 +27,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from fluid.calibration.log_numbers import NUMBER, WHOLE, decimal, whole_number
+
 STEADY = 0.05  # of Running: the most that it may move between two lines
 ADVICE = "start vLLM with --enable-logging-iteration-details --no-async-scheduling for a row of every iteration"
 
-_LINE = re.compile(r"Avg prompt throughput: (\d+\.?\d*) tokens/s, Avg generation throughput: (\d+\.?\d*) tokens/s, "
-                   r"Running: (\d+) reqs, .*?GPU KV cache usage: (\d+\.?\d*)%")
-_ENGINE = re.compile(r"Engine (\d+)")
+_LINE = re.compile(rf"Avg prompt throughput: {NUMBER} tokens/s, Avg generation throughput: {NUMBER} tokens/s, "
+                   rf"Running: {WHOLE} reqs, ", re.ASCII)
+_USAGE = re.compile(rf"GPU KV cache usage: {NUMBER}%", re.ASCII)
+_ENGINE = re.compile(r"Engine (\d{1,4})\b", re.ASCII)
 
 
 class VllmStatistics:
@@ -45,14 +48,16 @@ class VllmStatistics:
     def read(self, line: str, size: int) -> Sequence[float] | None:
         """The mean iteration since the line before, where one can be derived, in a cache of `size` tokens."""
         self.speculative = self.speculative or "SpecDecoding metrics" in line
-        match = _LINE.search(line)
-        if match is None:
+        match = _LINE.search(line) if "Avg prompt throughput" in line else None
+        used = _USAGE.search(line, match.end()) if match else None
+        if match is None or used is None:
             return None
         self.lines += 1
         engine = str(_ENGINE.findall(line[: match.start()])[-1:])
-        throughput, running, usage = float(match[2]), int(match[3]), float(match[4]) / 100
+        throughput = decimal("Avg generation throughput", match[2])
+        running, usage = whole_number("Running", match[3]), decimal("GPU KV cache usage", used[1]) / 100
         before = self.before.pop(engine, None)
-        if float(match[1]) > 0 or not running:
+        if decimal("Avg prompt throughput", match[1]) > 0 or not running:
             return None
         self.before[engine] = running, usage
         if before is None or not throughput or abs(running - before[0]) > STEADY * max(running, before[0]):

@@ -2,10 +2,16 @@
 
     file -> SHA-256 of its bytes -> gunzip, if they begin 1f 8b -> UTF-8, without its byte order mark -> lines
 
-Lines end in LF, CR or CRLF. Held in memory at a time: a block of 2^20 characters, and the line in which it ends.
+Lines end in LF, CR or CRLF. Held in memory at a time: a block of 2^20 characters, and the line in which it ends. A
+gzip file of some kilobytes may hold any number of characters, and a pipe never ends: so there are limits, far beyond
+what tables and logs have,
+
+    2^34 characters in all          2^22 in a line, and in a row of several lines          2^19 line ends in a block
+    2^23 bytes that decompress to less than a block
+
 Whatever is wrong with the bytes is a FileError of one line: no such file, a gzip stream that ends early, bytes that are
-not UTF-8, NULs, a line that is too long. Where such a file is a table, its rows that cannot be used are refused
-together, the first of them quoted.
+not UTF-8, NULs, a limit passed. Where such a file is a table, its rows that cannot be used are refused together, the
+first of them quoted; after 2^20 of them, if most cannot be used, at once.
 """
 
 from __future__ import annotations
@@ -25,17 +31,23 @@ from fluid.errors import FileError
 from fluid.progress import Progress
 
 BLOCK = 2**20  # characters, as are the next two
-LONGEST_LINE = 2**24
-LARGEST_DOCUMENT = 2**29
+LONGEST_LINE = 2**22
+LARGEST_FILE = 2**34
+MOST_LINE_ENDS = BLOCK // 2  # in a block: a row takes longer to read than its characters do
+BARREN = 2**23  # bytes without a block of text among them: it has at most 2^22, and half as many are read ahead
 QUOTED_ROWS = 3  # of those that cannot be used
+MOST_BAD_ROWS = 2**20  # where most are bad
 
 
 class _Watched(io.RawIOBase):
-    """A file that hashes the bytes read from it and reports to `progress` the bytes read and those there are."""
+    """A file that hashes the bytes read from it and reports to `progress` the bytes read and those there are.
 
-    def __init__(self, file: io.FileIO, progress: Progress | None) -> None:
-        self.sha256 = hashlib.sha256()
-        self._file, self._progress = file, progress
+    `barren` are the bytes read since whoever reads set it to 0; more than 2^23 of them are refused.
+    """
+
+    def __init__(self, file: io.FileIO, source: str, progress: Progress | None) -> None:
+        self.sha256, self.barren = hashlib.sha256(), 0
+        self._file, self._source, self._progress = file, source, progress
         self._done, self._total = 0, os.fstat(file.fileno()).st_size
 
     def readable(self) -> bool:
@@ -45,24 +57,33 @@ class _Watched(io.RawIOBase):
         count = self._file.readinto(buffer) or 0
         self.sha256.update(memoryview(buffer)[:count])
         self._done += count
+        self.barren += count
+        if self.barren > BARREN:
+            raise FileError(self._source, "", f"must be text ({BARREN:,} bytes of its gzip stream hold next to none)")
         if self._progress is not None:
             self._progress(self._done, max(self._done, self._total))
         return count
 
 
 class TextFile:
-    """The text of the file named `source`, read once: either as `lines` or as one `document`."""
+    """The text of the file named `source`, read once: as `lines`, as `csv_lines` or as `blocks`; `head` is its first.
+
+    `given` counts the characters of the lines handed out so far. Whoever reads `csv_lines` keeps `row_end`, the number
+    of the line in which the last row ended.
+    """
 
     def __init__(self, file: io.FileIO, source: str, progress: Progress | None) -> None:
         self.source = source
-        self._watched = _Watched(file, progress)
+        self.given = self.row_end = self._size = 0
+        self._watched = _Watched(file, source, progress)
         buffered = io.BufferedReader(self._watched, BLOCK)
         zipped = buffered.peek(2)[:2] == b"\x1f\x8b"
         plain = gzip.GzipFile(fileobj=buffered) if zipped else buffered
         self._text = io.TextIOWrapper(plain, encoding="utf-8-sig")
         self.head = next(self._blocks(), "")
         if not self.head.strip():
-            raise FileError(source, "", "is empty")
+            raise FileError(source, "", f"must hold text among its first {BLOCK:,} characters"
+                            if len(self.head) == BLOCK else "is empty")
 
     @property
     def digest(self) -> str:
@@ -71,31 +92,47 @@ class TextFile:
 
     def lines(self) -> Iterator[str]:
         """The lines, each with its line ending."""
-        return chain.from_iterable(self._whole_lines())
+        return chain.from_iterable(map(io.StringIO, self._whole_lines()))
 
-    def document(self) -> str:
-        """The whole text; raises FileError above 2^29 characters."""
-        parts, size = [], 0
-        for block in chain([self.head], self._blocks()):
-            parts.append(block)
-            size += len(block)
-            if size > LARGEST_DOCUMENT:
-                raise FileError(self.source, "", f"must be at most {LARGEST_DOCUMENT:,} characters long")
-        return "".join(parts)
+    def csv_lines(self) -> Iterator[str]:
+        """The lines; raises FileError where a row goes on over more than 2^22 characters of them."""
+        return chain.from_iterable(map(io.StringIO, self._whole_rows()))
 
-    def _whole_lines(self) -> Iterator[io.StringIO]:
+    def blocks(self) -> Iterator[str]:
+        """The text in pieces of at most 2^20 characters."""
+        return chain([self.head], self._blocks())
+
+    def _whole_rows(self) -> Iterator[str]:
+        ended, size = self.row_end, 0
+        for lines in self._whole_lines():
+            ended, size = self.row_end, (size if ended == self.row_end else 0) + len(lines)
+            if size - len(lines) > LONGEST_LINE:
+                raise FileError(self.source, "", f"must have rows of at most {LONGEST_LINE:,} characters")
+            yield lines
+
+    def _whole_lines(self) -> Iterator[str]:
         rest = ""
-        for block in chain([self.head], self._blocks()):
-            whole, end, rest = (rest + block).rpartition("\n")
-            if len(rest) > LONGEST_LINE:
+        for block in self.blocks():
+            first = block.find("\n")
+            if len(rest) + (first if first >= 0 else len(block)) > LONGEST_LINE:
                 raise FileError(self.source, "", f"must have lines of at most {LONGEST_LINE:,} characters")
-            yield io.StringIO(whole + end)
-        yield io.StringIO(rest)
+            whole, end, rest = (rest + block).rpartition("\n")
+            self.given += len(whole) + len(end)
+            yield whole + end
+        self.given += len(rest)
+        yield rest
 
     def _blocks(self) -> Iterator[str]:
         while block := self._text.read(BLOCK):
+            self._watched.barren = 0
+            self._size += len(block)
             if "\0" in block:
                 raise FileError(self.source, "", "must be text (it holds NUL bytes, as a binary file does)")
+            if block.count("\n") > MOST_LINE_ENDS:
+                raise FileError(self.source, "", f"must be text in lines ({block.count(chr(10)):,} of {BLOCK:,} "
+                                                 "characters are line ends)")
+            if self._size > LARGEST_FILE:
+                raise FileError(self.source, "", f"must be at most {LARGEST_FILE:,} characters long")
             yield block
 
 
@@ -115,10 +152,20 @@ def opened(path: str | os.PathLike[str], progress: Progress | None = None) -> It
         raise FileError(source, "", f"cannot be read: {error.strerror}") from None
 
 
-def refuse_bad_rows(source: str, quoted: Sequence[str], bad: int, total: int, *, may_skip: bool) -> NoReturn:
-    """Raise the FileError of a table with `bad` rows that cannot be used among `total`, the first of them `quoted`."""
+def refuse_bad_rows(source: str, quoted: Sequence[str], bad: int, total: int, *, may_skip: bool,
+                    so_far: bool = False) -> NoReturn:
+    """Raise the FileError of a table with `bad` rows that cannot be used among `total`, the first of them `quoted`.
+
+    `so_far`: these are not all rows of the table.
+    """
     hint = ["skip them with --skip-bad-rows"] if may_skip else []
-    raise FileError(source, "", f"{bad:,} of {total:,} rows cannot be used: {'; '.join([*quoted, *hint])}")
+    rows = f"the first {total:,}" if so_far else f"{total:,}"
+    raise FileError(source, "", f"{bad:,} of {rows} rows cannot be used: {'; '.join([*quoted, *hint])}")
+
+
+def hopeless(bad: int, good: int) -> bool:
+    """Whether a table is to be refused before its end: more than 2^20 bad rows, and more than good ones."""
+    return bad > max(MOST_BAD_ROWS, good)
 
 
 def _file(source: str) -> io.FileIO:

@@ -55,7 +55,7 @@ _SIZES = {"layers": "layers", "hidden_size": "elements", "attention_heads": "hea
           "windowed_layers": "layers", "attention_layers": "layers", "state_bytes": "bytes", "index_bytes": "bytes",
           "routed": "experts", "per_token": "experts", "size": "elements", "shared": "experts",
           "dense_layers": "layers"}
-MOST_LAYERS = 10_000  # the tensors of each are listed
+MOST_LAYERS = 1000  # the tensors of each are listed
 _OPTIONAL = ("attention_window", "windowed_layers", "attention_layers")  # None has a meaning
 
 

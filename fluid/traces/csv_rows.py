@@ -10,13 +10,16 @@ from typing import Any
 
 from fluid.errors import FileError
 from fluid.files.text_file import TextFile
-from fluid.traces.formats import CHUNK, CSV_FORMATS, FORMATS, Chunk, Columns, Format, Rows
+from fluid.traces.formats import CHUNK, CHUNK_TEXT, CSV_FORMATS, FORMATS, Chunk, Columns, Format, Rows
+
+FEW = 64  # rows, after which the characters of a chunk are looked at
+MOST_COLUMNS = 10_000
 
 
 def csv_rows(text: TextFile, name: str | None, columns: Columns | None) -> Rows:
     """The rows of a CSV: in the named format, with the columns given, or in the format its first row shows."""
-    reader = csv.reader(text.lines(), skipinitialspace=True, strict=True)
-    header = _header(reader, text.source)
+    reader = csv.reader(text.csv_lines(), skipinitialspace=True, strict=True)
+    header = _header(reader, text)
     if columns is not None:
         found = Format("columns", columns)
     elif name is not None:
@@ -25,15 +28,19 @@ def csv_rows(text: TextFile, name: str | None, columns: Columns | None) -> Rows:
         found = _recognised(header, text.source)
     wanted = found.columns
     names = [each for each in (wanted.prompt, wanted.output, wanted.time) if each is not None]
-    return Rows(found, _chunks(reader, len(header), [_position(each, header, text.source) for each in names]))
+    return Rows(found, _chunks(reader, text, len(header), [_position(each, header, text.source) for each in names]))
 
 
-def _header(reader: Any, source: str) -> list[str]:
+def _header(reader: Any, text: TextFile) -> list[str]:
     """The first row that is not blank: the names of the columns."""
     try:
-        return next((row for row in reader if "".join(row).strip()), [])
+        header: list[str] = next((row for row in reader if "".join(row).strip()), [])
     except csv.Error as error:
-        raise FileError(source, "", f"must begin with the names of its columns ({error})") from None
+        raise FileError(text.source, "", f"must begin with the names of its columns ({error})") from None
+    if len(header) > MOST_COLUMNS:
+        raise FileError(text.source, "", f"must have at most {MOST_COLUMNS:,} columns (got {len(header):,})")
+    text.row_end = reader.line_num
+    return header
 
 
 def _recognised(header: list[str], source: str) -> Format:
@@ -65,23 +72,29 @@ def _listed(header: list[str]) -> str:
     return text if len(text) <= 200 else text[:197] + "..."
 
 
-def _chunks(reader: Any, width: int, columns: list[int]) -> Iterator[Chunk]:
+def _chunks(reader: Any, text: TextFile, width: int, columns: list[int]) -> Iterator[Chunk]:
     """The rows below the header in chunks; a row begins on the line after the one where the row before it ends."""
-    fields_of, end = itemgetter(*columns), reader.line_num
+    fields_of = itemgetter(*columns)
     while True:
-        places, fields, broken, before = [], list[str](), [], end
-        try:
-            for row in islice(reader, CHUNK):
-                if len(row) == width:
-                    places.append(end + 1)
-                    fields += fields_of(row)  # flat: rows kept as objects burden the garbage collector
-                elif "".join(row).strip():
-                    broken.append((end + 1, f"the row must have {width} fields like the header (got {len(row)})"))
-                end = reader.line_num
-        except csv.Error as error:
-            broken.append((end + 1, f"the row must be a CSV row ({error})"))
-            end = reader.line_num
-        if end == before:
+        places, fields, broken, before = list[int](), list[str](), list[tuple[int, str]](), text.row_end
+        enough = text.given + CHUNK_TEXT
+        while len(places) + len(broken) < CHUNK and text.given < enough:
+            start = text.row_end
+            try:
+                for row in islice(reader, FEW):
+                    if len(row) == width:
+                        places.append(text.row_end + 1)
+                        fields += fields_of(row)  # flat: rows kept as objects burden the garbage collector
+                    elif "".join(row).strip():
+                        broken.append((text.row_end + 1, f"the row must have {width} fields like the header "
+                                                         f"(got {len(row)})"))
+                    text.row_end = reader.line_num
+            except csv.Error as error:
+                broken.append((text.row_end + 1, f"the row must be a CSV row ({error})"))
+                text.row_end = reader.line_num
+            if text.row_end == start:
+                break
+        if text.row_end == before:
             return
         prompt, output, *time = (fields[i :: len(columns)] for i in range(len(columns)))
         yield Chunk(places, prompt, output, time[0] if time else None, broken)

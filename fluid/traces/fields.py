@@ -1,6 +1,6 @@
 """The fields of a trace, converted a column at a time: token counts, and arrival times as seconds or dates.
 
-    token count    a whole number from 1 to 2^24; 374 may be written 374.0
+    token count    a whole number from 1 to 2^24, in ASCII digits; 374 may be written 374.0
     seconds        a finite number of at most 10^12 in size: seconds since 1970, but no milliseconds
     date           2023-11-16 18:15:46.6805900, with or without T, Z or an offset from UTC; 1900 to 2099, in whole ns
 
@@ -23,7 +23,7 @@ Dates = NDArray[np.datetime64]
 Column = Sequence[Any]
 
 LATEST = 1e12  # seconds, of either sign
-DATE = r"(?:19|20)\d\d-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?"
+DATE = r"(?:19|20)\d\d-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{1,18})?"
 _DATES = re.compile(rf"(?:{DATE}\n)*+", re.ASCII)
 _DATE = re.compile(rf"({DATE}) ?(?:Z|([+-])(\d\d):?(\d\d))?", re.ASCII)
 
@@ -71,13 +71,18 @@ def dates(column: Column) -> Dates:
 
 def _plain(column: Column) -> bool:
     kinds = set(map(type, column))
-    return kinds <= {int, float} or (kinds == {str} and "_" not in "".join(column))
+    return kinds <= {int, float} or (kinds == {str} and _ascii("".join(column)))
+
+
+def _ascii(text: str) -> bool:
+    """Whether the text has nothing that only Python reads as part of a number: 1_000, digits of other scripts."""
+    return "_" not in text and text.isascii()
 
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return np.nan
-    if isinstance(value, str) and "_" in value:  # Python reads 1_000
+    if isinstance(value, str) and not _ascii(value):
         return np.nan
     try:
         return float(value)

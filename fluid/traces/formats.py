@@ -24,6 +24,7 @@ from fluid.traces.fields import Column
 
 COLUMN_NAME = "the name of a column"
 CHUNK = 4096  # rows: larger ones leave the processor's caches
+CHUNK_TEXT = 2**21  # characters, after which a chunk ends however few its rows
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ at the beginning of an earlier prompt, so
     c_i = min(d k_i, l_i) tokens cached,      share = sum c_i / sum l_i
 
 An upper bound on the share of prompt tokens that any cache finds: one of finite memory forgets, and engines compute the
-last token of a prompt always. Requests count in the order of the file.
+last token of a prompt always. Requests count in the order of the file. A trace with more than 2^21 different blocks, by
+what comes before them too, says nothing here: they are kept, at some 200 bytes each.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import numpy as np
 from fluid.arrays import Ints
 
 BLOCK = 512  # tokens of a block that one of Mooncake's hash_ids stands for
+MOST_BLOCKS = 2**21
 
 
 class Repeats:
-    """The chains of blocks seen so far; `known` is False once a request does not say what its blocks are."""
+    """The chains of blocks seen so far; `known` is False once a request does not say its blocks, or there are too many.
+    """
 
     def __init__(self) -> None:
         self.known = True
@@ -35,7 +38,9 @@ class Repeats:
         [0, 1024, 0]
         """
         self.known = self.known and all(map(_is_chain, hashes))
+        self.known = self.known and len(self._after) + sum(map(len, hashes)) <= MOST_BLOCKS
         if not self.known:
+            self._after.clear()
             return np.zeros(len(prompts), dtype=np.int64)
         leading = np.array([self._leading(blocks) for blocks in hashes], dtype=np.int64)
         return np.minimum(BLOCK * leading, prompts)

@@ -2,7 +2,7 @@
 
 A row is kept, failed (an output of 0 tokens, where the format writes that for a failed request) or bad; the first three
 bad rows are quoted. Bad rows are refused, together, once the file is read, or skipped if the caller says so. The arrays
-grow by 8 to 16 bytes a row, so the memory needed is that of the result and one chunk.
+grow by 8 to 16 bytes a row, so the memory needed is that of the result and one chunk. At most 2^26 rows are kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from fluid.arrays import Bools, Floats, Ints
 from fluid.errors import FileError, shown
-from fluid.files.text_file import QUOTED_ROWS, TextFile, opened, refuse_bad_rows
+from fluid.files.text_file import QUOTED_ROWS, TextFile, hopeless, opened, refuse_bad_rows
 from fluid.progress import Progress
 from fluid.traces.csv_rows import csv_rows
 from fluid.traces.fields import (
@@ -33,6 +33,8 @@ from fluid.traces.fields import (
 from fluid.traces.formats import MOONCAKE, Chunk, Columns, Rows
 from fluid.traces.json_rows import mooncake_rows, vllm_rows
 from fluid.traces.repeats import Repeats
+
+MOST_REQUESTS = 2**26
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def read_table(path: str | os.PathLike[str], name: str | None, columns: Columns 
         tally = _Tally(rows)
         for chunk in rows.chunks:
             tally.add(chunk)
+            tally.refuse_early(text.source, skip_bad_rows)
         tally.refuse(text.source, skip_bad_rows)
     prompt, output, times, repeated = tally.arrays()
     return RequestTable(prompt, output, times, rows.duration, rows.format.name, text.digest, tally.failed, tally.bad,
@@ -111,6 +114,14 @@ class _Tally:
         self.kept += int(np.count_nonzero(good))
         self.failed += int(np.count_nonzero(failed))
         self._note(chunk, np.flatnonzero(~(good | failed)))
+
+    def refuse_early(self, source: str, skip_bad_rows: bool) -> None:
+        """Raise FileError where the rows so far are enough to refuse the file: most of many are bad, or too many."""
+        if hopeless(self.bad, self.kept):
+            refuse_bad_rows(source, self.quoted, self.bad, self.kept + self.failed + self.bad, so_far=True,
+                            may_skip=self.kept > 0 and not skip_bad_rows)
+        if self.kept > MOST_REQUESTS:
+            raise FileError(source, "", f"must hold at most {MOST_REQUESTS:,} requests")
 
     def refuse(self, source: str, skip_bad_rows: bool) -> None:
         """Raise FileError where there are bad rows that may not be skipped, or no row is kept."""

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from fluid.errors import FileError, InputError, did_you_mean, shown
+from fluid.files.whole_file import read_small
 
 LARGEST_FILE = 2**20
 LONGEST_TOML_LINE = 4000  # a dotted key costs the parser memory in the square of its length
@@ -40,16 +41,7 @@ def found(value: Any) -> str:
 
 def read_bytes(path: Path) -> bytes:
     """The bytes of a file of at most 1 MiB; raises FileError where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
-    except OSError as error:
-        raise FileError(str(path), "", f"cannot be read: {error.strerror}") from None
-    except ValueError:  # a NUL in the name
-        raise FileError(str(path), "", "cannot be read: not a file name") from None
-    if len(data) > LARGEST_FILE:
-        raise FileError(str(path), "", f"must be at most {LARGEST_FILE:,} bytes long")
-    return data
+    return read_small(path, LARGEST_FILE)
 
 
 def read_toml(data: bytes, source: str) -> dict[str, Any]:

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fluid.errors import InputError, whole
+from fluid.errors import FileError, InputError, whole
+from fluid.files.whole_file import read_small
 
+LARGEST_FILE = 2**22  # bytes
+LONGEST_LIST = 1000
 _NESTED = ("text_config", "llm_config", "language_config")
 _OUTER = ("tie_word_embeddings", "quantization_config", "compression_config", "dtype", "torch_dtype", "architectures")
 _UNITS = {"num_hidden_layers": "layers", "max_window_layers": "layers", "first_k_dense_replace": "layers",
@@ -53,11 +56,11 @@ class Keys:
         return value
 
     def wholes(self, key: str) -> list[int] | None:
-        """A list of whole numbers from 0; None where it is absent or null."""
+        """A list of at most 1,000 whole numbers from 0, as many as there may be layers; None where absent or null."""
         value = self.config.get(key)
-        if value is not None and not (isinstance(value, list) and all(type(each) is int and each >= 0
-                                                                      for each in value)):
-            raise InputError(key, "a list of whole numbers", plain(value), self.where)
+        if value is not None and not (isinstance(value, list) and len(value) <= LONGEST_LIST
+                                      and all(type(each) is int and each >= 0 for each in value)):
+            raise InputError(key, f"a list of at most {LONGEST_LIST:,} whole numbers", plain(value), self.where)
         return value
 
     def refuse(self, key: str, requirement: str) -> InputError:
@@ -81,12 +84,13 @@ def _given(nested: dict[str, Any]) -> dict[str, Any]:
 def read_object(path: str | Path, what: str) -> dict[str, Any]:
     """Read a JSON file that holds an object; `what` names it in errors."""
     try:
-        config = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError("model", f"a readable {what.removeprefix('a ')}: {error.strerror}", str(path)) from None
+        config = json.loads(read_small(path, LARGEST_FILE).decode("utf-8-sig"))
+    except FileError as error:
+        problem = error.problem.removeprefix("cannot be read: ")
+        raise InputError("model", f"a readable {what.removeprefix('a ')}: {problem}", str(path)) from None
     except json.JSONDecodeError as error:
         raise InputError("model", f"{what} in JSON: {error.msg} at line {error.lineno}", str(path)) from None
-    except (ValueError, RecursionError):  # not UTF-8, a NUL in the path, a number or nesting beyond the reader
+    except (ValueError, RecursionError):  # not UTF-8, a number or nesting beyond the reader
         raise InputError("model", f"{what} in JSON", str(path)) from None
     if not isinstance(config, dict):
         raise InputError("model", f"{what} that holds an object", str(path))

@@ -19,13 +19,17 @@ get_kv_cache_quant_algo_string, vLLM 0.15; releases before 0.12 needed --kv-cach
 
 from __future__ import annotations
 
+import math
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 from fluid.errors import InputError
 from fluid.hardware.configs.keys import Keys, plain, read_object
-from fluid.hardware.element_types import FORMATS, FULL, Format, Modules, Quantization
+from fluid.hardware.element_types import FORMATS, FULL, Format, Modules, Quantization, canonical
+
+MOST_PATTERNS, LONGEST_PATTERN, MOST_STEPS, FREE_CHOICES = 1000, 200, 50_000, 4
 
 _LEFT_OUT = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "llm_int8_skip_modules")
 _BLOCKS = Format("fp8", 8, 128, 128, 32)
@@ -83,12 +87,39 @@ def _kept(keys: Keys) -> Modules:
 def _modules(keys: Keys, key: str) -> list[str]:
     """Patterns of modules, the regular expressions among them checked."""
     patterns = keys.texts(key) or []
-    for each in patterns:
-        try:
-            re.compile(each.removeprefix("re:") if each.startswith("re:") else "")
-        except re.error:
-            raise InputError(key, "modules, each a name or a regular expression after re:", each, keys.where) from None
+    searched = [each for each in patterns if each.startswith("re:") or "*" in each]
+    if len(searched) > MOST_PATTERNS or any(len(each) > LONGEST_PATTERN for each in searched):
+        raise InputError(key, f"modules, at most {MOST_PATTERNS} of them as patterns, of at most {LONGEST_PATTERN} "
+                         "characters", len(searched), keys.where)
+    expressions = [each for each in searched if each.startswith("re:")]
+    for each in expressions:
+        if not _compiles(each[3:]):
+            raise InputError(key, "modules, each a name or a regular expression after re:", each, keys.where)
+    slowest = max(expressions, key=_steps, default="")
+    if sum(map(_steps, expressions)) > MOST_STEPS:
+        raise InputError(key, "modules, regular expressions with three repeats at most, none of them of a group, and "
+                         "only a few with three", slowest, keys.where)
     return patterns
+
+
+def _compiles(expression: str) -> bool:
+    try:
+        with warnings.catch_warnings(action="error"):
+            return all(re.compile(each) for each in (expression, canonical(expression)))
+    except (re.error, FutureWarning, DeprecationWarning, OverflowError, RecursionError):
+        return False
+
+
+def _steps(pattern: str) -> float:
+    """About how many steps it takes to match an expression, whatever it is, with a name of 40 characters: 40^k / k! for
+    k repeats other than of digits, twice as many for each choice, without bound where a group repeats.
+    """
+    bare = re.sub(r"(\\d|\[0-9\])[*+]", "", pattern.removeprefix("re:"), count=3)
+    bare = re.sub(r"\\.|\[\^?\]?[^\]]*\]", "x", bare, flags=re.DOTALL)
+    if re.search(r"\)[*+{]", bare):
+        return math.inf
+    repeats = len(re.findall(r"[*+{]|(?<![(*+?}])\?", bare))
+    return 40.0**repeats / math.factorial(repeats) * 2.0 ** max(0, bare.count("|") - FREE_CHOICES)
 
 
 def _fp8(keys: Keys) -> Quantization:
