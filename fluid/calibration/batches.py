@@ -222,6 +222,7 @@ def _rules(table: Floats) -> Iterator[tuple[int, str, Bools]]:
         holds = (column >= 0) & (column < MOST) & (column == np.floor(column))
         yield i, f"{name} must be a whole number of at least 0, below 2^53", holds
     yield 4, "batch_time_s must be a positive finite number of seconds", (seconds > 0) & (seconds < np.inf)
+    yield 4, "batch_time_s must be from 1e-9 to 1e9 seconds", (seconds >= 1e-9) & (seconds <= 1e9)
     yield 0, "num_decode must be positive where nothing prefills", decode + prefill > 0
     yield 1, "kv_tokens_decode must be at least num_decode", kv >= decode
     yield 2, "num_prefill must be positive where prompt tokens are processed", (prefill > 0) | (tokens == 0)

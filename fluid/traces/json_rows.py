@@ -9,6 +9,7 @@ from typing import Any
 from fluid.errors import FileError, InputError, real, shown
 from fluid.files.json_object import read_object
 from fluid.files.text_file import TextFile
+from fluid.traces.fields import LATEST
 from fluid.traces.formats import CHUNK, CHUNK_TEXT, FORMATS, MOONCAKE, VLLM, Chunk, Rows
 
 LENGTHS = ("input_lens", "output_lens")
@@ -97,9 +98,12 @@ def _duration(given: Any, source: str) -> float | None:
     if given is None:
         return None
     try:
-        return real("duration", given, unit="seconds")
+        duration = real("duration", given, unit="seconds")
     except InputError as error:
         raise FileError(source, "duration", f"must be {error.requirement} (got {shown(given)})") from None
+    if duration > LATEST:
+        raise FileError(source, "duration", f"must be at most {LATEST:g} seconds (got {shown(given)})")
+    return duration
 
 
 def _given(column: _Column) -> list[Any]:

@@ -102,9 +102,8 @@ class Trace:
 
     @property
     def rate(self) -> float | None:
-        """Requests/s over the duration; None where the duration is unknown or 0."""
-        rate = len(self) / self.duration if self.duration else math.inf
-        return rate if math.isfinite(rate) else None
+        """Requests/s over the duration; None where the duration is unknown, or not a nanosecond."""
+        return len(self) / self.duration if self.duration and self.duration >= 1e-9 else None
 
     @cached_property
     def pairs(self) -> Pairs:

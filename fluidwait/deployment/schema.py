@@ -1,18 +1,24 @@
 """The schema of the deployment file: which keys its tables have, their types, and in words what each must be.
 
-Only shapes and types live here; ranges are checked where the objects are made (`fluid`), once. The description of a
-field is the requirement an error message quotes, unit included. Source: the deployment file of contract.md.
+Only shapes and types live here; ranges are checked where the objects are made (`fluid`), once. What is checked here is
+that a number other than 0 is from 1e-12 to 1e12 in size, whatever its unit: no deployment has a second or a rate
+beyond, and products of such numbers are far from the ends of a float. The description of a field is the requirement an
+error message quotes, unit included. Source: the deployment file of contract.md.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 SCHEMA = 1
 LONGEST_NAME = 80
+SMALLEST, LARGEST, SIZES = 1e-12, 1e12, "from 1e-12 to 1e12"  # of numbers
+OUT_OF_SIZE = "out_of_size"
 
 
 def _printable(name: str) -> str:
@@ -35,8 +41,15 @@ def _kind(value: Any) -> str:
     return "table" if isinstance(value, dict | ChunkTable) else "name"
 
 
+def _of_a_size(value: float) -> float:
+    if math.isfinite(value) and value != 0 and not SMALLEST <= abs(value) <= LARGEST:
+        raise PydanticCustomError(OUT_OF_SIZE, "beyond")
+    return value
+
+
 # TOML's integers have 64 bits, which Python's reader does not check
 Int = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Real = Annotated[float, AfterValidator(_of_a_size)]
 Name = Annotated[str, AfterValidator(_printable)]
 
 
@@ -49,19 +62,19 @@ class TomlTable(BaseModel):
 class LineTable(TomlTable):
     """One line of the iteration time, in seconds."""
 
-    overhead: float = Field(description="a positive number of seconds")
-    per_kv_token: float = Field(description="a nonnegative number of seconds per token")
-    per_prefill_token: float = Field(default=0.0, description="a nonnegative number of seconds per token")
-    per_sequence: float = Field(default=0.0, description="a nonnegative number of seconds")
+    overhead: Real = Field(description="a positive number of seconds")
+    per_kv_token: Real = Field(description="a nonnegative number of seconds per token")
+    per_prefill_token: Real = Field(default=0.0, description="a nonnegative number of seconds per token")
+    per_sequence: Real = Field(default=0.0, description="a nonnegative number of seconds")
 
 
 class IterationTimeTable(TomlTable):
     """[replica.iteration_time]: the keys of one line, or `pieces`, several lines of which the largest counts."""
 
-    overhead: float | None = Field(default=None, description="a positive number of seconds")
-    per_kv_token: float | None = Field(default=None, description="a nonnegative number of seconds per token")
-    per_prefill_token: float | None = Field(default=None, description="a nonnegative number of seconds per token")
-    per_sequence: float | None = Field(default=None, description="a nonnegative number of seconds")
+    overhead: Real | None = Field(default=None, description="a positive number of seconds")
+    per_kv_token: Real | None = Field(default=None, description="a nonnegative number of seconds per token")
+    per_prefill_token: Real | None = Field(default=None, description="a nonnegative number of seconds per token")
+    per_sequence: Real | None = Field(default=None, description="a nonnegative number of seconds")
     pieces: list[LineTable] | None = Field(
         default=None, min_length=1, description="an array of at least one { overhead, per_kv_token, ... } in seconds")
 
@@ -85,8 +98,8 @@ class ReplicaTable(TomlTable):
     model: str | None = Field(default=None, description="the name of a built-in model, or the path of a config.json")
     gpu: str | None = Field(default=None, description="the name of a built-in GPU")
     tensor_parallel: Int | None = Field(default=None, description="a whole number of GPUs, at least 1")
-    memory_fraction: float | None = Field(default=None, description="a share of the GPU memory above 0 and at most 1")
-    activation_memory: float | None = Field(
+    memory_fraction: Real | None = Field(default=None, description="a share of the GPU memory above 0 and at most 1")
+    activation_memory: Real | None = Field(
         default=None, description="a nonnegative number of GiB per GPU, for activations and CUDA graphs")
     engine: str | None = Field(default=None, description='"vllm", "sglang" or "trtllm"')
     times: Literal["law", "kernels"] | None = Field(default=None, description='"law" or "kernels"')
@@ -113,7 +126,7 @@ class PrefixTable(TomlTable):
     """shared_prefix = { tokens = 800, hit = 0.6, name = "system" }."""
 
     tokens: Int = Field(description="a whole number of tokens, at least 1 and fewer than the prompt has")
-    hit: float = Field(description="a share of the requests in [0, 1]")
+    hit: Real = Field(description="a share of the requests in [0, 1]")
     name: Name = Field(default="", description=f"a name of 1 to {LONGEST_NAME} printable characters")
 
 
@@ -123,24 +136,24 @@ class TypeTable(TomlTable):
     name: Name = Field(default="", description=f"a name of 1 to {LONGEST_NAME} printable characters")
     prompt_tokens: Int = Field(description="a whole number of tokens, at least 1")
     output_tokens: Int = Field(description="a whole number of tokens, at least 1")
-    rate: float = Field(description="a positive number of requests/s")
+    rate: Real = Field(description="a positive number of requests/s")
     shared_prefix: PrefixTable | None = Field(default=None, description="a table { tokens, hit, name }")
 
 
 class WindowTable(TomlTable):
     """[[workload.window]]: a stretch of time in which all rates are multiplied by `scale`."""
 
-    duration: float = Field(description="a positive number of seconds")
-    scale: float = Field(description="a positive factor on the rates")
+    duration: Real = Field(description="a positive number of seconds")
+    scale: Real = Field(description="a positive factor on the rates")
 
 
 class PredictionTable(TomlTable):
     """[workload.prediction]: how far predicted output lengths are from the truth; exactly one model of the error."""
 
-    sigma: float | None = Field(default=None, description="a nonnegative standard deviation of ln(predicted/true)")
-    bias: float | None = Field(default=None, description="a positive factor, the median of predicted/true")
-    ratio: float | None = Field(default=None, description="a number of at least 1, the largest predicted/true")
-    misclassified: float | None = Field(default=None, description="a share of the requests in [0, 1]")
+    sigma: Real | None = Field(default=None, description="a nonnegative standard deviation of ln(predicted/true)")
+    bias: Real | None = Field(default=None, description="a positive factor, the median of predicted/true")
+    ratio: Real | None = Field(default=None, description="a number of at least 1, the largest predicted/true")
+    misclassified: Real | None = Field(default=None, description="a share of the requests in [0, 1]")
 
 
 class WorkloadTable(TomlTable):
@@ -155,7 +168,7 @@ class WorkloadTable(TomlTable):
     skip_bad_rows: bool | None = Field(default=None, description="true or false")
     bins: Int | None = Field(default=None, description="a whole number of prompt types, at least 1")
     arrivals: Literal["poisson", "trace"] | None = Field(default=None, description='"poisson" or "trace"')
-    rate: float | None = Field(default=None, description="a positive number of requests/s")
+    rate: Real | None = Field(default=None, description="a positive number of requests/s")
     lengths: Literal["known", "predicted", "unknown"] = Field(
         default="known", description='"known", "predicted" or "unknown"')
     prediction: PredictionTable | None = Field(default=None, description="a table with one model of the error")
@@ -175,7 +188,7 @@ TRACE_KEYS = ("rate", "format", "prompt_column", "output_column", "time_column",
 class TargetTable(TomlTable):
     """[target]: what the guarantee is for."""
 
-    horizon: float = Field(default=3600.0, description="a positive number of seconds")
+    horizon: Real = Field(default=3600.0, description="a positive number of seconds")
     overflow_probability: float = Field(default=1e-3, description="a probability above 0 and below 1")
     confidence: float = Field(default=0.95, description="a probability above 0 and below 1")
 

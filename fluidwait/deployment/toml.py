@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from fluid.errors import FileError, InputError, did_you_mean, shown
 from fluid.files.whole_file import read_small
+from fluidwait.deployment.schema import OUT_OF_SIZE, SIZES
 
 LARGEST_FILE = 2**20
 LONGEST_TOML_LINE = 4000  # a dotted key costs the parser memory in the square of its length
@@ -123,9 +124,11 @@ def _problem(table: type[BaseModel], kind: str, loc: tuple[int | str, ...], valu
     holder, info = _field(table, loc)
     if kind == "extra_forbidden":
         return f"is not a known key (got {found(value)}); {_suggestion(str(loc[-1]), holder)}"
-    requirement = info.description if info else "a table"
+    requirement = (info.description if info else None) or "a table"
     if kind == "missing":
         return f"is missing: it must be {requirement}"
+    if kind == OUT_OF_SIZE:
+        requirement += f", {SIZES} in size if it is not 0"
     return f"must be {requirement} (got {found(value)})"
 
 
