@@ -23,7 +23,7 @@ SHORTEST = 4.0  # KV tokens of a sequence that decodes: a prompt and what it has
 def ask_back(table: Floats, source: str) -> None:
     """Raise FileError where the columns of rows (n, 5), in the order of a CSV file, seem to be in other units."""
     decode, kv, seconds = table[:, 0], table[:, 1], table[:, 4]
-    seconds, decodes = seconds[np.isfinite(seconds)], (decode > 0) & np.isfinite(kv)
+    seconds, decodes = seconds[np.isfinite(seconds)], (decode >= 1) & np.isfinite(kv)
     if seconds.size and (median := float(np.median(seconds))) > LONGEST:
         unit = UNITS[min(int(np.log10(median / LONGEST) // 3), len(UNITS) - 1)]
         raise FileError(source, "", f"batch_time_s must be seconds (got {median:.6g} in the median row): did you give "

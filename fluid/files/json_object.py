@@ -5,8 +5,9 @@
       "duration": 12.5, ... }             any other value
 
 What is passed over is not checked to be JSON beyond that; what is read is. Held at a time: a block of the text, and the
-number or text in which it ends, which may have 2^22 characters. So the result of a benchmark whose 100 MB are, most of
-them, the times of single tokens is read in a few megabytes, and in less time than all of it would take to parse.
+number or text in which it ends, which may have 2^22 characters. An object has at most 1,000 keys, its lists and objects
+are at most 8 deep. So the result of a benchmark whose 100 MB are, most of them, the times of single tokens is read in a
+few megabytes, and in less time than all of it would take to parse.
 """
 
 from __future__ import annotations
@@ -19,19 +20,22 @@ from typing import Any
 from fluid.errors import FileError, shown
 from fluid.files.text_file import LONGEST_LINE, TextFile
 
-MOST_KEYS = 1000
+MOST_KEYS, DEEPEST = 1000, 8
 
 # nothing below goes back: however hostile the text, each character is looked at a few times
-_BLANK = re.compile(r"[ \t\n\r]*+")
-_TEXT = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_STRING = re.compile(_TEXT, re.DOTALL)
-_SCALAR = re.compile(r'[^",:\[\]{}\s]++(?=.)', re.DOTALL)
-_FLAT = r'[^"\[\]{}]++'
-_LEVEL = rf"[\[{{](?:{_FLAT}|{_TEXT})*+[\]}}]"
-_LEVELS = rf"[\[{{](?:{_FLAT}|{_TEXT}|{_LEVEL})*+[\]}}]"
-_BALANCED = re.compile(rf"(?:{_FLAT}|{_TEXT}|{_LEVELS})*+", re.DOTALL)  # deeper ones bracket by bracket
+_TEXT, _FLAT = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', r'[^"\[\]{}]++'
 _ITEM = rf'[^",\[\]{{}}]*+(?:{_TEXT}[^",\[\]{{}}]*+)?+'
-_ITEMS, _LAST, _PART = (re.compile(each, re.DOTALL) for each in (rf"(?:{_ITEM},)*+", rf"{_ITEM}\]", _ITEM))
+
+
+def _closed(levels: int) -> str:
+    """A pattern for what may stand in a list or an object, those in it closed, down to so many levels."""
+    deeper = rf"|[\[{{]{_closed(levels - 1)}[\]}}]" if levels else ""
+    return rf"(?:{_FLAT}|{_TEXT}{deeper})*+"
+
+
+_BLANK, _STRING, _SCALAR, _ITEMS, _LAST, _PART = (re.compile(each, re.DOTALL) for each in (
+    r"[ \t\n\r]*+", _TEXT, r'[^",:\[\]{}\s]++(?=.)', rf"(?:{_ITEM},)*+", rf"{_ITEM}\]", _ITEM))
+_CLOSED = [re.compile(_closed(DEEPEST - depth), re.DOTALL) for depth in range(DEEPEST + 1)]  # inside so many others
 
 Take = Callable[[list[Any]], None]
 
@@ -51,7 +55,7 @@ def read_object(text: TextFile, lists: Mapping[str, Take], wanted: tuple[str, ..
     """Read the object that a text holds, to its end, and return the members `wanted`; None where it is no JSON object.
 
     `lists` says what takes the pieces of which lists, the first of them empty. Raises FileError, one line, where what
-    is asked for is no JSON or stands twice, or a limit is passed.
+    is asked for is no JSON, a key stands twice, or a limit is passed.
     """
     reader = _Reader(text, lists, wanted)
     try:
@@ -95,7 +99,7 @@ class _Reader:
         if self.next() != '"':
             raise _NotJsonError
         key = str(self._parsed("", self._whole(_STRING, "")))
-        if key in seen and (key in self.lists or key in self.wanted):
+        if key in seen:
             raise FileError(self.source, key, "must stand in the object once")
         seen.add(key)
         if len(seen) > MOST_KEYS:
@@ -121,19 +125,25 @@ class _Reader:
         while (last := _LAST.match(self.text, self.at)) is None:
             end = self._end(_ITEMS)
             if end > self.at:
-                take(self._parsed(key, f"[{self.text[self.at : end - 1]}]"))
+                take(self._items(key, self.text[self.at : end - 1]))
                 self.at = end
                 if self.next() == "]":
                     raise _NotJsonError
                 continue
             end = self._end(_PART)
             if self.text[end : end + 1] in ("[", "{", "}"):
-                raise FileError(self.source, key, "must be a list of numbers or texts (got "
-                                                  f"{shown(self.text[self.at : end + 1])})")
+                found = shown(self.text[self.at : end + 1].strip())
+                raise FileError(self.source, key, f"must be a list of numbers or texts (got {found})")
             self._need_more(key)
-        if self.text[self.at : last.end() - 1].strip():
-            take(self._parsed(key, f"[{self.text[self.at : last.end()]}"))
+        if rest := self.text[self.at : last.end() - 1].strip():
+            take(self._items(key, rest))
         self.at = last.end()
+
+    def _items(self, key: str, text: str) -> list[Any]:
+        try:
+            return list(json.loads(f"[{text}]"))
+        except ValueError:
+            raise FileError(self.source, key, f"must be JSON (got {shown(text.strip())})") from None
 
     def _pass_over(self, key: str) -> _Passed:
         """Go behind a list or an object, whatever is in it."""
@@ -142,6 +152,8 @@ class _Reader:
             here = self.text[self.at : self.at + 1]
             if here in ("[", "{"):
                 depth += 1
+                if depth > DEEPEST:
+                    raise FileError(self.source, key, f"must have lists and objects at most {DEEPEST} deep")
                 self.at += 1
             elif here in ("]", "}"):
                 depth -= 1
@@ -152,7 +164,7 @@ class _Reader:
                 self._whole(_STRING, key)
             elif not self._read_on():
                 raise _NotJsonError
-            self.at = self._end(_BALANCED)
+            self.at = self._end(_CLOSED[depth])
 
     def _take(self, allowed: str) -> str:
         """The next character, which must be one of those."""

@@ -11,7 +11,7 @@ what tables and logs have,
 
 Whatever is wrong with the bytes is a FileError of one line: no such file, a gzip stream that ends early, bytes that are
 not UTF-8, NULs, a limit passed. Where such a file is a table, its rows that cannot be used are refused together, the
-first of them quoted; after 2^20 of them, if most cannot be used, at once.
+first of them quoted; after 2^18 of them, if most cannot be used, at once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LARGEST_FILE = 2**34
 MOST_LINE_ENDS = BLOCK // 2  # in a block: a row takes longer to read than its characters do
 BARREN = 2**23  # bytes without a block of text among them: it has at most 2^22, and half as many are read ahead
 QUOTED_ROWS = 3  # of those that cannot be used
-MOST_BAD_ROWS = 2**20  # where most are bad
+MOST_BAD_ROWS = 2**18  # where most are bad
 
 
 class _Watched(io.RawIOBase):
@@ -164,7 +164,7 @@ def refuse_bad_rows(source: str, quoted: Sequence[str], bad: int, total: int, *,
 
 
 def hopeless(bad: int, good: int) -> bool:
-    """Whether a table is to be refused before its end: more than 2^20 bad rows, and more than good ones."""
+    """Whether a table is to be refused before its end: more than 2^18 bad rows, and more than good ones."""
     return bad > max(MOST_BAD_ROWS, good)
 
 

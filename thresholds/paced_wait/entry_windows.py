@@ -111,4 +111,4 @@ def _pairs(rate: float, stages: int) -> Iterator[tuple[int, int]]:
     yield from ((n, g) for n, g in enumerate(slow.tolist(), start=1) if g >= 1)
     exact = small * rate
     fast = np.maximum(1.0, np.ceil(exact - TOLERANCE * np.maximum(1.0, exact)))
-    yield from ((int(n), g) for g, n in enumerate(fast.tolist(), start=1) if n <= MOST_ENTRIES)
+    yield from ((int(n), g) for g, n in enumerate(fast.tolist(), start=1) if n <= MOST_ENTRIES or g == 1)

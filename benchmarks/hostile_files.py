@@ -1,0 +1,215 @@
+"""What the most expensive files cost to read, and what becomes of random hostile ones on the command line.
+
+    python benchmarks/hostile_files.py [--worst] [--random 1500] [--megabytes 100]
+
+--worst      files made to be slow or large to read, of so many megabytes once unzipped (or of the size that their kind
+             may have), each read in a process of its own with at most 8 GB and 60 s: processor seconds of the
+             reading, the most memory held, and what was said
+--random     so many mutations of good files of each kind (`tests/support/hostile_files.py`), given to the commands in
+             processes with at most 3 GB, 25 inputs each: how many ended with which status, the most seconds, and
+             every input that broke the promise: status 0, 1 or 2, one line on standard error and nothing on standard
+             output where the status is 2
+
+With PYTHONPATH set to another checkout the numbers are those of its readers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+MEMORY, SECONDS = 8 * 2**30, 60  # of a worst case
+INPUTS, RANDOM_MEMORY = 25, 3 * 2**30  # a process with random inputs
+
+READ = """
+import sys, time, warnings
+from pathlib import Path
+warnings.simplefilter("error")
+from fluid import read_batches, read_trace
+from fluid.hardware.huggingface import model_from_config
+from fluidwait.deployment.deployment import load
+from thresholds import read_policy
+reader = {"trace": read_trace, "batches": read_batches, "config": model_from_config, "policy": read_policy,
+          "toml": load}[sys.argv[1]]
+start = time.process_time()
+try:
+    found = type(reader(sys.argv[2])).__name__
+except Exception as error:
+    found = f"{type(error).__name__}: {error}".replace(str(sys.argv[2]) + ": ", "")
+held = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+print(f"{time.process_time() - start:8.1f} {held:8.0f}   {found[:110]}")
+"""
+
+COMMANDS = """
+import contextlib, io, json, sys, time, warnings
+warnings.simplefilter("error")
+from fluidwait.__main__ import status
+for arguments in json.loads(sys.argv[1]):
+    out, err, start = io.StringIO(), io.StringIO(), time.process_time()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = status(arguments)
+    said = err.getvalue()
+    kept = code in (0, 1) or (code == 2 and not out.getvalue() and said.count("\\n") == 1)
+    print(json.dumps([code, time.process_time() - start, kept, said[:300]]), flush=True)
+"""
+
+Pieces = Iterator[bytes]
+
+
+def worst(size: int) -> Iterator[tuple[str, str, Callable[[], Pieces] | str]]:
+    """The name of each case, its kind of file, and the pieces of its bytes, or the path of a device."""
+    def of(head: bytes, unit: bytes, tail: bytes = b"", most: int = size) -> Callable[[], Pieces]:
+        def pieces() -> Pieces:
+            yield head
+            block = unit * max(1, 2**20 // len(unit))
+            for _ in range(max(1, most // len(block))):
+                yield block
+            yield tail
+        return pieces
+
+    vidur, azure = b"arrived_at,num_prefill_tokens,num_decode_tokens\n", b"TIMESTAMP,ContextTokens,GeneratedTokens\n"
+    lens = b'{"input_lens":[1,1],"output_lens":[1,1],"itls":'
+    yield "newlines", "trace", of(vidur, b"\n")
+    yield "lines of a blank", "trace", of(vidur, b" \n")
+    yield "good rows, short", "trace", of(vidur, b"1,1,1\n")
+    yield "rows of one field", "trace", of(vidur, b"1\n")
+    yield "good and bad rows", "trace", of(vidur, b"1,1,1\n1,\n")
+    yield "rows with a stray quote", "trace", of(vidur, b'"a"b\n')
+    yield "emoji fields, one line", "trace", of(vidur, "\U0001f600,".encode())
+    yield "emoji fields, 16 MB lines", "trace", of(vidur, "\U0001f600,".encode() * 2**22 + b"\n")
+    yield "one row of many lines", "trace", of(vidur, b'"\n",')
+    yield "a header of 4 MB", "trace", of(b"", "\U0001f600,".encode(), b"\n", 2**22)
+    yield "fields of 131,000 digits", "trace", of(vidur, b"1," + b"9" * 131_000 + b",1\n")
+    yield "dates with 100,000 digits", "trace", of(azure, b"2023-11-16 18:15:46." + b"1" * 100_000 + b",1,1\n")
+    yield "Mooncake, empty objects", "trace", of(b'{"input_length": 1}\n', b"{}\n")
+    yield "Mooncake, 16 MB lines", "trace", of(b'{"input_length": 1}\n', b"[" + b"[]," * 5_500_000 + b"0]\n")
+    yield "Mooncake, 1 MB lines", "trace", of(b'{"input_length": 1}\n', b"[" + b"{}," * 350_000 + b"0]\n")
+    row = b'{"timestamp":1,"input_length":1,"output_length":1,"hash_ids":['
+    yield "Mooncake, a million blocks a row", "trace", lambda: (
+        row + b",".join(b"%d" % (1_000_000 * i + j) for j in range(400_000)) + b"]}\n"
+        for i in range(max(1, size // 3_600_000)))
+    yield "vLLM, empty lists", "trace", of(lens + b"[", b"[],", b"0]}")
+    yield "vLLM, nested lists", "trace", of(lens + b"[", b"[[[[[[]]]]]],", b"0]}")
+    yield "vLLM, brackets that never close", "trace", of(lens, b"[")
+    yield "vLLM, empty texts", "trace", of(lens + b"[", b'"",', b"0]}")
+    yield "vLLM, a text of backslashes", "trace", of(lens + b'"', b"\\\\", b'"}')
+    yield "vLLM, times of tokens", "trace", of(lens + b"[", b"[0.012345678901,0.0234567890123],", b"0]}")
+    yield "vLLM, many keys", "trace", lambda: (
+        b'%s"%d":1' % (b"," if i else b"{", i) for i in range(size // 12))
+    yield "vLLM, many requests", "trace", of(b'{"input_lens":[', b"1,", b'1],"output_lens":[1]}')
+    yield "gzip members without text", "trace", of(gzip.compress(vidur), gzip.compress(b""))
+    yield "log, one line of 21 KB", "batches", of(b"", b"Decode batch. #running-req: 1, #token: 1, " * 8, b"\n", 21_000)
+    yield "log, one line of 63 KB", "batches", of(b"", b"Decode batch. #running-req: 1, #token: 1, " * 8, b"\n", 63_000)
+    statistics = (b"Avg prompt throughput: 0.0 tokens/s, Avg generation throughput: 1.0 tokens/s, Running: 1 reqs, ")
+    yield "log, statistics in lines of 63 KB", "batches", of(b"", statistics * 660 + b"\n")
+    yield "log, digits in lines of 63 KB", "batches", of(
+        b"", b"Decode batch. #running-req: 1, #token: 1, gen throughput (token/s): " + b"1" * 63_000 + b"x\n" +
+        b"Avg prompt throughput: " + b"1" * 63_000 + b"x\n")
+    yield "log, lines of 16 characters", "batches", of(b"", b"GPU KV cache s:\n")
+    yield "log, decode lines of their own rank", "batches", lambda: (
+        b"DP%d Decode batch. #running-req: 1, #token: 1, gen throughput (token/s): 1.0\n" % i
+        for i in range(size // 75))
+    yield "batches, short rows", "batches", of(b"num_decode,kv_tokens_decode,batch_time_s\n", b"1,1,1\n")
+    yield "batches, rows of one field", "batches", of(b"num_decode,kv_tokens_decode,batch_time_s\n", b"1\n")
+    yield "batches, an endless row", "batches", of(b"num_decode,kv_tokens_decode,batch_time_s\n", b'"\n",')
+    for kind in ("config", "policy", "toml", "trace"):
+        yield f"/dev/zero as {kind}", kind, "/dev/zero"
+    yield "config, empty objects", "config", of(b'{"a":[', b"{},", b"0]}", 2**22 - 2**20)
+    layers = json.dumps({"model_type": "llama", "num_hidden_layers": 1000, "hidden_size": 64, "num_attention_heads": 8,
+                         "intermediate_size": 64, "vocab_size": 64, "quantization_config": {
+                             "quant_method": "fp8", "ignored_layers": ["re:(.*)*(.*)*x" for _ in range(4)]}}).encode()
+    yield "config, a pattern that goes back", "config", of(layers, b" ", most=1)
+    yield "config, patterns with three repeats", "config", of(
+        layers.replace(b"(.*)*(.*)*x", b"[^.]*.*.*x"), b" ", most=1)
+    yield "policy, 100,000 brackets", "policy", of(b"[" * 100_000, b" ", most=1)
+    yield "policy, empty objects", "policy", of(b'{"schema":1,"policy":[', b"{},", b"0]}", 2**24 - 2**20)
+    yield "TOML, dotted keys", "toml", of(b"", b"a." * 1990 + b"a=1\n", most=2**20)
+    yield "TOML, headers", "toml", of(b"", b"[[a.b]]\n", most=2**20)
+    yield "TOML, arrays in arrays", "toml", of(b"a=[", b"[],\n", b"]", 2**20)
+
+
+def cases(size: int) -> None:
+    print(f"{'':<38}{'seconds':>8}{'MB':>9}   outcome")
+    with TemporaryDirectory() as folder:
+        for name, kind, content in worst(size):
+            path = Path(folder) / {"toml": "x.toml", "config": "config.json"}.get(kind, "x")
+            if not isinstance(content, str):
+                with (path.open("wb") if size < 2**21 or kind in ("config", "policy", "toml") or "members" in name
+                      else gzip.open(path, "wb", compresslevel=1)) as file:
+                    file.writelines(content())
+            given = content if isinstance(content, str) else str(path)
+            print(f"{name:<38}{read_apart(kind, given)}", flush=True)
+
+
+def read_apart(kind: str, path: str) -> str:
+    """What reading a file cost, in a process of its own."""
+    def limits() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    done = subprocess.run([sys.executable, "-c", READ, kind, path], capture_output=True, text=True, preexec_fn=limits,
+                          check=False)
+    if done.returncode < 0:
+        return f"{'':>5} >{SECONDS} {'':>8}   stopped by signal {-done.returncode}"
+    return done.stdout.rstrip() or f"{'':>17}   {done.stderr.strip().splitlines()[-1][:100]}"
+
+
+def commands(number: int) -> int:
+    """Give random hostile files to the commands; how many broke the promise."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+    from hostile_files import COMMANDS_OF, hostile_files
+
+    ended, slowest, broken = Counter[str](), (0.0, ""), 0
+    with TemporaryDirectory() as folder:
+        waiting: list[tuple[str, list[str]]] = []
+        for i, (kind, suffix, content) in enumerate(hostile_files(seed=1, number=number, long=True)):
+            path = Path(folder) / f"{i}-{kind}{suffix}"
+            path.write_bytes(content)
+            waiting.append((kind, [word if word != "FILE" else str(path) for word in COMMANDS_OF[kind]]))
+        for start in range(0, len(waiting), INPUTS):
+            some = waiting[start : start + INPUTS]
+            for (kind, arguments), (code, seconds, kept, said) in zip(some, ended_with(some), strict=True):
+                ended[f"{kind}: status {code}"] += 1
+                slowest = max(slowest, (seconds, " ".join(arguments[:1]) + " " + kind))
+                if not kept:
+                    broken += 1
+                    print(f"BROKEN {arguments} status {code}: {said}")
+                    (Path.cwd() / f"broken-{Path(arguments[1]).name}").write_bytes(Path(arguments[1]).read_bytes())
+    for name, count in sorted(ended.items()):
+        print(f"{name:<28}{count:>6}")
+    print(f"slowest {slowest[0]:.1f} s ({slowest[1]}); promises broken: {broken} of {number}")
+    return broken
+
+
+def ended_with(some: list[tuple[str, list[str]]]) -> Iterator[tuple[int, float, bool, str]]:
+    """How each of some commands ended; the one that ended its process, and those after it, with status -1."""
+    done = subprocess.run([sys.executable, "-c", COMMANDS, json.dumps([each for _, each in some])], text=True,
+                          capture_output=True, check=False, env={**os.environ, "COLUMNS": "120"},
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (RANDOM_MEMORY, RANDOM_MEMORY)))
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    yield from found
+    yield from [(-1, 0.0, False, done.stderr[-300:])] * (len(some) - len(found))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time and memory of reading hostile files.")
+    parser.add_argument("--worst", action="store_true", help="the most expensive files")
+    parser.add_argument("--random", type=int, default=0, help="so many random hostile files")
+    parser.add_argument("--megabytes", type=int, default=100, help="size of the most expensive files, unzipped")
+    options = parser.parse_args()
+    if options.worst:
+        cases(options.megabytes * 10**6)
+    if options.random:
+        sys.exit(commands(options.random) > 0)
+
+
+if __name__ == "__main__":
+    main()
