@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fluid.errors import FileError, shown
@@ -44,11 +45,14 @@ class _NotJsonError(Exception):
     pass
 
 
-class _Passed(str):
-    """The first character of a list or an object that was passed over, shown as such."""
+@dataclass(frozen=True)
+class _Passed:
+    """A list or an object that was passed over, by its first character."""
+
+    first: str
 
     def __repr__(self) -> str:
-        return "[...]" if self == "[" else "{...}"
+        return "[...]" if self.first == "[" else "{...}"
 
 
 def read_object(text: TextFile, lists: Mapping[str, Take], wanted: tuple[str, ...]) -> dict[str, Any] | None:

@@ -196,7 +196,7 @@ class TargetTable(TomlTable):
 class DeploymentTable(TomlTable):
     """The whole file."""
 
-    schema_: Int = Field(default=SCHEMA, alias="schema", ge=SCHEMA, le=SCHEMA,
+    schema_: int = Field(default=SCHEMA, alias="schema", ge=SCHEMA, le=SCHEMA,  # of Int the bounds of 64 bits win
                          description=f"{SCHEMA}, the version of this format")
     replica: ReplicaTable = Field(description="a table that names model and gpu, or kv_capacity and iteration_time")
     workload: WorkloadTable = Field(description="at least one [[workload.type]] table")

@@ -16,7 +16,7 @@ from strategies import sampled
 from fluid import IterationTime, PromptType, Replica, Workload
 from fluid.errors import InputError
 from thresholds import WaitPolicy, read_policy, wait, write_policy
-from thresholds.policies import from_json, to_json
+from thresholds.policies import LARGEST_FILE, from_json, to_json
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True, "1", None, float("nan"), float("inf"), 2**53 + 2, 10**400, [1]])
@@ -76,6 +76,13 @@ GOOD = {"schema": 1, "policy": "wait", "thresholds": [3, 1]}
     (b"\xff\xfe\x00\x81", r"^policy file bad\.json must be JSON \(got .*\)$"),
     (b"thresholds = [3, 1]", r"^policy file bad\.json must be JSON \(got .*\)$"),
     (b"", r"^policy file bad\.json must be JSON \(got .*\)$"),
+    (b"[" * 100_000, r"^policy file bad\.json must be JSON \(got 'brackets nested too deeply'\)$"),
+    (b'{"schema": ' + b"9" * 5000 + b"}", r"^policy file bad\.json must be JSON \(got .*\)$"),
+    (b" " * (LARGEST_FILE + 1), r"^policy file bad\.json must be a readable file \(got '.* at most 16,777,216 bytes"),
+    (GOOD | {"schema": 0}, r"^schema must be 1 \(got 0\) in bad\.json$"),
+    (GOOD | {"schema": -7}, r"^schema must be 1 \(got -7\) in bad\.json$"),
+    (GOOD | {"thresholds": [2**53 + 1]}, r"^thresholds\[0\] must be .* \(got 9007199254740993\) in bad\.json$"),
+    (GOOD | {"thresholds": [10**400]}, r"^thresholds\[0\] must be .* \(got 1000.*\) in bad\.json$"),
     (b"[3, 1]", r"^schema must be 1 \(got \[3, 1\]\) in bad\.json$"),
     (GOOD | {"schema": 2}, r"^schema must be 1 \(got 2\) in bad\.json$"),
     ({"thresholds": [3, 1]}, r"^schema must be 1 \(got None\) in bad\.json$"),
@@ -121,3 +128,8 @@ def test_thresholds_that_do_not_exist_are_not_written(tmp_path: Path) -> None:
     design = wait(Workload([PromptType(1, 1, 10.0)]), Replica(100, IterationTime(1.0, 0.0, 0.0, 0.5)))
     with pytest.raises(InputError):
         write_policy(design, tmp_path / "none.json")
+
+
+def test_a_policy_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "policy.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())
+    assert read_policy(tmp_path / "policy.json") == WaitPolicy((3, 1))

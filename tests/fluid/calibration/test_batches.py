@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from fluid import Batches, FileError, InputError, IterationTime, Replica, read_batches
+from fluid.calibration import batches as batches_module
+from fluid.files import text_file
 
 HEADER = "num_decode,kv_tokens_decode,num_prefill,prefill_tokens,batch_time_s"
 GOOD = ["8,4096,0,0,0.0122", "0,0,2,600,0.0452", "8,4096,1,512,0.0431"]
@@ -80,6 +82,13 @@ def test_columns_stand_in_any_order_among_others_and_a_decoding_server_has_no_pr
     ("8,4096,0,0,inf", "batch_time_s must be a positive finite number of seconds (got inf)"),
     ("8,4096,0,0,0", "batch_time_s must be a positive finite number of seconds (got 0)"),
     ("8,4096,0,0,-0.01", "batch_time_s must be a positive finite number of seconds (got -0.01)"),
+    ("8,9007199254740993,0,0,0.01", "kv_tokens_decode must be a whole number of at least 0, below 2^53 (got "
+     "9.00719925474e+15)"),
+    ("8,\uff14\uff10\uff19\uff16,0,0,0.01", "kv_tokens_decode must be a number (got '\uff14\uff10\uff19\uff16')"),
+    ("8,4_096,0,0,0.01", "kv_tokens_decode must be a number (got '4_096')"),
+    ("8,4096,0,0,1e-300", "batch_time_s must be from 1e-9 to 1e9 seconds (got 1e-300)"),
+    ("8,4096,0,0,1e300", "batch_time_s must be from 1e-9 to 1e9 seconds (got 1e+300)"),
+    ("5e-324,1e308,0,0,0.01", "num_decode must be a whole number of at least 0, below 2^53 (got 4.94065645841e-324)"),
     ("0,0,0,0,0.01", "num_decode must be positive where nothing prefills (got 0)"),
     ("8,7,0,0,0.01", "kv_tokens_decode must be at least num_decode (got 7)"),
     ("8,4096,0,512,0.01", "num_prefill must be positive where prompt tokens are processed (got 0)"),
@@ -114,6 +123,8 @@ def test_a_file_of_bad_rows_only_is_refused_even_when_they_may_be_skipped(file):
     (HEADER.encode() + b"\n8,4096,0,0,\xff\n", "must be UTF-8 text"),
     (HEADER.encode() + b"\n8,4096,0,0,\x00\n", "must be text"),
     (gzip.compress("\n".join([HEADER, *GOOD]).encode(), mtime=0)[:-12], "must be a whole gzip file"),
+    ((HEADER + '\n8,4096,0,0,"0.01').encode(), "must be CSV: line 2: unexpected end of data"),
+    ((HEADER + "," + "," * 10_000 + "\n").encode(), "must have at most 10,000 columns (got 10,006)"),
     ((HEADER + '\n"' + "8" * 200_000 + '"\n').encode(), "must be CSV: line 2"),
 ])
 def test_a_file_that_cannot_be_used_is_refused_in_one_line(file, content, problem):
@@ -189,3 +200,11 @@ def test_columns_that_seem_to_be_in_another_unit_are_asked_about(file, rows, que
 
 def test_a_slow_iteration_of_half_a_minute_is_no_question_of_units(file):
     assert len(read_batches(file([*column(1, 1), "8,4096,0,0,30.0"]))) == 21
+
+
+def test_a_file_of_too_many_rows_or_mostly_bad_ones_is_refused_before_its_end(file, monkeypatch):
+    monkeypatch.setattr(batches_module, "MOST_ROWS", 5)
+    assert "must have at most 5 rows: some of them tell as much" in refusal(file([HEADER, *GOOD, *GOOD]))
+    monkeypatch.setattr(text_file, "MOST_BAD_ROWS", 4)
+    message = refusal(file([HEADER, *["1"] * 100]), skip_bad_rows=True)
+    assert "5 of the first 5 rows cannot be used: line 2, a row must have 5 fields (got 1); line 3, " in message

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fluid import FileError, calibrate, read_batches
+from fluid.calibration import engine_logs
 
 
 @pytest.fixture
@@ -172,3 +173,56 @@ def test_decode_lines_that_tell_nothing_are_counted_and_the_flag_named(file):
     message = refusal(file(ending))
     assert "holds no batches: 5 decode lines were found, none after one with the same #running-req" in message
     assert "log with --decode-log-interval 1" in refusal(file([SGLANG[3]] * 5))
+
+
+# --- lines that no engine wrote ---
+
+DECODES = [SGLANG[2].replace("16000", str(16_000 + 16 * i)) for i in range(3)]
+
+
+@pytest.mark.parametrize("line", [
+    "Decode batch. #running-req: 1, #token: 1, " * 500,
+    "Decode batch. #running-req: 1, " + "#token: 1, " * 2000 + "gen throughput (token/s): x" * 1000,
+    "Avg prompt throughput: 0.0 tokens/s, Avg generation throughput: 1.0 tokens/s, Running: 1 reqs, " * 600,
+    "Avg prompt throughput: " + "1" * 60_000, "Decode batch [" + "1" * 60_000, "Iteration(" + "1" * 60_000,
+    "GPU KV cache size: " + "1," * 30_000], ids=lambda line: line[:12])
+def test_a_line_that_begins_like_one_of_ours_and_never_ends_is_passed_over(file, line):
+    """21 KB of the first took half a minute when its gaps were matched in all ways."""
+    assert read_batches(file([line, DECODES[0], line, DECODES[1], line])).lines.tolist() == [4]
+
+
+def test_a_line_too_long_to_be_an_engine_s_is_passed_over(file):
+    """A prompt that is logged may hold what looks like a batch."""
+    assert read_batches(file([DECODES[0], "x" * 2**16 + DECODES[2], DECODES[1]])).lines.tolist() == [3]
+
+
+@pytest.mark.parametrize(("lines", "line", "problem"), [
+    ([DECODES[0]], DECODES[1].replace("16016", "9" * 400),
+     "#token must be a whole number of at most 15 digits (got '" + "9" * 76 + "...)"),
+    ([DECODES[0]], DECODES[1].replace("16016", "9" * 5000), "#token must be a whole number of at most 15 digits"),
+    ([DECODES[0]], DECODES[1].replace("req: 16", "req: 9007199254740993"),
+     "#running-req must be a whole number of at most 15 digits (got '9007199254740993')"),
+    ([DECODES[0]], DECODES[1].replace("400.00", "4" * 16 + ".00"),
+     "gen throughput must be a number of at most 15 digits before the point (got '4444444444444444.00')"),
+    ([], VLLM[1].replace("100,000", ",,,"),
+     "GPU KV cache size must be a whole number of at most 15 digits (got ',,,')"),
+    ([], VLLM[1].replace("100,000", "9" * 5000), "GPU KV cache size must be a whole number of at most 15 digits"),
+    (VLLM[1:2], VLLM[2].replace("512 context", "9" * 5000 + " context"),
+     "context tokens must be a whole number of at most 15 digits"),
+    (VLLM[1:2], VLLM[2].replace("4.2%", "9" * 400 + "%"), "GPU KV cache usage must be a number of at most 15 digits"),
+])
+def test_a_number_too_long_in_a_line_is_a_bad_row_that_says_so(file, lines, line, problem):
+    message = refusal(file([*lines, line]))
+    assert f"1 of 1 rows cannot be used: line {len(lines) + 1}, {problem}" in message
+    assert len(message) < 300
+
+
+def test_digits_of_other_scripts_are_not_read_as_numbers(file):
+    """Python's int("\uff11\uff12") is 12."""
+    lines = [DECODES[0], DECODES[1].replace("16016", "\uff11\uff12"), DECODES[2]]
+    assert read_batches(file(lines)).lines.tolist() == [3]
+
+
+def test_averages_are_counted_and_too_many_refused(file, monkeypatch):
+    monkeypatch.setattr(engine_logs, "MOST_AVERAGES", 7)
+    assert "must hold at most 7 statistics lines that tell an iteration" in refusal(file([CACHE, *STEADY]))

@@ -572,3 +572,16 @@ def test_more_lines_never_fit_worse_than_the_partition_they_start_from():
     one, two = fit(rows, batches.seconds), fit_largest(rows, batches.seconds, 2)
     assert regression.mean_error(two, rows, batches.seconds) < regression.mean_error(one, rows,
                                                                                      batches.seconds)
+
+
+def test_copies_of_a_row_are_refused_however_many():
+    """100 copies of one row, or of seven, say nothing of the noise; of eight they do."""
+    sizes = np.arange(1, 9)
+    for different in (1, 7, 8):
+        n = np.tile(sizes[:different], 100)
+        batches = Batches.from_arrays(n, 500 * n, 0.01 + 2e-4 * n)
+        if different < 8:
+            with pytest.raises(InputError, match=rf"at least 8 different rows, 8 for each line \(got {different}\)"):
+                calibrate(batches)
+        else:
+            assert calibrate(batches).rows == 800

@@ -8,6 +8,7 @@ import pytest
 
 from fluid import InputError
 from fluid.hardware.catalogue import MODELS, find_gpu
+from fluid.hardware.configs.keys import LARGEST_FILE
 from fluid.hardware.huggingface import model_from_config
 from fluid.hardware.placement import Placement
 
@@ -95,6 +96,26 @@ def test_a_config_json_that_is_not_a_json_object_is_refused_in_one_line(tmp_path
     path.write_bytes(text)
     with pytest.raises(InputError, match=r"^model must be a config\.json") as refusal:
         model_from_config(path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_config_json_is_not_read_beyond_its_size(tmp_path):
+    """A byte more than it may have."""
+    path = tmp_path / "config.json"
+    with path.open("wb") as file:
+        file.truncate(LARGEST_FILE + 1)
+    with pytest.raises(InputError, match=r"a readable config\.json: must be at most 4,194,304 bytes long"):
+        model_from_config(path)
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("num_hidden_layers", 1001), ("mlp_only_layers", list(range(1001))), ("num_hidden_layers", 10**400)])
+def test_a_model_of_more_layers_than_any_is_refused(config, key, value):
+    experts = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+    path = config(model_type="qwen3_moe", **experts, **{key: value})
+    with pytest.raises(InputError) as refusal:
+        model_from_config(path)
+    assert refusal.value.field == key
     assert "\n" not in str(refusal.value)
 
 

@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 from strategies import sampled
 
 from fluid import Columns, FileError, InputError, Trace, read_trace
+from fluid.errors import shown
+from fluid.files import text_file
+from fluid.traces import csv_rows, json_rows, repeats, request_table
 from fluid.traces.fields import dates, numbers
 from fluid.traces.formats import CHUNK
 from fluid.traces.summary import summarise
@@ -139,6 +142,10 @@ def test_start_times_a_client_left_empty_are_no_moments(tmp_path: Path, times: A
      f"2 of 4 rows cannot be used: request 2, input_lens must be {TOKENS} (got 'x'); request 4, output_lens must be "
      f"{TOKENS} (got -3); skip them with --skip-bad-rows"),
     ({"input_lens": [], "output_lens": []}, "holds no requests"),
+    ({"input_lens": [[10], 20, 30, 40]}, "input_lens must be a list of numbers or texts (got '[')"),
+    ({"duration": 10**400}, "duration must be a positive finite number of seconds (got 1" + "0" * 76 + "...)"),
+    ({"duration": 1e13}, "duration must be at most 1e+12 seconds (got 10000000000000.0)"),
+    ({"duration": [6.0]}, "duration must be a positive finite number of seconds (got [...])"),
     ({"output_lens": [0, 0, 0, 0]}, "holds no request that succeeded (4 failed)"),
 ])
 def test_a_vllm_result_without_usable_lengths_is_refused(tmp_path: Path, changes: Any, problem: str) -> None:
@@ -236,6 +243,8 @@ def test_progress_is_told_the_bytes_read_and_ends_with_all_of_them(tmp_path: Pat
     ("1,5,0", f"num_decode_tokens must be {TOKENS} (got '0')"),
     ("1,5,-3", f"num_decode_tokens must be {TOKENS} (got '-3')"),
     ("1,5,1.5", f"num_decode_tokens must be {TOKENS} (got '1.5')"),
+    ("1,\uff11\uff12,5", f"num_prefill_tokens must be {TOKENS} (got '\uff11\uff12')"),
+    ("\u0661,5,5", "arrived_at must be a finite number of seconds, at most 1e12 in size (got '\u0661')"),
     ("1,5,1_000", f"num_decode_tokens must be {TOKENS} (got '1_000')"),
     ("1,5,16777217", f"num_decode_tokens must be {TOKENS} (got '16777217')"),
     ("1,5," + "9" * 400, f"num_decode_tokens must be {TOKENS} (got '" + "9" * 76 + "...)"),
@@ -256,12 +265,12 @@ def test_a_bad_row_is_refused_with_its_line_and_what_is_wrong(tmp_path: Path, ro
 
 @pytest.mark.parametrize("moment", [
     "yesterday", "", "2023-02-30 00:00:00", "2023-11-16", "NaT", "1.5", "2023-11-16 24:00:00", "9999-01-01 00:00:00",
-    "2023-11-16 18:15:46 CET",
+    "2023-11-16 18:15:46 CET", "2023-11-16 18:15:46." + "1" * 19,
 ])
 def test_a_moment_that_is_no_date_among_dates_is_a_bad_row(tmp_path: Path, moment: str) -> None:
     path = written(tmp_path, f"{AZURE}{moment},1,1\n")
     assert refusal(path) == (f"1 of 4 rows cannot be used: line 5, TIMESTAMP must be a date and time such as "
-                             f"2023-11-16 18:15:46.68 (got {moment!r}); skip them with --skip-bad-rows")
+                             f"2023-11-16 18:15:46.68 (got {shown(moment)}); skip them with --skip-bad-rows")
     assert rows_of(read_trace(path, skip_bad_rows=True)) == rows_of(read_trace(written(tmp_path, AZURE)))
 
 
@@ -327,6 +336,9 @@ def test_rows_after_a_field_beyond_the_csv_limit_are_still_read(tmp_path: Path) 
     ('{"timestamp": 1, "input_length": 5}', f"output_length must be {TOKENS} (got None)"),
     ('{"timestamp": 1, "input_length": true, "output_length": 1}', f"input_length must be {TOKENS} (got True)"),
     ('{"timestamp": 1, "input_length": [5], "output_length": 1}', f"input_length must be {TOKENS} (got [5])"),
+    ('{"timestamp": 1, "input_length": ' + "9" * 400 + ', "output_length": 1}',
+     f"input_length must be {TOKENS} (got " + "9" * 77 + "...)"),
+    ('{"timestamp": 1, "input_length": ' + "9" * 5000 + ', "output_length": 1}', "the row must be a JSON object"),
     ('{"timestamp": NaN, "input_length": 5, "output_length": 1}',
      "timestamp must be a finite number of milliseconds, at most 1e15 in size (got nan)"),
     ('{"timestamp": 1e999, "input_length": 5, "output_length": 1}',
@@ -511,3 +523,82 @@ def test_a_trace_that_does_not_say_its_blocks_has_no_share_of_repeats(tmp_path: 
         path.write_text("\n".join(map(json.dumps, rows)))
         assert read_trace(path).repeated_tokens is None
         assert summarise(read_trace(path)).repeated_share is None
+
+
+def test_a_value_too_deep_to_be_shown_is_refused_in_one_line(tmp_path: Path) -> None:
+    """As deep as the reader of JSON goes, of whose depth the writer of messages is one short."""
+    for depth in (900, 980, 990, 993):
+        line = '{"timestamp": 1, "input_length": ' + "[" * depth + "]" * depth + ', "output_length": 1}\n'
+        assert refusal(written(tmp_path, line), format="mooncake").startswith("1 of 1 rows cannot be used: line 1, ")
+
+
+def test_a_trace_of_less_than_a_nanosecond_has_no_rate(tmp_path: Path) -> None:
+    assert read_trace(written(tmp_path, vidur("0,1,1", "1e-300,1,1"))).rate is None
+    assert read_trace(written(tmp_path, vidur("0,1,1", "1e-9,1,1"))).rate == pytest.approx(2e9)
+
+
+def test_fields_of_emoji_on_one_line_are_refused_before_they_fill_the_memory(tmp_path: Path) -> None:
+    """A field takes 88 bytes for its 2 characters: 8 Mi of them on the first line, of 1 MB zipped."""
+    path = written(tmp_path, gzip.compress(("\U0001f600," * 2**22 + "\n").encode(), compresslevel=1))
+    assert held_while_refused(path, "must have lines of at most 4,194,304 characters") < 64 * 2**20
+
+
+def test_a_row_that_goes_on_over_all_lines_is_refused_before_it_fills_the_memory(tmp_path: Path,
+                                                                                monkeypatch: Any) -> None:
+    """Half a million fields that hold a line end, on as many lines; each takes 8 bytes of a list and its text."""
+    monkeypatch.setattr(text_file, "LONGEST_LINE", 2**16)
+    monkeypatch.setattr(text_file, "BLOCK", 2**14)
+    path = written(tmp_path, VIDUR + '"a\n",' * 500_000)
+    assert held_while_refused(path, "must have rows of at most 65,536 characters") < 8 * 2**20
+
+
+def test_a_chunk_ends_after_so_many_characters_however_few_its_rows(tmp_path: Path, monkeypatch: Any) -> None:
+    """Rows of 1,000 and 10,000 characters; with chunks of 20,000 the rows are the same, and in both formats."""
+    csv = vidur(*(f'{i}.{"0" * 1000},5,{i + 1}' for i in range(300)))
+    lines = [json.dumps({"timestamp": i, "input_length": 5, "output_length": i + 1, "hash_ids": [],
+                         "note": "x" * 10_000}) for i in range(50)]
+    for content in (csv, "\n".join(lines)):
+        path = written(tmp_path, content)
+        expected = rows_of(read_trace(path))
+        monkeypatch.setattr(csv_rows, "CHUNK_TEXT", 20_000)
+        monkeypatch.setattr(json_rows, "CHUNK_TEXT", 20_000)
+        monkeypatch.setattr(text_file, "BLOCK", 5000)
+        assert rows_of(read_trace(path)) == expected
+        monkeypatch.undo()
+
+
+def test_a_file_of_which_most_rows_are_bad_is_refused_before_its_end(tmp_path: Path, monkeypatch: Any) -> None:
+    """100 bad rows in chunks of 4,096 that are the first: the good ones after them are not read."""
+    monkeypatch.setattr(text_file, "MOST_BAD_ROWS", 50)
+    path = written(tmp_path, vidur(*["x,x,x"] * 5000, *["1,1,1"] * 5000))
+    assert refusal(path).startswith("4,096 of the first 4,096 rows cannot be used: line 2, ")
+    assert refusal(written(tmp_path, vidur(*["x,x,x"] * 49, "1,1,1"))).startswith("49 of 50 rows cannot be used")
+
+
+def test_rows_that_are_no_csv_are_bad_rows_of_one_chunk(tmp_path: Path, monkeypatch: Any) -> None:
+    """A stray quote on every line; a chunk for each of them would cost a hundred times more."""
+    chunks = []
+    add = request_table._Tally.add
+    monkeypatch.setattr(request_table._Tally, "add", lambda self, chunk: (chunks.append(chunk), add(self, chunk)))
+    assert refusal(written(tmp_path, vidur(*['"a"b,1,1'] * 1000))).startswith("1,000 of 1,000 rows cannot be used")
+    assert len(chunks) == 1
+
+
+@pytest.mark.parametrize(("content", "problem"), [
+    (",".join(f"c{i}" for i in range(10_001)) + "\n", "must have at most 10,000 columns (got 10,001)"),
+    (vidur(*["1,1,1"] * 11), "must hold at most 10 requests"),
+    (vllm(input_lens=[1] * 21, output_lens=[1] * 21), "input_lens must have at most 20 entries")])
+def test_a_trace_beyond_its_limits_is_refused_with_them(tmp_path: Path, monkeypatch: Any, content: str,
+                                                        problem: str) -> None:
+    monkeypatch.setattr(request_table, "MOST_REQUESTS", 10)
+    monkeypatch.setattr(json_rows, "MOST_REQUESTS", 20)
+    assert refusal(written(tmp_path, content)) == problem
+
+
+def test_a_trace_of_too_many_blocks_says_nothing_of_repeats(tmp_path: Path, monkeypatch: Any) -> None:
+    """Five blocks in all, in one chunk."""
+    path = written(tmp_path, MOONCAKE.replace("[]", "[46, 47, 48]"), "trace.jsonl")
+    monkeypatch.setattr(repeats, "MOST_BLOCKS", 5)
+    assert read_trace(path).repeated_tokens is not None
+    monkeypatch.setattr(repeats, "MOST_BLOCKS", 4)
+    assert read_trace(path).repeated_tokens is None

@@ -3,11 +3,13 @@
 import pickle
 import re
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import sampled
 
-from fluid import FluidwaitError
+from fluid import FluidwaitError, solve
 from fluid.errors import FileError
 from fluidwait.deployment.deployment import load, parse
 from fluidwait.deployment.toml import LARGEST_FILE, LONGEST_TOML_LINE
@@ -74,11 +76,20 @@ REFUSALS = [
     (REPLICA + "[workload]\ntype = 3", "workload.type", "3"),
     ("schema = 2\n" + GOOD, "schema", "2"),
     ("schema = true\n" + GOOD, "schema", "true"),
+    ("schema = 0\n" + GOOD, "schema", "0"),
+    ("schema = -7\n" + GOOD, "schema", "-7"),
     # out of range
     (changed("20.0", "0"), "workload.type[0].rate", "0.0"),
     (changed("20.0", "-2.0"), "workload.type[0].rate", "-2.0"),
     (changed("20.0", "nan"), "workload.type[0].rate", "nan"),
     (changed("20.0", "inf"), "workload.type[0].rate", "inf"),
+    (changed("20.0", "5e-324"), "workload.type[0].rate", "5e-324"),
+    (changed("20.0", "1e13"), "workload.type[0].rate", "10000000000000.0"),
+    (changed("0.0106", "1e14"), "replica.iteration_time.overhead", "100000000000000.0"),
+    (changed("4.013e-7", "1e-300"), "replica.iteration_time.per_kv_token", "1e-300"),
+    (changed("20.0", "1" + "0" * 400), "workload.type[0].rate", "an integer of 1329 bits"),
+    (GOOD + "[target]\nhorizon = 1e300", "target.horizon", "1e+300"),
+    (GOOD + "[[workload.window]]\nduration = 1e-13\nscale = 1.0", "workload.window[0].duration", "1e-13"),
     (changed("= 512", "= 0"), "workload.type[0].prompt_tokens", "0"),
     (changed("= 300", "= 99999999999999999999"), "workload.type[1].output_tokens", "an integer of 67 bits"),
     (changed("= 300", "= 0x" + "f" * 900), "workload.type[1].output_tokens", "an integer of 3600 bits"),
@@ -268,3 +279,26 @@ def test_any_value_in_place_of_a_good_one_is_used_or_refused(line, value):
 @given(st.integers(0, len(GOOD)), st.integers(0, 30), st.text(max_size=5))
 def test_a_good_file_with_a_piece_cut_out_or_put_in_is_used_or_refused(start, length, inserted):
     parse_or_refuse((GOOD[:start] + inserted + GOOD[start + length:]).encode("utf-8", "replace"))
+
+
+def test_a_number_that_no_deployment_has_is_refused_with_the_range():
+    assert str(refusal(changed("0.0106", "1e14"))) == (
+        "mix.toml: replica.iteration_time.overhead must be a positive number of seconds, from 1e-12 to 1e12 in size if "
+        "it is not 0 (got 100000000000000.0)")
+
+
+ENDS = st.sampled_from(["1e-12", "1e-6", "1.0", "1e6", "1e12", "0"])
+
+
+@settings(sampled, max_examples=100)
+@given(st.sampled_from([line for line in LINES if "rate" in line or "overhead" in line or "per_" in line]), ENDS, ENDS)
+def test_at_the_ends_of_the_range_a_deployment_has_an_equilibrium_or_is_refused(line, value, rate):
+    """No product of such numbers leaves the floats: warnings are errors here."""
+    text = changed(line, line.split("=")[0] + "= " + value)
+    try:
+        deployment = parse(text.replace("rate = 1\n", f"rate = {rate}\n").encode(), "mix.toml")
+    except FileError:
+        return
+    found = solve(deployment.workload, deployment.replica)
+    assert found.inventory is None or np.isfinite(found.inventory).all()
+    assert found.inventory is not None or not found.stable

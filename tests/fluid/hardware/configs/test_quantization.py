@@ -129,6 +129,15 @@ def test_types_that_are_given_win_over_those_of_the_file(placed):
     ({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}, "quantized_layers"),
     ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "NVFP4"}, "kv_cache_quant_algo"),
     (group(num_bits=8, type="int") | {"ignore": ["re:*"]}, "ignore"),
+    (group(num_bits=8, type="int") | {"ignore": ["re:(.*)*(.*)*x"]}, "ignore"),
+    (group(num_bits=8, type="int") | {"ignore": [r"re:.*.*.*.*x"]}, "ignore"),
+    (group(num_bits=8, type="int") | {"ignore": [r"re:.*a?a?a?x"]}, "ignore"),
+    (group(num_bits=8, type="int") | {"ignore": ["re:" + "(a|.)" * 20 + "x"]}, "ignore"),
+    (group(num_bits=8, type="int") | {"ignore": [r"re:.*\..*\..*x"] * 5}, "ignore"),
+    (group(num_bits=8, type="int") | {"ignore": ["re:[[a]b]"]}, "ignore"),
+    (group(num_bits=8, type="int") | {"ignore": ["re:[.w1-9]"]}, "ignore"),
+    (group(num_bits=8, type="int") | {"ignore": ["*" + "a" * 200]}, "ignore"),
+    (group(num_bits=8, type="int") | {"ignore": ["*a"] * 1001}, "ignore"),
     ({"quant_method": "bitsandbytes"}, "load_in_4bit")])
 def test_what_is_not_understood_is_refused_by_the_key_and_the_file(placed, tmp_path, quantization, field):
     with pytest.raises(InputError) as refusal:
@@ -180,3 +189,11 @@ def test_qwen2_72b_in_4_bits_fits_one_a100(placed):
                     "modules_to_not_convert": None}, shape=shape)
     assert given.weight_bytes / GIB == pytest.approx(33.97 + 4.64, abs=0.01)
     assert given.kv_capacity > 0
+
+
+@pytest.mark.parametrize("expression", [
+    r"re:.*self_attn.*", r"re:.*mlp\.(gate|up|gate_up|down)_proj.*", r"re:.*lm_head", "re:vision_tower.*",
+    r"re:^model\.layers\.[0-9]+\.mlp\.experts\.\d+\.(gate|up|down)_proj$", r"re:.*\.layers\.\d+\.mlp\.experts\.\d+\..*",
+    r"re:^(?!.*mlp).*$", r"re:.*block_sparse_moe\.gate"])
+def test_expressions_as_files_have_them_are_taken(placed, expression):
+    assert placed(group(num_bits=8, type="int") | {"ignore": [expression] * 3}).weight_bytes > 0
