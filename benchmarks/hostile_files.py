@@ -4,11 +4,11 @@
 
 --worst      files made to be slow or large to read, of so many megabytes once unzipped (or of the size that their kind
              may have), each read in a process of its own with at most 8 GB and 60 s: processor seconds of the
-             reading, the most memory held, and what was said
+             reading, the most memory held, of which some 200 MB are the program's, and what was said
 --random     so many mutations of good files of each kind (`tests/support/hostile_files.py`), given to the commands in
-             processes with at most 3 GB, 25 inputs each: how many ended with which status, the most seconds, and
-             every input that broke the promise: status 0, 1 or 2, one line on standard error and nothing on standard
-             output where the status is 2
+             processes with at most 3 GB and 60 s: how many ended with which status, the slowest, and every input that
+             broke the promise: status 0, 1 or 2, and where it is 2 one line on standard error, nothing on standard
+             output
 
 With PYTHONPATH set to another checkout the numbers are those of its readers.
 """
@@ -16,50 +16,42 @@ With PYTHONPATH set to another checkout the numbers are those of its readers.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
+import io
 import json
 import os
 import resource
-import subprocess
 import sys
+import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-MEMORY, SECONDS = 8 * 2**30, 60  # of a worst case
-INPUTS, RANDOM_MEMORY = 25, 3 * 2**30  # a process with random inputs
-
-READ = """
-import sys, time, warnings
-from pathlib import Path
-warnings.simplefilter("error")
-from fluid import read_batches, read_trace
+from fluid import FluidwaitError, read_batches, read_trace
+from fluid.hardware.catalogue import find_gpu
 from fluid.hardware.huggingface import model_from_config
+from fluid.hardware.placement import Placement
+from fluidwait.__main__ import status
+from fluidwait.commands import app  # noqa: F401 - loaded once, not by each process
 from fluidwait.deployment.deployment import load
 from thresholds import read_policy
-reader = {"trace": read_trace, "batches": read_batches, "config": model_from_config, "policy": read_policy,
-          "toml": load}[sys.argv[1]]
-start = time.process_time()
-try:
-    found = type(reader(sys.argv[2])).__name__
-except Exception as error:
-    found = f"{type(error).__name__}: {error}".replace(str(sys.argv[2]) + ": ", "")
-held = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
-print(f"{time.process_time() - start:8.1f} {held:8.0f}   {found[:110]}")
-"""
 
-COMMANDS = """
-import contextlib, io, json, sys, time, warnings
-warnings.simplefilter("error")
-from fluidwait.__main__ import status
-for arguments in json.loads(sys.argv[1]):
-    out, err, start = io.StringIO(), io.StringIO(), time.process_time()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = status(arguments)
-    said = err.getvalue()
-    kept = code in (0, 1) or (code == 2 and not out.getvalue() and said.count("\\n") == 1)
-    print(json.dumps([code, time.process_time() - start, kept, said[:300]]), flush=True)
+WORST_MEMORY, RANDOM_MEMORY, SECONDS = 8 * 2**30, 3 * 2**30, 60
+READERS: dict[str, Callable[[str], Any]] = {
+    "trace": read_trace, "batches": read_batches, "policy": read_policy, "toml": load,
+    "config": lambda path: Placement(model_from_config(path), find_gpu("h200")).weight_bytes}
+DEPLOYMENT = """[replica]
+model = "MODEL"
+gpu = "h200"
+tensor_parallel = 8
+[[workload.type]]
+prompt_tokens = 512
+output_tokens = 20
+rate = 2.0
 """
 
 Pieces = Iterator[bytes]
@@ -147,56 +139,83 @@ def cases(size: int) -> None:
                       else gzip.open(path, "wb", compresslevel=1)) as file:
                     file.writelines(content())
             given = content if isinstance(content, str) else str(path)
-            print(f"{name:<38}{read_apart(kind, given)}", flush=True)
+            print(f"{name:<38}{apart(lambda kind=kind, given=given: read(kind, given), WORST_MEMORY)}",
+                  flush=True)
 
 
-def read_apart(kind: str, path: str) -> str:
-    """What reading a file cost, in a process of its own."""
-    def limits() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    done = subprocess.run([sys.executable, "-c", READ, kind, path], capture_output=True, text=True, preexec_fn=limits,
-                          check=False)
-    if done.returncode < 0:
-        return f"{'':>5} >{SECONDS} {'':>8}   stopped by signal {-done.returncode}"
-    return done.stdout.rstrip() or f"{'':>17}   {done.stderr.strip().splitlines()[-1][:100]}"
+def read(kind: str, path: str) -> str:
+    """What reading a file cost."""
+    start = time.process_time()
+    try:
+        found = type(READERS[kind](path)).__name__
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}".replace(f"{path}: ", "")
+    held = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+    return f"{time.process_time() - start:8.1f}{held:9.0f}   {found[:110]}"
 
 
 def commands(number: int) -> int:
     """Give random hostile files to the commands; how many broke the promise."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
-    from hostile_files import COMMANDS_OF, hostile_files
+    from hostile_files import COMMAND_OF, hostile_files
 
     ended, slowest, broken = Counter[str](), (0.0, ""), 0
     with TemporaryDirectory() as folder:
-        waiting: list[tuple[str, list[str]]] = []
         for i, (kind, suffix, content) in enumerate(hostile_files(seed=1, number=number, long=True)):
             path = Path(folder) / f"{i}-{kind}{suffix}"
             path.write_bytes(content)
-            waiting.append((kind, [word if word != "FILE" else str(path) for word in COMMANDS_OF[kind]]))
-        for start in range(0, len(waiting), INPUTS):
-            some = waiting[start : start + INPUTS]
-            for (kind, arguments), (code, seconds, kept, said) in zip(some, ended_with(some), strict=True):
-                ended[f"{kind}: status {code}"] += 1
-                slowest = max(slowest, (seconds, " ".join(arguments[:1]) + " " + kind))
-                if not kept:
-                    broken += 1
-                    print(f"BROKEN {arguments} status {code}: {said}")
-                    (Path.cwd() / f"broken-{Path(arguments[1]).name}").write_bytes(Path(arguments[1]).read_bytes())
+            if kind == "config":  # of the model that a deployment names
+                path = path.with_suffix(".toml")
+                path.write_text(DEPLOYMENT.replace("MODEL", f"{i}-{kind}{suffix}"))
+            said = apart(lambda kind=kind, path=path: ended_with(COMMAND_OF[kind], str(path)), RANDOM_MEMORY)
+            code, seconds, kept, line = json.loads(said) if said.startswith("[") else (-1, 0.0, False, said)
+            ended[f"{kind}: status {code}"] += 1
+            slowest = max(slowest, (seconds, f"{i}-{kind}"))
+            if not kept:
+                broken += 1
+                print(f"BROKEN by {i}-{kind}: status {code}, {line}", flush=True)
     for name, count in sorted(ended.items()):
         print(f"{name:<28}{count:>6}")
     print(f"slowest {slowest[0]:.1f} s ({slowest[1]}); promises broken: {broken} of {number}")
     return broken
 
 
-def ended_with(some: list[tuple[str, list[str]]]) -> Iterator[tuple[int, float, bool, str]]:
-    """How each of some commands ended; the one that ended its process, and those after it, with status -1."""
-    done = subprocess.run([sys.executable, "-c", COMMANDS, json.dumps([each for _, each in some])], text=True,
-                          capture_output=True, check=False, env={**os.environ, "COLUMNS": "120"},
-                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (RANDOM_MEMORY, RANDOM_MEMORY)))
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    yield from found
-    yield from [(-1, 0.0, False, done.stderr[-300:])] * (len(some) - len(found))
+def ended_with(command: str, path: str) -> str:
+    """How a command ended: status, seconds, whether that is as promised, what it said on standard error."""
+    out, err, start = io.StringIO(), io.StringIO(), time.process_time()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = status([command, path]) if command else policy_status(path)
+    kept = code in (0, 1) or (code == 2 and not out.getvalue() and err.getvalue().count("\n") == 1)
+    return json.dumps([code, time.process_time() - start, kept, err.getvalue()[:300]])
+
+
+def policy_status(path: str) -> int:
+    try:
+        read_policy(path)
+    except FluidwaitError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def apart(work: Callable[[], str], memory: int) -> str:
+    """What some work returns, done in a process of its own within limits."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+        try:
+            os.write(writing, work().encode())
+        except BaseException as error:
+            os.write(writing, f"{type(error).__name__}: {error}"[:300].encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, encoding="utf-8", errors="replace") as answer:
+        said = answer.read()
+    _, how = os.waitpid(child, 0)
+    return f"{'':>5}>{SECONDS}{'':>9}   stopped by signal {os.WTERMSIG(how)}" if os.WIFSIGNALED(how) else said
 
 
 def main() -> None:
@@ -205,6 +224,7 @@ def main() -> None:
     parser.add_argument("--random", type=int, default=0, help="so many random hostile files")
     parser.add_argument("--megabytes", type=int, default=100, help="size of the most expensive files, unzipped")
     options = parser.parse_args()
+    warnings.simplefilter("error")
     if options.worst:
         cases(options.megabytes * 10**6)
     if options.random:

@@ -58,9 +58,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from fluid.calibration.log_numbers import NUMBER, WHOLE, UnreadableError, decimal, whole_number
 from fluid.calibration.vllm_statistics import ADVICE, STEADY, VllmStatistics
 from fluid.errors import FileError
+from fluid.files.log_numbers import NUMBER, WHOLE, UnreadableError, decimal, whole_number
 from fluid.files.text_file import TextFile
 
 Row = tuple[int, Sequence[float] | str]  # a line number, and the five numbers of a batch or what is wrong with them

@@ -27,7 +27,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from fluid.calibration.log_numbers import NUMBER, WHOLE, decimal, whole_number
+from fluid.files.log_numbers import NUMBER, WHOLE, decimal, whole_number
 
 STEADY = 0.05  # of Running: the most that it may move between two lines
 ADVICE = "start vLLM with --enable-logging-iteration-details --no-async-scheduling for a row of every iteration"

@@ -92,9 +92,9 @@ GOOD: dict[str, tuple[str, str]] = {
     "policy": (".json", '{"schema": 1, "policy": "paced", "entries": [2, 3], "iterations": [15, 4], "gate": true}'),
     "toml": (".toml", _TOML),
 }
-COMMANDS_OF = {kind: ["trace", "FILE"] for kind in ("azure", "burstgpt", "vidur", "mooncake", "vllm")} | {
-    kind: ["calibrate", "FILE"] for kind in ("batches", "sglang", "iterations", "statistics")} | {
-    "config": ["solve", "FILE"], "toml": ["solve", "FILE"], "policy": ["solve", "FILE"]}
+COMMAND_OF = {**dict.fromkeys(("azure", "burstgpt", "vidur", "mooncake", "vllm"), "trace"),
+              **dict.fromkeys(("batches", "sglang", "iterations", "statistics"), "calibrate"),
+              "config": "solve", "toml": "solve", "policy": ""}  # "": no command reads policies
 
 NUMBERS = ("0", "-1", "1", "1.5", "3", "8", "12.0", "64", "0.25", "100", "1e-12", "1e12", "1e9", "65536", "1073741824",
            "1000000007", "007", "1e3", "1e-320", "5e-324", "1e14", "1e-14", "1e400", "-1e400", "16777217",
