@@ -1,9 +1,10 @@
 """Simulation of LLM inference policies, and the statistics that verify them."""
 
-from verification.experiments.capacity import Bound, Capacity, Effort, capacity
+from verification.experiments.capacity import Effort, capacity
 from verification.experiments.checks import Check
 from verification.experiments.invariants import invariants
 from verification.experiments.paired_difference import Difference, paired
+from verification.experiments.rate_search import Bound, Capacity
 from verification.experiments.replications import replicate
 from verification.experiments.stability import Verdict, judge
 from verification.experiments.trials import Trial, Trials, try_out

@@ -37,6 +37,7 @@ from verification.statistics.precision import Precision
 ANSWER_VERSION = 1
 INTERVALS = ("throughput", "latency", "latency_p99", "ttft", "evictions", "iteration_time", "busy_share")
 COMPARED = ("throughput", "latency", "latency_p99", "ttft", "evictions")
+EVIDENCE = ("score", "verdict_horizon", "drift", "falls_behind", "types_unjudged")
 NUMBERS = ("kv_peak", "overflow_runs", "unfinished", "rejected", "warm_up", "latency_p99_at_least")
 
 
@@ -229,7 +230,7 @@ def verify_answer(outcome: Outcome) -> dict[str, Any]:
         return {**head, **_measured(outcome.found)}
     return {**head, "horizon": plan.horizon, "seed": plan.seed, "verdict": UNSTABLE, "reason": outcome.reason,
             "agrees": False, "checks": [],
-            **dict.fromkeys((*INTERVALS, *NUMBERS, "score", "verdict_horizon", "drift", "precision", "batch_means"))}
+            **dict.fromkeys((*INTERVALS, *NUMBERS, *EVIDENCE, "doubts", "precision", "batch_means"))}
 
 
 def _measured(found: Verification) -> dict[str, Any]:
@@ -239,7 +240,9 @@ def _measured(found: Verification) -> dict[str, Any]:
             **{name: interval(getattr(found, name)) for name in INTERVALS},
             **{name: getattr(found, name) for name in NUMBERS},
             "score": found.verdict.score, "verdict_horizon": found.verdict.horizon,
-            "drift": interval(found.verdict.drift), "precision": _precision(found.precision),
+            "drift": interval(found.verdict.drift), "falls_behind": list(found.verdict.evidence.behind),
+            "types_unjudged": found.verdict.evidence.unjudged, "doubts": [each._asdict() for each in found.doubts],
+            "precision": _precision(found.precision),
             "batch_means": _inside(found.inside)}
 
 
@@ -266,7 +269,8 @@ def _inside(means: Inside | None) -> dict[str, Any] | None:
     """Intervals from inside a single replication."""
     if means is None:
         return None
-    return {name: {**interval(each.interval), "valid": each.valid} for name, each in vars(means).items()}
+    return {name: {**interval(each.interval), "valid": each.valid, "doubt": each.doubt or None}
+            for name, each in vars(means).items()}
 
 
 def _list(values: np.ndarray | None, otherwise: list[None]) -> list[Any]:

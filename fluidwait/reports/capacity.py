@@ -7,9 +7,10 @@ from typing import Any
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.reports import answers
 from fluidwait.reports.console import console, new_table, optional, say, title
+from fluidwait.reports.wording import DOUBTED
 from fluidwait.study.largest_rate import LargestRate
 from fluidwait.study.outcomes import Plan
-from verification.experiments.capacity import Probe
+from verification.experiments.rate_search import Probe
 
 
 def capacity_answer(found: LargestRate, plan: Plan, precision: float) -> dict[str, Any]:
@@ -24,7 +25,8 @@ def capacity_answer(found: LargestRate, plan: Plan, precision: float) -> dict[st
 
 def _probe(probe: Probe) -> dict[str, Any]:
     return {"rate": probe.rate, "answer": probe.answer, "reason": probe.reason, "score": probe.score,
-            "measured": probe.measured and answers.interval(probe.measured), "horizon": probe.horizon}
+            "measured": probe.measured and answers.interval(probe.measured), "horizon": probe.horizon,
+            "doubt": probe.doubt or None}
 
 
 def show_capacity(deployment: Deployment, found: LargestRate, plan: Plan) -> None:
@@ -36,6 +38,8 @@ def show_capacity(deployment: Deployment, found: LargestRate, plan: Plan) -> Non
     for each in found.capacity.probes:
         table.add_row(f"{each.rate:.4g}", _interval(each), optional(each.score), optional(each.horizon), each.answer)
     console.print(table)
+    if any(each.doubt for each in found.capacity.probes):
+        console.print(f"[dim]{DOUBTED}: too short a run, or too heavy a tail, to trust the interval[/dim]")
     say(found.capacity.low is not None, found.capacity.reason)
     if found.used != found.policy:
         console.print(f"{found.policy} uses {found.used} there")
@@ -45,4 +49,5 @@ def show_capacity(deployment: Deployment, found: LargestRate, plan: Plan) -> Non
 
 def _interval(probe: Probe) -> str:
     measured = probe.measured
-    return "" if measured is None else f"{measured.low:.4g} .. {measured.high:.4g}"
+    mark = f" {DOUBTED}" if probe.doubt else ""
+    return "" if measured is None else f"{measured.low:.4g} .. {measured.high:.4g}{mark}"

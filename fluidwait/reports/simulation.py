@@ -7,6 +7,7 @@ import math
 from rich.markup import escape
 
 from fluidwait.reports.console import console, new_table, optional, title, with_interval
+from fluidwait.reports.wording import DOUBTED, doubts
 from fluidwait.study.advice import Advice, name_of_trial
 from fluidwait.study.outcomes import Comparison
 from verification import Difference, Interval, Verification
@@ -17,10 +18,12 @@ _DOUBT = "; too short a run to trust them: take a longer horizon or more replica
 
 
 def evidence(found: Verification) -> str:
-    """One sentence on the drift of the backlog, beside the verdict."""
+    """One sentence on the drift of the backlog, beside the verdict, and the types it knows nothing of."""
     drift = found.verdict.drift
+    silent = found.verdict.evidence.unjudged
+    kinds = f"{silent} type{'s' * (silent > 1)}"
     return (f"drift: the requests in the system change by {_change(drift)} a second in the second half of "
-            f"{found.verdict.horizon:g} s")
+            f"{found.verdict.horizon:g} s" + (f"; of {kinds} too few requests came to say anything" if silent else ""))
 
 
 def show_measured(found: Verification) -> None:
@@ -32,6 +35,8 @@ def show_measured(found: Verification) -> None:
                   f"evictions {found.evictions.mean:,.0f} a run")
     if inside is not None:
         console.print("± from batch means inside the single replication" + ("" if inside.valid else _DOUBT))
+    for sentence in doubts(found):
+        console.print(escape(sentence))
     if found.precision is not None:
         console.print(_reached(found.precision, found.replications))
     if found.unfinished or found.rejected:
@@ -46,14 +51,16 @@ def show_beside(found: Comparison) -> None:
         measured = outcome.found
         if measured is not None:
             gap = None if outcome is found.chosen else found.against(outcome, "latency")
-            table.add_row(outcome.label, with_interval(measured.throughput), with_interval(measured.latency),
-                          _gap(gap), _p99(measured), with_interval(measured.ttft), f"{measured.kv_peak:,}",
+            table.add_row(outcome.label, _marked(measured, "throughput"), _marked(measured, "latency"), _gap(gap),
+                          _p99(measured), _marked(measured, "ttft"), f"{measured.kv_peak:,}",
                           f"{measured.evictions.mean:,.0f}")
     if not table.rows:
         return
     console.print()
     title("Side by side", f"the same arrivals; ± is the half-width of a {LEVEL:.0%} interval over replications")
     console.print(table)
+    if any(outcome.found is not None and outcome.found.doubts for outcome in found.outcomes):
+        console.print(f"[dim]{DOUBTED}: an interval that may not hold; the policy's own report says why[/dim]")
     if len(table.rows) > 1 and found.chosen.found is not None and found.chosen.replications > 1:
         console.print(f"[dim]difference: mean latency less that of {found.chosen.label}, replication by replication; "
                       "in brackets where it may be chance[/dim]")
@@ -95,6 +102,10 @@ def _gap(gap: Difference | None) -> str:
     if gap is None:
         return ""
     return _change(gap) if gap.significant or math.isnan(gap.low) else f"({_change(gap)})"
+
+
+def _marked(found: Verification, measure: str) -> str:
+    return with_interval(getattr(found, measure)) + (f" {DOUBTED}" if measure in found.doubted else "")
 
 
 def _p99(found: Verification) -> str:

@@ -1,4 +1,4 @@
-"""A design in words: its name, what it promises, what happens when traffic grows."""
+"""In words: a design, what it promises, what happens when traffic grows; which intervals cannot be trusted."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from thresholds import (
     predict,
     reachable,
 )
+from verification import Verification
 
 GROWTH = 1.1
 MOST_PRICES = 2  # sizes of prefills whose price is said
 ALIKE = 5e-4  # bounds that are nearer are said to be one
+DOUBTED = "(?)"  # beside an interval that cannot be trusted
+MEASURES = {"latency": "latency", "latency_p99": "99th percentile", "ttft": "TTFT", "throughput": "throughput"}
 
 
 def predicted(design: Design) -> Prediction | None:
@@ -108,6 +111,15 @@ def growth(design: Design) -> str:
         return f"traffic 10% higher does not fit: this kind of policy stops at {scale:.4g} of these rates"
     kept = "these thresholds still carry it" if _carries(design, GROWTH) else "thresholds must be derived anew"
     return f"traffic 10% higher fits; {kept}; the limit is {scale:.4g} of these rates"
+
+
+def doubts(found: Verification) -> list[str]:
+    """A sentence for each reason not to trust some of the intervals."""
+    by_reason: dict[str, list[str]] = {}
+    for each in found.doubts:
+        by_reason.setdefault(each.reason, []).append(MEASURES[each.measure])
+    return [f"{DOUBTED} the interval of {', '.join(names)} may not hold: {reason}"
+            for reason, names in by_reason.items()]
 
 
 def _carries(design: Design, factor: float) -> bool:

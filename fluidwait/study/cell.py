@@ -26,7 +26,10 @@ ENDS = ("", "_low", "_high")
 
 
 class Kept(NamedTuple):
-    """What a simulated cell measured: 95% intervals (s, s, s, output tokens/s, a run), and the verdict's evidence."""
+    """What a simulated cell measured: 95% intervals (s, s, s, output tokens/s, a run), and the verdict's evidence.
+
+    `doubted` names the measures whose intervals cannot be trusted, separated by commas.
+    """
 
     latency: Interval
     latency_p99: Interval
@@ -37,6 +40,7 @@ class Kept(NamedTuple):
     overflow_runs: int
     score: float
     verdict_horizon: float
+    doubted: str
 
     @property
     def intervals(self) -> tuple[Interval, ...]:
@@ -47,7 +51,7 @@ class Kept(NamedTuple):
     def of(cls, found: Verification) -> Kept:
         """The part of a verification that a cell keeps."""
         return cls(found.latency, found.latency_p99, found.ttft, found.throughput, found.evictions, found.kv_peak,
-                   found.overflow_runs, found.verdict.score, found.verdict.horizon)
+                   found.overflow_runs, found.verdict.score, found.verdict.horizon, ",".join(sorted(found.doubted)))
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def finish(deployment: Deployment, cell: Cell, plan: Plan, computing: str = "") 
 
 COLUMNS = ("rate", "policy", "seed", "replications", "horizon", "verdict", "reason",
            *(name + end for name in KEPT_INTERVALS for end in ENDS), "kv_peak", "overflow_runs", "score",
-           "verdict_horizon")
+           "verdict_horizon", "doubted")
 
 
 def row_of(finished: Finished, plan: Plan) -> tuple[Value, ...]:
@@ -102,7 +106,8 @@ def row_of(finished: Finished, plan: Plan) -> tuple[Value, ...]:
         return (*head, *[None] * (len(COLUMNS) - len(head)))
     measured = finished.measured
     ends = (value for interval in measured.intervals for value in interval)
-    return (*head, *ends, measured.kv_peak, measured.overflow_runs, measured.score, measured.verdict_horizon)
+    return (*head, *ends, measured.kv_peak, measured.overflow_runs, measured.score, measured.verdict_horizon,
+            measured.doubted)
 
 
 def cell_of(row: Sequence[Any]) -> Finished:

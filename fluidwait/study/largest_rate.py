@@ -15,7 +15,8 @@ from fluidwait.study.designs import choose
 from fluidwait.study.outcomes import Plan, baseline
 from thresholds import name_of
 from verification import Bound, Capacity, Effort
-from verification.experiments.capacity import Probe, probe, search
+from verification.experiments.capacity import probe
+from verification.experiments.rate_search import Probe, search
 from verification.policies import Policy
 from verification.traffic.processes import Scheduled
 

@@ -5,18 +5,15 @@ interval [L, H] of the mean (or of the 99th percentile) over replications, and t
 
     sustained       verdict stable and H <= b
     not sustained   verdict unstable, or L > b, or the policy has no thresholds that fit
-    undecided       else; also where the run lasts less than 20 times the delay: no steady state yet
+    undecided       else; also where the run lasts less than 20 times the delay (no steady state yet), or the interval
+                    cannot be trusted (`verification.experiments.evidence.pieces`)
 
 Where undecided the horizon doubles, three times over, before that is the answer. Every rate sees the same random
-numbers (the arrivals of one rate are those of another, stretched), so probes differ by the rate and not by luck. A
-verdict cannot see an overload of less than 0.2/sqrt(Lambda T) of the rate (`verification.experiments.stability`).
+numbers (the arrivals of one rate are those of another, stretched), so probes differ by the rate and not by luck. The
+verdict is that of `verification.experiments.stability`, on every type; it cannot see an overload of less than
+0.2/sqrt(Lambda T) of the rate.
 
-**Search.** Nothing is sustained at `edge`, the fluid limit or what thresholds can carry. From there down, at 95%, 90%,
-80%, ... of it (delays of WAIT grow towards low rates as well, so the middle tells nothing about both halves), until a
-rate is sustained; then bisection between it and the next rate that is not, until they are closer than the precision;
-then, where rates above were undecided, bisection between the largest of them and the smallest that is not sustained.
-The answer is an interval, [largest rate found sustained, smallest above it found not]. With some ten probes whose delay
-is near the bound, intervals at level 1 - 0.05/10 make the answer of a search wrong in at most one of twenty.
+The search itself, and what its answer means: `verification.experiments.rate_search`.
 """
 
 from __future__ import annotations
@@ -24,38 +21,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from fluid import Replica, Workload, solve
-from fluid.errors import InputError, one_of, real, whole
+from fluid.errors import whole
 from fluid.progress import Progress
 from verification.experiments import measures
 from verification.experiments.checks import SETTLED
+from verification.experiments.evidence.ledger import Backlog, backlog_of
+from verification.experiments.evidence.pieces import Doubt, Pieces, doubts_of, pieces_of
+from verification.experiments.measures import Delays
+from verification.experiments.rate_search import NOT_SUSTAINED, SUSTAINED, Bound, Capacity, Probe, search
 from verification.experiments.replications import MOST_KEPT, Experiment, checked, most_kept, within_memory
-from verification.experiments.stability import DOUBLINGS, STABLE, UNDECIDED, UNSTABLE, Backlog, backlog_of, weigh
+from verification.experiments.stability import DOUBLINGS, STABLE, UNDECIDED, UNSTABLE, Verdict, weigh
 from verification.experiments.summary import PILOT
 from verification.policies import Policy
 from verification.run import Run
-from verification.statistics.intervals import Interval, least_probability, t_interval, warm_up
+from verification.statistics.intervals import least_probability, t_interval, warm_up
 from verification.traffic.processes import POISSON, Traffic
 
-BOUNDED = ("latency", "latency_p99", "ttft")
-SUSTAINED, NOT_SUSTAINED = "sustained", "not sustained"
-SHARES = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
 PROBE_LEVEL = 1 - 0.05 / 10
-LARGEST_PRECISION = 0.5
 
 DesignedAnew = Callable[[Workload], Policy | None]
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A delay that must not be exceeded: mean `latency`, `latency_p99` (99th percentile) or mean `ttft`, seconds."""
-
-    measure: str
-    seconds: float
-
-    def __post_init__(self) -> None:
-        one_of("measure", self.measure, BOUNDED, "Bound")
-        object.__setattr__(self, "seconds", real(self.measure, self.seconds, "Bound", unit="seconds"))
 
 
 @dataclass(frozen=True)
@@ -66,46 +53,6 @@ class Effort:
     replications: int = 10
     seed: int = 0
     workers: int = -1
-
-
-@dataclass(frozen=True)
-class Probe:
-    """One rate asked: the answer, and what it rests on (None where nothing was simulated).
-
-    `score` is that of the verdict, `measured` the delay the bound is about, `horizon` the last one tried (s).
-    """
-
-    rate: float
-    answer: str
-    reason: str
-    score: float | None = None
-    measured: Interval | None = None
-    horizon: float | None = None
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """What a search found; `low` is None where no rate was sustained. Rates in requests/s, `probes` in their order.
-
-    `edge` is what the mathematics excludes: no rate from there on is sustained, and none was simulated.
-    """
-
-    low: float | None
-    high: float
-    edge: float
-    bound: Bound | None
-    probes: tuple[Probe, ...]
-
-    @property
-    def reason(self) -> str:
-        """The answer in a sentence."""
-        what = "" if self.bound is None else f" with {self.bound.measure} up to {self.bound.seconds:g} s"
-        if self.low is None:
-            return f"no rate is sustained{what}: {self.probes[0].reason}" if self.probes else "no rate is sustained"
-        unsure = [f"{each.rate:.4g}" for each in self.probes
-                  if each.answer == UNDECIDED and self.low < each.rate < self.high]
-        between = f"; undecided at {', '.join(unsure)}" if unsure else ""
-        return f"sustains {self.low:.4g} requests/s{what}, and not {self.high:.4g}{between}"
 
 
 def capacity(policy: Policy | DesignedAnew, workload: Workload, replica: Replica, *, bound: Bound | None = None,
@@ -156,91 +103,51 @@ def probe(rate: float, policy: Policy | None, workload: Workload, replica: Repli
 
 
 def _answer(rate: float, experiment: Experiment, replications: int, bound: Bound | None) -> Probe:
-    backlogs, delays = _simulated(experiment, replications, bound)
+    backlogs, delays, pieces = _simulated(experiment, replications, bound)
     over = sum(each.overflows > 0 for each in backlogs)
     promised = getattr(experiment.policy, "overflow_probability", None) or 0.0
     if over and least_probability(over, replications, PROBE_LEVEL) > promised:
         reason = f"in {over} of {replications} runs an iteration holds more than the replica has"
         return Probe(rate, NOT_SUSTAINED, reason, horizon=experiment.horizon)
-    verdict = weigh(backlogs, experiment.variance_rate, experiment.horizon)
+    verdict = weigh(backlogs, experiment.horizon, experiment.classes)
     if bound is None or verdict.answer == UNSTABLE:
         answer = {STABLE: SUSTAINED, UNSTABLE: NOT_SUSTAINED, UNDECIDED: UNDECIDED}[verdict.answer]
         return Probe(rate, answer, verdict.reason, verdict.score, None, verdict.horizon)
-    measured = t_interval(delays, PROBE_LEVEL)
+    return _against(bound, rate, verdict, delays, doubts_of(pieces, np.array([each.latency_p99 for each in delays])))
+
+
+def _against(bound: Bound, rate: float, verdict: Verdict, delays: list[Delays], doubts: tuple[Doubt, ...]) -> Probe:
+    """Hold the delays of a rate that may be stable against the bound."""
+    measured = t_interval([getattr(each, bound.measure) for each in delays], PROBE_LEVEL)
+    doubt = next((each.reason for each in doubts if each.measure == bound.measure), "")
     settled = verdict.horizon >= SETTLED * measured.mean
     if measured.low > bound.seconds:
         answer = NOT_SUSTAINED
-    elif verdict.answer == STABLE and settled and measured.high <= bound.seconds:
+    elif verdict.answer == STABLE and settled and measured.high <= bound.seconds and not doubt:
         answer = SUSTAINED
     else:
         answer = UNDECIDED
     reason = f"{bound.measure} {measured.mean:.4g} s ({measured.low:.4g} .. {measured.high:.4g}); {verdict.reason}"
-    return Probe(rate, answer, reason, verdict.score, measured, verdict.horizon)
+    return Probe(rate, answer, reason, verdict.score, measured, verdict.horizon, doubt)
 
 
-def _simulated(experiment: Experiment, replications: int, bound: Bound | None) -> tuple[list[Backlog], list[float]]:
-    """What each replication leaves behind and, with a bound, its delay after the warm-up, as `verify` measures it.
+def _simulated(experiment: Experiment, replications: int,
+               bound: Bound | None) -> tuple[list[Backlog], list[Delays], list[Pieces | None]]:
+    """What each replication leaves behind and, with a bound, its delays after the warm-up, as `verify` measures them.
 
     A run is let go once it is measured; the first `PILOT` are held until they have told the warm-up.
     """
     if bound is None:
-        return list(experiment.each(range(replications), backlog_of, record=False)), []
+        return list(experiment.each(range(replications), backlog_of, record=False)), [], []
     pilot = list(experiment.each(range(min(replications, PILOT)), lambda run: run, record=False))
     share = warm_up([measures.in_system(run) for run in pilot])
 
-    def keep(run: Run) -> tuple[Backlog, float]:
-        return backlog_of(run), getattr(measures.delays(run, measures.window_after(run, share)), bound.measure)
+    def keep(run: Run) -> tuple[Backlog, Delays, Pieces | None]:
+        window = measures.window_after(run, share)
+        return backlog_of(run), measures.delays(run, window), pieces_of(run, window, replications)
 
     kept = [keep(run) for run in pilot]
     del pilot
     kept += experiment.each(range(PILOT, replications), keep, record=False)
-    return [backlog for backlog, _ in kept], [delay for _, delay in kept]
-
-
-def search(ask: Callable[[float], Probe], edge: float, precision: float = 0.02, bound: Bound | None = None,
-           progress: Progress | None = None) -> Capacity:
-    """Search the rates below `edge` (requests/s) for the largest that `ask` finds sustained; the module says how."""
-    width = real("precision", precision, "capacity")
-    if width > LARGEST_PRECISION:
-        raise InputError("precision", f"a share of the rate of at most {LARGEST_PRECISION:g}", precision, "capacity")
-    asked: dict[float, Probe] = {}
-
-    def answer(rate: float) -> str:
-        asked[rate] = ask(rate)
-        if progress:
-            progress(len(asked), max(len(asked), len(SHARES)))
-        return asked[rate].answer
-
-    if edge > 0:
-        _look(answer, edge, width)
-    probes = tuple(asked[rate] for rate in sorted(asked))
-    low = max((each.rate for each in probes if each.answer == SUSTAINED), default=None)
-    high = min((each.rate for each in probes if each.answer == NOT_SUSTAINED and each.rate > (low or 0)), default=edge)
-    return Capacity(low, high, edge, bound, probes)
-
-
-def _look(answer: Callable[[float], str], edge: float, width: float) -> None:
-    """Ask what is needed."""
-    answers = {edge: NOT_SUSTAINED}
-
-    def ask(rate: float) -> str:
-        answers[rate] = answer(rate)
-        return answers[rate]
-
-    low = next((share * edge for share in SHARES if ask(share * edge) == SUSTAINED), None)
-    if low is None:
-        return
-    above = min(rate for rate in answers if rate > low)
-    low = _narrow(low, above, width, lambda rate: ask(rate) == SUSTAINED)
-    refused = min(rate for rate, each in answers.items() if rate > low and each == NOT_SUSTAINED)
-    unsure = [rate for rate, each in answers.items() if low < rate < refused and each == UNDECIDED]
-    if unsure:
-        _narrow(max(unsure), refused, width, lambda rate: ask(rate) != NOT_SUSTAINED)
-
-
-def _narrow(low: float, high: float, width: float, holds: Callable[[float], bool]) -> float:
-    """Bisect between a rate that holds and a higher one that does not; return the largest found to hold."""
-    while high - low > width * high:
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
+    backlogs, delays, pieces = (list(column) for column in zip(*kept, strict=True))
+    return backlogs, delays, pieces

@@ -76,6 +76,16 @@ def throughput(run: Run, window: Window) -> float:
     return float(run.output_tokens[done].sum() / (window.end - window.start))
 
 
+def rates(run: Run, window: Window, parts: int) -> Floats:
+    """Output tokens of the requests completed in each of so many equal parts of the window, per second: (parts,)."""
+    edges = np.linspace(window.start, window.end, parts + 1)
+    place = np.searchsorted(edges, run.finished) - 1  # in the part (a, b]; NaN beyond the last
+    inside = (place >= 0) & (place < parts)
+    tokens = np.bincount(place[inside], run.output_tokens[inside], minlength=parts)
+    found: Floats = tokens / (edges[1] - edges[0])
+    return found
+
+
 def delays(run: Run, window: Window) -> Delays:
     """Latency and TTFT of the requests that arrive in the window."""
     part = slice(*np.searchsorted(run.arrivals.times, [window.start, window.last_arrival]))
@@ -87,6 +97,15 @@ def delays(run: Run, window: Window) -> Delays:
     p99 = percentile(latency, age, 0.99)
     return Delays(float(np.where(np.isnan(latency), age, latency).mean()), p99.value,
                   float(np.where(np.isnan(ttft), age, ttft).mean()), int(np.isnan(latency).sum()), p99.at_least)
+
+
+def delays_of(run: Run, window: Window) -> tuple[Floats, Floats]:
+    """Latency and TTFT of each request that arrives in the window, in order; of those not over yet their age."""
+    part = slice(*np.searchsorted(run.arrivals.times, [window.start, window.last_arrival]))
+    fits = run.fits[part]
+    age = run.end_time - run.arrivals.times[part][fits]
+    latency, ttft = (np.where(np.isnan(each[part][fits]), age, each[part][fits]) for each in (run.latency, run.ttft))
+    return latency, ttft
 
 
 def busy_iteration(timeline: Timeline, window: Window) -> float:
@@ -137,12 +156,7 @@ class Inside:
 
 def inside(run: Run, window: Window) -> Inside | None:
     """Return the batch means of a run inside a window; None where it holds fewer than two requests a batch."""
-    times = run.arrivals.times
-    part = slice(*np.searchsorted(times, [window.start, window.last_arrival]))
-    fits = run.fits[part]
-    if np.count_nonzero(fits) < 2 * BATCHES:
+    latency, ttft = delays_of(run, window)
+    if len(latency) < 2 * BATCHES:
         return None
-    age = run.end_time - times[part][fits]
-    latency, ttft = (np.where(np.isnan(delay[part][fits]), age, delay[part][fits]) for delay in (run.latency, run.ttft))
-    rates = [throughput(run, piece) for piece in Window(window.start, window.end, window.end).split(BATCHES)]
-    return Inside(of_batches(rates), batch_means(latency), batch_means(ttft))
+    return Inside(of_batches(rates(run, window, BATCHES)), batch_means(latency), batch_means(ttft))

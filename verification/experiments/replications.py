@@ -17,7 +17,7 @@ from fluid import Equilibrium, Replica, Workload
 from fluid.errors import InputError, real, whole
 from fluid.progress import Progress
 from thresholds.guarantees import equilibrium_of
-from verification.experiments.stability import variance_rate
+from verification.experiments.evidence.ledger import class_names
 from verification.policies import Policy
 from verification.run import Run
 from verification.simulation import simulate
@@ -67,9 +67,9 @@ class Experiment:
         return equilibrium_of(self.policy, self.workload, self.replica)
 
     @property
-    def variance_rate(self) -> float:
-        """V of the verdict, requests/s."""
-        return variance_rate(self.equilibrium.profile, self.workload.rates * self.traffic.factor())
+    def classes(self) -> tuple[str, ...]:
+        """What the classes of requests are called that a verdict judges."""
+        return class_names(self.equilibrium.profile, self.workload.names)
 
     def each(self, replications: range, keep: Callable[[Run], Kept], record: bool) -> Iterator[Kept]:
         """Simulate replications, in order, and hand over what `keep` keeps of each; the run itself is let go.

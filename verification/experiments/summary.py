@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from verification.experiments import measures
+from verification.experiments.evidence.ledger import Backlog, backlog_of
+from verification.experiments.evidence.pieces import Pieces, pieces_of
 from verification.experiments.measures import Window
-from verification.experiments.stability import Backlog, backlog_of
 from verification.run import Run, Timeline
 
 PILOT = 10
@@ -53,6 +54,7 @@ class Summary(Measured):
     evictions: int
     overflows: int
     rejected: int
+    pieces: Pieces | None = None
 
 
 def measure(run: Run, window: Window, inventory: Inventory) -> Measured:
@@ -64,13 +66,13 @@ def measure(run: Run, window: Window, inventory: Inventory) -> Measured:
                     tuple(inventory(run, timeline, j, window) for j in kinds))
 
 
-def summarise(run: Run, warm_up: float, inventory: Inventory) -> Summary:
-    """Measure a run that was recorded after `warm_up`, the share of it to delete."""
+def summarise(run: Run, warm_up: float, inventory: Inventory, replications: int = PILOT) -> Summary:
+    """Measure a run that was recorded after `warm_up`, the share of it to delete; it is one of so many replications."""
     window = measures.window_after(run, warm_up)
     return Summary(**vars(measure(run, window, inventory)), window=window, backlog=backlog_of(run),
                    end_time=run.end_time, busy_share=run.busy_share, kv_peak=run.kv_peak,
                    most_sequences=int(recorded(run).batch.max(initial=0)), evictions=run.evictions,
-                   overflows=run.overflows, rejected=run.rejected)
+                   overflows=run.overflows, rejected=run.rejected, pieces=pieces_of(run, window, replications))
 
 
 def recorded(run: Run) -> Timeline:

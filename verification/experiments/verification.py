@@ -14,6 +14,8 @@ from fluid.progress import Progress
 from fluid.tables import Tabular
 from verification.experiments import measures
 from verification.experiments.checks import Check, Study, inventory_of
+from verification.experiments.evidence.ledger import backlog_of
+from verification.experiments.evidence.pieces import Doubt, doubts_of, undrawn
 from verification.experiments.measures import Inside, inside
 from verification.experiments.replications import (
     MOST_KEPT,
@@ -23,7 +25,7 @@ from verification.experiments.replications import (
     told,
     within_memory,
 )
-from verification.experiments.stability import STABLE, Verdict, backlog_of, settle, weigh
+from verification.experiments.stability import STABLE, Verdict, settle, weigh
 from verification.experiments.summary import PILOT, Measured, Summary, measure, summarise
 from verification.policies import Policy
 from verification.run import Run
@@ -43,7 +45,7 @@ class Verification(Tabular):
     `warm_up` is the share of each run that was deleted; delays are in seconds, `throughput` in output tokens/s.
     `latency_p99_at_least`: requests that did not finish may make the percentile larger. `inside` holds intervals from
     inside a single replication, `precision` what was asked for and found. `summaries` is what is kept of each
-    replication, `runs` the first of them, whole.
+    replication, `runs` the first of them, whole. `doubts` says which intervals cannot be trusted, and why.
     """
 
     policy: Policy
@@ -66,6 +68,7 @@ class Verification(Tabular):
     rejected: int
     latency_p99_at_least: bool
     inside: Inside | None
+    doubts: tuple[Doubt, ...]
     precision: Precision | None
     summaries: tuple[Summary, ...]
     runs: tuple[Run, ...]
@@ -84,6 +87,11 @@ class Verification(Tabular):
     def agrees(self) -> bool:
         """Whether every check agrees."""
         return all(check.agrees for check in self.checks)
+
+    @property
+    def doubted(self) -> frozenset[str]:
+        """The measures whose intervals cannot be trusted."""
+        return frozenset(each.measure for each in self.doubts)
 
     @property
     def verified(self) -> bool:
@@ -120,7 +128,7 @@ class _Replications:
     """Replications as they come: the first of them whole, of each what was measured after a common warm-up."""
 
     def __init__(self, experiment: Experiment, start: int, progress: Progress | None) -> None:
-        self.experiment, self.progress = experiment, progress
+        self.experiment, self.start, self.progress = experiment, start, progress
         self.inventory = inventory_of(experiment.policy)
         pilot = told(experiment.each(range(min(start, PILOT)), lambda run: run, record=True), progress, 0, start)
         self.first, self.warm_up = pilot[0], warm_up([measures.in_system(run) for run in pilot])
@@ -129,7 +137,7 @@ class _Replications:
         self.add(start)
 
     def _summary(self, run: Run) -> Summary:
-        return summarise(run, self.warm_up, self.inventory)
+        return summarise(run, self.warm_up, self.inventory, self.start)
 
     def add(self, to: int) -> None:
         """Simulate those that are missing until there are so many."""
@@ -145,7 +153,11 @@ class _Replications:
 
     @property
     def sought(self) -> list[Interval]:
-        return [t_interval(values(self.summaries, name)) for name in SOUGHT]
+        return [t_interval(self.values(name)) for name in SOUGHT]
+
+    def values(self, measure: str) -> Floats:
+        """One measure of each replication."""
+        return values(self.summaries, measure)
 
     def parts(self) -> list[Measured]:
         """A single replication in parts, so that there is something to compare."""
@@ -166,11 +178,20 @@ def _verdict(found: _Replications, replications: int, progress: Progress | None)
     def again(seconds: float) -> Verdict:
         longer = replace(experiment, horizon=seconds)
         backlogs = told(longer.each(range(replications), backlog_of, record=False), progress, 0, replications)
-        return weigh(backlogs, experiment.variance_rate, seconds)
+        return weigh(backlogs, seconds, experiment.classes)
 
     longest = MOST_KEPT / most_kept(experiment.rate, experiment.replica, 1.0, min(replications, PILOT))
-    first = weigh([each.backlog for each in found.summaries], experiment.variance_rate, experiment.horizon)
+    first = weigh([each.backlog for each in found.summaries], experiment.horizon, experiment.classes)
     return settle(first, again, longest)
+
+
+def _doubts(found: _Replications) -> tuple[Doubt, ...]:
+    """Which intervals cannot be trusted: of the pieces of the runs, of what was never drawn."""
+    experiment = found.experiment
+    ledgers = [each.backlog.ledger for each in found.summaries if each.backlog.ledger is not None]
+    rates = experiment.workload.rates
+    return (doubts_of([each.pieces for each in found.summaries], found.values("latency_p99"))
+            + undrawn(experiment.equilibrium.profile, rates, ledgers))
 
 
 def _verification(found: _Replications, precision: float | None, verdict: Verdict) -> Verification:
@@ -187,6 +208,7 @@ def _verification(found: _Replications, precision: float | None, verdict: Verdic
         rejected=sum(each.rejected for each in summaries),
         latency_p99_at_least=any(each.p99_at_least for each in summaries),
         inside=inside(found.first, summaries[0].window) if len(summaries) == 1 else None,
+        doubts=_doubts(found),
         precision=None if precision is None else Precision(precision, relative(found.sought)),
         summaries=summaries,
         runs=(found.first,),

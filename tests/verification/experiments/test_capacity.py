@@ -17,7 +17,8 @@ from fluid.errors import InputError
 from fluidwait.__main__ import status
 from thresholds import PacedPolicy, WaitPolicy, wait
 from verification import Bound, Effort, Greedy, Run, Scheduled, capacity, simulate, t_interval, verify
-from verification.experiments.capacity import NOT_SUSTAINED, PROBE_LEVEL, SUSTAINED, Capacity, Probe, probe, search
+from verification.experiments.capacity import PROBE_LEVEL, probe
+from verification.experiments.rate_search import NOT_SUSTAINED, SUSTAINED, Capacity, Probe, search
 from verification.experiments.stability import UNDECIDED
 from verification.experiments.summary import PILOT
 
