@@ -5,7 +5,7 @@ files, and of types that a later version may call otherwise: after an edit or an
 run, or its types not be found. So it lies in a folder named after all sources that it is compiled from: below
 `NUMBA_CACHE_DIR` where that is set, else in the `__pycache__` of this package or, where that is read-only, in the
 user's cache folder. Where nothing can be written (a container without a home folder, say) it is compiled anew in every
-process.
+process. How the files are written, and checked before they are used, is `fluid.files.kept_code`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from typing import Any, TypeVar, cast
 import numba
 from numba import njit
 
+from fluid.files.kept_code import kept
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 config: Any = numba.config  # its names are made as it is imported
@@ -35,10 +37,10 @@ FORGOTTEN = 86_400.0  # seconds after which the code of other sources is deleted
 
 def jit(function: F, **options: Any) -> F:
     """The function compiled, bit for bit what its Python text says (no fast math), cached on disk if possible."""
-    folder = cache_folder()
-    with _numba_keeps_code_in(folder), suppress(RuntimeError):  # numba cannot cache from a zip file, say
-        return cast(F, njit(cache=folder is not None, error_model="numpy", **options)(function))
-    return cast(F, njit(error_model="numpy", **options)(function))
+    made, folder, places = njit(error_model="numpy", **options)(function), cache_folder(), list(_places())
+    with _numba_keeps_code_in(folder):
+        made._cache = kept(function, folder, places)
+    return cast(F, made)
 
 
 @cache

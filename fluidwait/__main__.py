@@ -50,8 +50,11 @@ def _status(arguments: list[str]) -> int:
         return _refuse(getattr(error, "format_message", error.__str__)())
     except OSError as error:
         return _refuse(f"{error.filename or 'file'}: {error.strerror or error}")
-    except typer.Abort:
-        return _interrupted()
+    except MemoryError as error:
+        return _refuse(f"memory ran out ({error}): a shorter --horizon, fewer --replications or --jobs 1 need less")
+    except typer.Abort as abort:
+        ended = abort.__cause__  # the parser calls the end of any file an abort, as if it had asked a question
+        return _unforeseen(ended) if isinstance(ended, EOFError) else _interrupted()
 
 
 def _open_what_is_closed() -> None:

@@ -34,10 +34,11 @@ class State(NamedTuple):
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """A small installation of two files that compile, with a `fluid.compiled` of its own."""
-    for room in compiled.ROOMS:
+    for room in (*compiled.ROOMS, "fluid/files"):
         (tmp_path / room).mkdir()
         (tmp_path / room / "__init__.py").touch()
-    shutil.copy(str(compiled.__file__), tmp_path / "fluid" / "compiled.py")
+    for name in ("compiled.py", "files/kept_code.py"):
+        shutil.copy(Path(compiled.__file__).parent / name, tmp_path / "fluid" / name)
     write(tmp_path, "state", 1)
     return tmp_path
 
