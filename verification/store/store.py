@@ -9,33 +9,27 @@ it:
 A file answers one question (`verification.store.question`): rows of another are never mixed in, it is refused. Every
 row carries the digest of its question and a checksum of itself, and is never written a second time; rows lie in the
 order of their key, whichever was finished first. A row that does not match its checksum is taken out, to be computed
-again; a file that SQLite finds damaged is put aside, and its rows that match are kept. Of two programs that write one
-file the second is refused: the first holds a lock, which the operating system drops with the process.
+again; a file that SQLite finds damaged, or whose tables are not word for word those that were made, is put aside, and
+its rows that match are kept. Tables come into being in one transaction: a kill or a full disk leaves an empty file or a
+store. Of two programs that write one file the second is refused: the first holds a lock, which the operating system
+drops with the process.
 """
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from fluid.errors import FileError, FluidwaitError
 from verification.store.question import Question
-from verification.store.table import QUESTIONS, Row, Table, checksum
+from verification.store.reading import Kept, connect, read
+from verification.store.table import CREATE_QUESTIONS, QUESTIONS, STORE_VERSION, Row, Table, checksum
 
 JOURNAL = "-journal"
-PATIENCE = 60.0  # seconds, while a reader holds the file
-DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # the last: not the tables of a store
-STORE_VERSION = 1  # of the tables: SQLite's user_version
-CREATE = f"""
-CREATE TABLE IF NOT EXISTS {QUESTIONS} (digest TEXT PRIMARY KEY, text TEXT NOT NULL);
-{{table}}
-PRAGMA user_version = {STORE_VERSION};
-"""
 
 
 class Store:
@@ -55,18 +49,6 @@ class Store:
         plain = [self._table.plain(row) for row in rows]
         with _refusing(self._path, "cannot be written"), self._connection as connection:
             _insert(connection, self._table, [(self._question.digest, *row) for row in plain])
-
-
-class _Kept(NamedTuple):
-    """What a file holds: rows that match their checksums, the others, questions by digest, and what is damaged.
-
-    Rows begin with the digest of their question.
-    """
-
-    rows: list[Row]
-    spoilt: list[Row]
-    questions: dict[str, str]
-    damage: str = ""
 
 
 @contextmanager
@@ -92,7 +74,7 @@ def opened(folder: Path, name: str, question: Question, table: Table, note: Call
         raise FileError(str(folder), "", f"cannot be a folder: {error.strerror or error}; {advice}") from None
     path = folder / name
     with _alone(path, advice), _refusing(path, "cannot be used"):
-        kept = _read(path, table, advice)
+        kept = read(path, table, advice)
         _refuse_another(path, question, kept, advice)
         if kept.damage:
             aside = _put_aside(path)
@@ -100,17 +82,19 @@ def opened(folder: Path, name: str, question: Question, table: Table, note: Call
                  "their checksums and are used, others are computed again")
         elif kept.spoilt:
             note(f"{path}: {len(kept.spoilt)} {table.name} do not match their checksums and are computed again")
-        with closing(_connect(path)) as connection:
+        with closing(connect(path)) as connection:
             _prepare(connection, question, table, kept)
             yield Store(path, connection, question, table, kept.rows)
 
 
-def _prepare(connection: sqlite3.Connection, question: Question, table: Table, kept: _Kept) -> None:
+def _prepare(connection: sqlite3.Connection, question: Question, table: Table, kept: Kept) -> None:
     """Leave the tables, the question and the rows that can be trusted, and nothing else."""
     if kept.questions == {question.digest: question.text} and not kept.damage and not kept.spoilt:
         return
-    connection.executescript(CREATE.format(table=table.create))
     with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in (CREATE_QUESTIONS, table.create, f"PRAGMA user_version = {STORE_VERSION}"):
+            connection.execute(statement)
         connection.execute(f"DELETE FROM {QUESTIONS}")
         connection.execute(f"INSERT INTO {QUESTIONS} VALUES (?, ?)", (question.digest, question.text))
         if kept.damage or kept.spoilt:
@@ -122,47 +106,7 @@ def _insert(connection: sqlite3.Connection, table: Table, rows: list[Row]) -> No
     connection.executemany(table.insert, [(*row, checksum(row)) for row in rows])
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=PATIENCE)
-    connection.text_factory = lambda data: data.decode("utf-8", "replace")  # a damaged text fails its checksum
-    return connection
-
-
-def _read(path: Path, table: Table, advice: str) -> _Kept:
-    kept = _Kept([], [], {})
-    if not path.exists():
-        return kept
-    with closing(_connect(path)) as connection:
-        try:
-            _collect(connection, table, kept)
-            (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF not in DAMAGE:
-                raise
-            found = str(error)
-        version = _version(connection) if found == "ok" else STORE_VERSION
-    if version not in (0, STORE_VERSION):
-        raise FileError(str(path), "", f"was written by another version of fluidwait; {advice}")
-    return kept if found == "ok" else kept._replace(spoilt=[], damage=found)
-
-
-def _collect(connection: sqlite3.Connection, table: Table, kept: _Kept) -> None:
-    """Read what is there, as far as it can be read; an empty file has no tables."""
-    empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if empty or _version(connection) > STORE_VERSION:
-        return
-    for digest, text in connection.execute(f"SELECT digest, text FROM {QUESTIONS}"):
-        if hashlib.sha256(text.encode()).hexdigest() == digest:
-            kept.questions[digest] = text
-    for *row, check in connection.execute(table.select):
-        (kept.rows if check == checksum(row) else kept.spoilt).append(tuple(row))
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _refuse_another(path: Path, question: Question, kept: _Kept, advice: str) -> None:
+def _refuse_another(path: Path, question: Question, kept: Kept, advice: str) -> None:
     held = {str(row[0]) for row in kept.rows}
     if kept.spoilt or kept.damage:  # it may be the columns of another question that make its rows seem so
         held |= set(kept.questions)

@@ -17,7 +17,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
@@ -30,7 +32,9 @@ from fluid.errors import InputError
 Value = float | int | str | None
 Row = tuple[Value, ...]
 
+STORE_VERSION = 1  # of the tables: SQLite's user_version
 QUESTION, CHECKSUM, QUESTIONS = "question", "checksum", "questions"  # the store's columns, and its other table
+CREATE_QUESTIONS = f"CREATE TABLE IF NOT EXISTS {QUESTIONS} (digest TEXT PRIMARY KEY, text TEXT NOT NULL)"
 KINDS = {"REAL": "a float, or an int of 64 bits", "INTEGER": "an int of 64 bits", "TEXT": "text",
          "": "text, a float, or an int of 64 bits"}
 
@@ -39,7 +43,7 @@ KINDS = {"REAL": "a float, or an int of 64 bits", "INTEGER": "an int of 64 bits"
 class Table:
     """A table by its name, which is the word for its rows: (column, kind) pairs, and the columns that are the key.
 
-    Raises InputError for names that are none or the store's own, and for kinds other than those of KINDS.
+    Raises InputError for names that are none, the store's own or words of SQL, and for kinds other than those of KINDS.
 
     >>> table = Table("runs", (("scale", "REAL"), ("seed", "INTEGER"), ("delay", "REAL")), ("scale", "seed"))
     >>> table.plain((4, 0, float("nan")))
@@ -61,6 +65,7 @@ class Table:
                 raise InputError(name, 'of kind "REAL", "INTEGER", "TEXT" or ""', kind, where)
         if not self.key or not set(self.key) <= set(self.names):
             raise InputError("key", "some of the columns", self.key, where)
+        _refuse_words_of_sql(self)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,7 +95,7 @@ class Table:
         """The statement that makes the table where it is not there."""
         return (f"CREATE TABLE IF NOT EXISTS {self.name} (\n    {QUESTION} TEXT, "
                 f"{', '.join(f'{name} {kind}' for name, kind in self.columns)}, {CHECKSUM} TEXT NOT NULL,\n"
-                f"    PRIMARY KEY ({', '.join(self.key)})) WITHOUT ROWID;")
+                f"    PRIMARY KEY ({', '.join(self.key)})) WITHOUT ROWID")
 
     @cached_property
     def insert(self) -> str:
@@ -105,6 +110,21 @@ class Table:
     @property
     def _all(self) -> str:
         return ", ".join((QUESTION, *self.names, CHECKSUM))
+
+
+def _refuse_words_of_sql(table: Table) -> None:
+    """Write and read a row in memory: as a name a word of SQL is an error, or is read as something else."""
+    kinds = ("TEXT", *(kind for _, kind in table.columns), "TEXT")
+    row = tuple(str(i) if kind == "TEXT" else i for i, kind in enumerate(kinds))
+    with closing(sqlite3.connect(":memory:")) as connection:
+        try:
+            connection.execute(table.create)
+            connection.execute(table.insert, row)
+            (found,) = connection.execute(table.select)
+        except sqlite3.Error:
+            found = None
+    if found != row:
+        raise InputError("names", "different, and no words of SQL", (table.name, *table.names), f'table "{table.name}"')
 
 
 def checksum(row: Sequence[Value]) -> str:

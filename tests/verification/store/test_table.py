@@ -55,6 +55,11 @@ def test_a_value_that_would_not_come_back_is_refused(column: str, value: Any) ->
     ("runs", (("x", "FLOAT"),), ("x",), "x must be of kind"),
     ("runs", COLUMNS, ("scale",), "key"),
     ("runs", COLUMNS, (), "key"),
+    ("order", COLUMNS, ("real",), "no words of SQL"),
+    ("sqlite_runs", COLUMNS, ("real",), "no words of SQL"),
+    *(("runs", ((word, kind),), (word,), "no words of SQL") for kind in ("REAL", "TEXT", "")
+      for word in ("select", "GROUP", "null", "current_time", "current_date", "primary", "values")),
+    ("runs", (("x", "REAL"), ("X", "REAL")), ("x",), "different"),
 ])
 def test_names_that_sql_or_the_store_cannot_have_are_refused(name: str, columns: tuple[tuple[str, str], ...],
                                                              key: tuple[str, ...], match: str) -> None:
