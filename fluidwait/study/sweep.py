@@ -8,13 +8,9 @@ order cells run changes nothing. The highest rates, which take longest, start fi
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-
-from joblib import Parallel, delayed
 
 from fluid import Equilibrium, solve
 from fluid.errors import InputError, whole
@@ -24,7 +20,9 @@ from fluidwait.study.cell import Finished, Stream, finish
 from fluidwait.study.dask import finish_on_cluster
 from fluidwait.study.grid import RATES, Cell, Grid
 from fluidwait.study.outcomes import Plan, hopeless
+from verification.experiments.machine import cores, room
 from verification.experiments.replications import MOST_KEPT, within_memory
+from verification.experiments.threads import as_finished
 
 Keep = Callable[[Finished], None]
 
@@ -48,11 +46,9 @@ class Workers:
         alone = replace(plan, workers=1)
         if self.dask is not None:
             return finish_on_cluster(self.dask, deployment, cells, alone)
-        jobs = self.jobs or os.cpu_count() or 1
-        jobs = max(1, min(jobs, int(MOST_KEPT // kept))) if kept else jobs
-        parallel = Parallel(n_jobs=jobs, backend="threading", batch_size=1, return_as="generator_unordered")
-        results: Stream = parallel(delayed(finish)(deployment, cell, alone) for cell in cells)
-        return results
+        jobs = self.jobs or cores()
+        jobs = max(1, min(jobs, int(room(MOST_KEPT).items // kept))) if kept else jobs
+        return _in_threads(deployment, cells, alone, jobs)
 
 
 @dataclass(frozen=True)
@@ -95,21 +91,15 @@ def most_kept_by_a_cell(deployment: Deployment, grid: Grid, plan: Plan) -> float
 
 def run_cells(deployment: Deployment, cells: list[Cell], plan: Plan, kept: float, workers: Workers, keep: Keep) -> None:
     """Simulate cells and hand over each when it is finished."""
-    with counting("simulating cells") as progress, _let_go(workers.finish(deployment, cells[::-1], plan, kept)) as each:
+    with counting("simulating cells") as progress, closing(workers.finish(deployment, cells[::-1], plan, kept)) as each:
         for done, finished in enumerate(each, 1):
             keep(finished)
             progress(done, len(cells))
 
 
-@contextmanager
-def _let_go(stream: Stream) -> Iterator[Stream]:
-    """Close a stream whatever ends the work; joblib would warn of the cells that nobody waits for any more."""
-    try:
-        yield stream
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            stream.close()
+def _in_threads(deployment: Deployment, cells: Sequence[Cell], plan: Plan, jobs: int) -> Stream:
+    with closing(as_finished(lambda cell: finish(deployment, cell, plan), cells, jobs)) as stream:
+        yield from (finished for _, finished in stream)
 
 
 def _at(deployment: Deployment, rate: float) -> Deployment:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import effective_n_jobs
 
 from fluid import Replica, Workload
 from fluid.arrays import Floats
 from fluid.progress import Progress
 from verification.asymptotics.observed import MEASURES, Observed, Point, observe
 from verification.asymptotics.scaling import scaled
+from verification.experiments.machine import threads
 from verification.experiments.replications import within_memory
 from verification.policies import Policy
 from verification.simulation import simulate
@@ -80,7 +80,7 @@ class Laboratory:
     @contextmanager
     def _running(self, missing: list[tuple[Point, int]]) -> Iterator[Iterator[Observed]]:
         """Replications in threads, handed over in order; when the work ends early those not yet begun are let go."""
-        pool = ThreadPoolExecutor(effective_n_jobs(self.workers))
+        pool = ThreadPoolExecutor(threads(self.workers))
         try:
             yield pool.map(lambda each: self._one(*each), missing)
         finally:

@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from joblib import Parallel, delayed
-
 from fluid import Equilibrium, Replica, Workload
 from fluid.errors import InputError, real, whole
 from fluid.progress import Progress
 from thresholds.guarantees import equilibrium_of
 from verification.experiments.evidence.ledger import class_names
+from verification.experiments.machine import room, threads
+from verification.experiments.threads import in_order
 from verification.policies import Policy
 from verification.run import Run
 from verification.simulation import simulate
 from verification.traffic.processes import POISSON, Traffic
 
-MOST_KEPT = 250_000_000  # some 10 GB
+MOST_KEPT = 250_000_000  # requests and iterations, on a machine of any size
 Kept = TypeVar("Kept")
 
 
@@ -34,9 +34,9 @@ def most_kept(rate: float, replica: Replica, horizon: float, replications: int) 
 
 def within_memory(rate: float, replica: Replica, horizon: float, replications: int) -> float:
     """Return `most_kept`; raises InputError where that is more than memory holds."""
-    kept = most_kept(rate, replica, horizon, replications)
-    if kept > MOST_KEPT:
-        requirement = f"short enough for {MOST_KEPT:.0e} requests and iterations in all replications"
+    kept, (most, limit) = most_kept(rate, replica, horizon, replications), room(MOST_KEPT)
+    if kept > most:
+        requirement = f"short enough for {most:.2g} requests and iterations in all replications ({limit})"
         raise InputError("horizon", requirement, horizon, f"{replications} replications, {kept:.2g} of them")
     return kept
 
@@ -74,15 +74,14 @@ class Experiment:
     def each(self, replications: range, keep: Callable[[Run], Kept], record: bool) -> Iterator[Kept]:
         """Simulate replications, in order, and hand over what `keep` keeps of each; the run itself is let go.
 
-        With `record` the runs have their timelines.
+        With `record` the runs have their timelines. No more are at work at a time than memory holds.
         """
         def one(replication: int) -> Kept:
             return keep(simulate(self.policy, self.workload, self.replica, horizon=self.horizon, traffic=self.traffic,
                                  seed=self.seed, replication=replication, record=record))
 
-        jobs = (delayed(one)(replication) for replication in replications)
-        found: Iterator[Kept] = Parallel(n_jobs=self.workers, backend="threading", return_as="generator")(jobs)
-        return found
+        fit = room(MOST_KEPT).items / most_kept(self.rate, self.replica, self.horizon, 1)
+        return in_order(one, replications, min(threads(self.workers), max(1, int(fit))))
 
 
 def replicate(policy: Policy, workload: Workload, replica: Replica, *, horizon: float, replications: int,
