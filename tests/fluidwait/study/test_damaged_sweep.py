@@ -102,7 +102,6 @@ def test_a_sweep_completes_whatever_happened_to_its_file(trials: int, real: Path
         assert outcome != "refused" or found[VERSION] != data[VERSION], trial
         outcomes[outcome] += 1
         shutil.rmtree(tmp_path / str(trial))
-    print(dict(outcomes))
     assert set(outcomes) <= {"kept", "put aside", "refused"}
     assert outcomes["put aside"] > trials / 3
 
@@ -113,9 +112,7 @@ def changes(data: bytes) -> dict[str, bytes]:
         return data[:offset] + bytes([byte]) + data[offset + 1:]
 
     return {"no words": at(data.index(b"CREATE TABLE cells") + 8, 0xB3),
-            "no text": data.replace(b"CREATE TABLE questions", b"CREATE TABLE q\xff\xfe\xfdtions"),
             "another kind": data.replace(b"horizon REAL", b"horizon RAIL"),
-            "another name": data.replace(b"latency_p99 REAL", b"latencx_p99 REAL"),
             "readers only": at(WRITERS, 41)}
 
 
