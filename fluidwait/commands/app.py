@@ -171,7 +171,7 @@ _later("plan")
 def _write(folder: Path, found: Comparison, answer: dict[str, Any]) -> None:
     from fluidwait.figures.run import draw  # matplotlib takes a second to load
 
-    policy = {"policy.json": policy_text(found.design)} if found.design.exists else {}
+    policy = {"policy.json": policy_text(found.used)} if found.used.exists else {}
     write(folder, answer, {**policy, **draw(found)})
 
 

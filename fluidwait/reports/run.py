@@ -226,7 +226,7 @@ def _how(found: Comparison) -> str:
     faster = f" {found.overtaken_by} was faster here, against the trial." if found.overtaken_by else ""
     edge = f"fluid limit, an upper bound, {found.equilibrium.max_rate_scale:.3g} of these rates"
     if found.advice is None or found.advice.thresholds:
-        return (f"The replica carries this mix with {found.design.label}, up to {found.design.max_rate_scale:.3g} of "
+        return (f"The replica carries this mix with {found.used.label}, up to {found.used.max_rate_scale:.3g} of "
                 f"these rates ({edge}).{faster}{_engine_beside(found)}")
     if found.advice.leave:
         return f"Leave the engine as it is: it carries this mix ({edge}), and thresholds would gain nothing.{faster}"

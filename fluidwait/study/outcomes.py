@@ -122,6 +122,12 @@ class Comparison:
         return self.choice.design
 
     @property
+    def used(self) -> Design:
+        """The design to use where one is: that of the advice, else the best."""
+        best = None if self.advice is None else self.advice.best.policy
+        return next((design for design in self.choice.candidates if design is best), self.design)
+
+    @property
     def equilibrium(self) -> Equilibrium:
         """The fluid equilibrium."""
         return self.design.equilibrium
