@@ -135,8 +135,8 @@ def test_a_type_that_never_fits_leaves_nothing_to_install() -> None:
     Replica(137_000, A100.iteration_time, attention_window=128, windowed_layers=(3, 4), state=5)])
 def test_other_servers_get_it_too(replica: Replica) -> None:
     """Chunks, blocks, attention windows, states: more than windows keep, and at worst hardly less of it is proved."""
-    design = look_ahead(chat(2_000), replica, horizon=MILLION)
-    window = paced(chat(2_000), replica, lengths="unknown", horizon=MILLION)
+    design = look_ahead(chat(1_600), replica, horizon=MILLION)
+    window = paced(chat(1_600), replica, lengths="unknown", horizon=MILLION)
     assert window.max_rate_scale < design.expected_rate_scale <= design.equilibrium.max_rate_scale
     assert 0.99 * window.max_rate_scale < design.max_rate_scale <= design.expected_rate_scale
 
@@ -151,11 +151,11 @@ def test_the_installed_part_is_a_policy_and_survives_json() -> None:
 
 
 def test_auto_takes_it_where_windows_do_not_carry_the_load() -> None:
-    """Half-way between what the two carry; at 80% of the edge, where both do, the windows, less to install."""
-    workload = chat(2_000)
-    edge = solve(workload, A100).max_rate_scale
-    between = (look_ahead(workload, A100).fluid_share + paced(workload, A100, lengths="unknown").fluid_share) / 2
-    near, far = (auto(workload.scaled(share * edge), A100, lengths="unknown") for share in (between, 0.8))
+    """Half-way between what the two carry; at 60% of the edge, where both do, the windows, less to install."""
+    workload, replica = mixed(np.full(60, 40), np.arange(1, 61)), Replica(10_000, A100.iteration_time)
+    edge = solve(workload, replica).max_rate_scale
+    between = (look_ahead(workload, replica).fluid_share + paced(workload, replica, lengths="unknown").fluid_share) / 2
+    near, far = (auto(workload.scaled(share * edge), replica, lengths="unknown") for share in (between, 0.6))
     assert (near.design.name, far.design.name) == ("look-ahead", "paced")
     assert {each.name for each in far.candidates} == {"paced", "look-ahead"}
 
