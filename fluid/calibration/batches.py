@@ -23,6 +23,7 @@ import csv
 import os
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -205,13 +206,21 @@ def _columns(header: list[str], source: str) -> list[int | None]:
 
 
 def _numbers(fields: list[str]) -> list[float] | str:
-    row = []
-    for name, text in zip(CSV_COLUMNS, fields, strict=True):
-        try:
-            row.append(float(text if text.isascii() and "_" not in text else ""))  # not 1_000, nor other digits
-        except ValueError:
-            return f"{name} must be a number (got {shown(text)})"
-    return row
+    """The fields as numbers, or what is wrong with the first that is none."""
+    text = "".join(fields)
+    if text.isascii() and "_" not in text:
+        with suppress(ValueError):
+            return list(map(float, fields))
+    name, wrong = next((name, each) for name, each in zip(CSV_COLUMNS, fields, strict=True) if not _is_number(each))
+    return f"{name} must be a number (got {shown(wrong)})"
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is a number, and not only to Python, which reads 1_000 and digits of other scripts."""
+    with suppress(ValueError):
+        float(text)
+        return text.isascii() and "_" not in text
+    return False
 
 
 def _rules(table: Floats) -> Iterator[tuple[int, str, Bools]]:

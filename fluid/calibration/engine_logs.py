@@ -55,8 +55,7 @@ Read in the sources: SGLang's `scheduler.py` (2024), `scheduler_metrics_mixin.py
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from fluid.calibration.vllm_statistics import ADVICE, STEADY, VllmStatistics
 from fluid.errors import FileError
@@ -93,11 +92,17 @@ def iterations(text: TextFile, remarks: list[str]) -> Iterator[Row]:
     for number, line in enumerate(text.lines(), start=1):
         if not SHORTEST <= len(line) <= LONGEST:
             continue
-        for row in (_row(sglang.read, line), _row(vllm.read, line)):
-            if row is not None:
-                found = True
-                yield number, row
-        average = _row(statistics.read, line, vllm.size)
+        try:
+            row = sglang.read(line) or vllm.read(line)
+        except UnreadableError as error:
+            row = str(error)
+        if row is not None:
+            found = True
+            yield number, row
+        try:
+            average: Sequence[float] | str | None = statistics.read(line, vllm.size)
+        except UnreadableError as error:
+            average = str(error)
         if average is not None:
             averages.append((number, average))
             _refuse_too_many(text.source, averages)
@@ -108,14 +113,6 @@ def iterations(text: TextFile, remarks: list[str]) -> Iterator[Row]:
         yield from averages
     elif not found:
         raise FileError(text.source, "", _nothing(sglang.lines, vllm.lines))
-
-
-def _row(read: Callable[..., Sequence[float] | str | None], *line: Any) -> Sequence[float] | str | None:
-    """What a line tells, or what is wrong with a number in it."""
-    try:
-        return read(*line)
-    except UnreadableError as error:
-        return str(error)
 
 
 def _refuse_too_many(source: str, averages: list[Row]) -> None:
