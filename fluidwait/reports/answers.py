@@ -230,7 +230,7 @@ def verify_answer(outcome: Outcome) -> dict[str, Any]:
         return {**head, **_measured(outcome.found)}
     return {**head, "horizon": plan.horizon, "seed": plan.seed, "verdict": UNSTABLE, "reason": outcome.reason,
             "agrees": False, "checks": [],
-            **dict.fromkeys((*INTERVALS, *NUMBERS, *EVIDENCE, "doubts", "precision", "batch_means"))}
+            **dict.fromkeys((*INTERVALS, *NUMBERS, *EVIDENCE, "doubts", "doubted", "precision", "batch_means"))}
 
 
 def _measured(found: Verification) -> dict[str, Any]:
@@ -242,6 +242,7 @@ def _measured(found: Verification) -> dict[str, Any]:
             "score": found.verdict.score, "verdict_horizon": found.verdict.horizon,
             "drift": interval(found.verdict.drift), "falls_behind": list(found.verdict.evidence.behind),
             "types_unjudged": found.verdict.evidence.unjudged, "doubts": [each._asdict() for each in found.doubts],
+            "doubted": sorted(found.doubted),
             "precision": _precision(found.precision),
             "batch_means": _inside(found.inside)}
 

@@ -49,5 +49,5 @@ def show_capacity(deployment: Deployment, found: LargestRate, plan: Plan) -> Non
 
 def _interval(probe: Probe) -> str:
     measured = probe.measured
-    mark = f" {DOUBTED}" if probe.doubt else ""
+    mark = DOUBTED if probe.doubt else ""
     return "" if measured is None else f"{measured.low:.4g} .. {measured.high:.4g}{mark}"

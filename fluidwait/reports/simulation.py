@@ -105,7 +105,7 @@ def _gap(gap: Difference | None) -> str:
 
 
 def _marked(found: Verification, measure: str) -> str:
-    return with_interval(getattr(found, measure)) + (f" {DOUBTED}" if measure in found.doubted else "")
+    return with_interval(getattr(found, measure)) + (DOUBTED if measure in found.doubted else "")
 
 
 def _p99(found: Verification) -> str:

@@ -33,7 +33,7 @@ def _cell(finished: Finished) -> dict[str, Any]:
             **{name: measured and answers.interval(getattr(measured, name)) for name in KEPT_INTERVALS},
             "verdict": finished.verdict, "reason": finished.reason,
             **{name: measured and getattr(measured, name) for name in numbers},
-            "doubted": measured and [name for name in measured.doubted.split(",") if name]}
+            "doubted": measured and finished.doubted}
 
 
 def show_sweep(deployment: Deployment, found: Sweep, out: Path | None) -> None:
@@ -48,9 +48,9 @@ def show_sweep(deployment: Deployment, found: Sweep, out: Path | None) -> None:
         console.print("overflows: a policy that never evicts held more KV tokens than the replica has; its thresholds "
                       "do not fit there (fluidwait thresholds), or an overflow within the permitted probability "
                       "occurred")
-    if any(each.measured is not None and each.measured.doubted for each in found.finished):
+    if any(each.doubted for each in found.finished):
         console.print(f"{DOUBTED}: the interval may not hold, the run is too short or the tail too heavy; "
-                      "report.json names every such measure")
+                      "the JSON names every such measure")
     console.print()
     for policy, limit in found.limits.items():
         console.print(f"{policy}: " + ("stable at none of these rates" if limit is None else f"stable up to {limit:g} "
@@ -64,7 +64,7 @@ def _measured(finished: Finished) -> list[str]:
     if finished.measured is None:
         return ["-"] * 4
     shown = finished.measured
-    doubted = f" {DOUBTED}" if "latency" in shown.doubted.split(",") else ""
+    doubted = DOUBTED if "latency" in finished.doubted else ""
     return [with_interval(shown.latency) + doubted, optional(shown.ttft.mean), f"{shown.throughput.mean:,.0f}",
             f"{shown.evictions.mean:,.0f}"]
 

@@ -23,7 +23,7 @@ from verification import Verification
 GROWTH = 1.1
 MOST_PRICES = 2  # sizes of prefills whose price is said
 ALIKE = 5e-4  # bounds that are nearer are said to be one
-DOUBTED = "(?)"  # beside an interval that cannot be trusted
+DOUBTED = "?"  # behind an interval that cannot be trusted
 MEASURES = {"latency": "latency", "latency_p99": "99th percentile", "ttft": "TTFT", "throughput": "throughput"}
 
 

@@ -23,13 +23,11 @@ from verification.store.table import Value
 
 KEPT_INTERVALS = ("latency", "latency_p99", "ttft", "throughput", "evictions")
 ENDS = ("", "_low", "_high")
+DOUBTED = "; intervals not to be trusted: "
 
 
 class Kept(NamedTuple):
-    """What a simulated cell measured: 95% intervals (s, s, s, output tokens/s, a run), and the verdict's evidence.
-
-    `doubted` names the measures whose intervals cannot be trusted, separated by commas.
-    """
+    """What a simulated cell measured: 95% intervals (s, s, s, output tokens/s, a run), and the verdict's evidence."""
 
     latency: Interval
     latency_p99: Interval
@@ -40,7 +38,6 @@ class Kept(NamedTuple):
     overflow_runs: int
     score: float
     verdict_horizon: float
-    doubted: str
 
     @property
     def intervals(self) -> tuple[Interval, ...]:
@@ -51,7 +48,7 @@ class Kept(NamedTuple):
     def of(cls, found: Verification) -> Kept:
         """The part of a verification that a cell keeps."""
         return cls(found.latency, found.latency_p99, found.ttft, found.throughput, found.evictions, found.kv_peak,
-                   found.overflow_runs, found.verdict.score, found.verdict.horizon, ",".join(sorted(found.doubted)))
+                   found.overflow_runs, found.verdict.score, found.verdict.horizon)
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,12 @@ class Finished:
         found = outcome.found
         if found is None:
             return cls(cell, UNSTABLE, outcome.reason, None)
-        return cls(cell, found.verdict.answer, found.verdict.reason, Kept.of(found))
+        return cls(cell, found.verdict.answer, _with_doubts(found), Kept.of(found))
+
+    @property
+    def doubted(self) -> list[str]:
+        """The measures whose intervals cannot be trusted: rows keep them at the end of the reason."""
+        return [] if DOUBTED not in self.reason else self.reason.split(DOUBTED)[1].split(", ")
 
     @property
     def stable(self) -> bool:
@@ -80,6 +82,10 @@ class Finished:
     def overflows(self) -> bool:
         """Whether a policy that never evicts held more than there is, in some replication."""
         return self.measured is not None and self.measured.overflow_runs > 0
+
+
+def _with_doubts(found: Verification) -> str:
+    return found.verdict.reason + (DOUBTED + ", ".join(sorted(found.doubted)) if found.doubted else "")
 
 
 Stream = Generator[Finished, None, None]  # cells in the order in which they are finished
@@ -95,7 +101,7 @@ def finish(deployment: Deployment, cell: Cell, plan: Plan, computing: str = "") 
 
 COLUMNS = ("rate", "policy", "seed", "replications", "horizon", "verdict", "reason",
            *(name + end for name in KEPT_INTERVALS for end in ENDS), "kv_peak", "overflow_runs", "score",
-           "verdict_horizon", "doubted")
+           "verdict_horizon")
 
 
 def row_of(finished: Finished, plan: Plan) -> tuple[Value, ...]:
@@ -106,8 +112,7 @@ def row_of(finished: Finished, plan: Plan) -> tuple[Value, ...]:
         return (*head, *[None] * (len(COLUMNS) - len(head)))
     measured = finished.measured
     ends = (value for interval in measured.intervals for value in interval)
-    return (*head, *ends, measured.kv_peak, measured.overflow_runs, measured.score, measured.verdict_horizon,
-            measured.doubted)
+    return (*head, *ends, measured.kv_peak, measured.overflow_runs, measured.score, measured.verdict_horizon)
 
 
 def cell_of(row: Sequence[Any]) -> Finished:

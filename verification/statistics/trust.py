@@ -8,15 +8,18 @@ in all). With X the mean of all x and e = x - X:
     h = max e_ri^2 / sum e_ri^2            the largest part of the spread that one batch makes
     a = k / sum_{i <= k} ln(m_(i)/m_(k+1))      Hill's index, m_(1) >= m_(2) >= .. all m, k a tenth of their number
 
-    doubted where    r > 0.3,    or h > 0.25,    or h > 0.1 and a < 3.7
+    doubted where    r > 0.3,    or h > 2.4 g,    or h > min(0.96 g, 0.2) and a < 3.7,    g = (ln n)^2 / n, n batches
+
+With 320 batches 2.4 g = 0.25 and 0.96 g = 0.1.
 
 r: batches that still resemble their neighbours mean that a run holds only some ten independent stretches, its mean is
 skewed and has not forgotten the start: M/D/1 at loads 0.9 to 0.98 holds 94% where r is 0.1, 90% at 0.4, 79% at 0.8.
-h: 320 batches of an exponential law have 0.1, and hardly ever 0.25; where one stretch makes a quarter of the spread,
-the next, larger one has not been seen. a: values of index below 2 have no variance. Of light tails a is the logarithm
-of the number of independent values in ten batches, 4 to 10; it is that of the largest in a batch so that one long queue
-counts once, and even so a queue behind a long service, which falls in a straight line, raises a. Lengths with a
-moderate tail that stretch no queue have a below 3.7 and h below 0.1, and are not doubted.
+h: the largest square of n values of an exponential law is near (ln n)^2, and h exceeds 1.8 g in one case of forty,
+2.4 g hardly ever; where one stretch makes a quarter of the spread, the next, larger one has not been seen. a: values of
+index below 2 have no variance. Of light tails a is the logarithm of the number of independent values in ten batches, 4
+to 10; it is that of the largest in a batch so that one long queue counts once, and even so a queue behind a long
+service, which falls in a straight line, raises a. Lengths with a moderate tail that stretch no queue have a below 3.7
+and a small h, and are not doubted.
 
 A 99th percentile wants more: the hundredth above it must fall into at least 8 of the 32 batches of a run, on average,
 for it is decided by so many excursions.
@@ -36,7 +39,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 CORRELATED = 0.3
-UNEVEN, RATHER_UNEVEN, HEAVY = 0.25, 0.1, 3.7
+UNEVEN, RATHER_UNEVEN, RATHER_UNEVEN_AT_MOST, HEAVY = 2.4, 0.96, 0.2, 3.7
 LEAST_TOPS = 60  # largest values, to estimate an index from a tenth of them
 SPREAD = 8  # of 32 batches in which the largest hundredth of a run must fall, on average
 
@@ -87,11 +90,12 @@ def doubt(means: ArrayLike, tops: ArrayLike | None = None) -> str:
     """
     r, h = neighbours(means), unevenness(means)
     a = math.inf if tops is None else tail_index(tops)
+    light = math.log(np.size(means)) ** 2 / np.size(means)
     if r > CORRELATED:
         return f"32nds of a run resemble their neighbours (correlation {r:.2f}): too short for what it measures"
-    if a < HEAVY and h > RATHER_UNEVEN:
+    if a < HEAVY and h > min(RATHER_UNEVEN * light, RATHER_UNEVEN_AT_MOST):
         return f"the tail is too heavy for runs of this length (index about {a:.1f}): few values decide the mean"
-    if h > UNEVEN:
+    if h > UNEVEN * light:
         return f"one stretch of one run makes {h:.0%} of the spread: too short to have seen its like often enough"
     return ""
 

@@ -127,10 +127,14 @@ def test_thresholds_sustain_their_own_rate_of_service() -> None:
 
 
 def test_a_probe_measures_what_verify_does() -> None:
-    """With 12 replications, 2 of them beyond the pilot: the same backlogs and the same delays, at another level."""
+    """With 12 replications, 2 of them beyond the pilot: the same backlogs and the same delays, at another level, over
+    the horizon that it took to trust a 99th percentile.
+    """
     mix = SHORT.scaled(4.0)
     found = probe(80.0, Greedy(), mix, QUEUE, Bound("latency_p99", 1.0), Effort(60.0, 12, seed=3))
-    known = verify(Greedy(), mix, QUEUE, horizon=60.0, replications=12, seed=3)
+    assert found.horizon is not None
+    known = verify(Greedy(), mix, QUEUE, horizon=found.horizon, replications=12, seed=3)
+    assert ("latency_p99" in known.doubted) == (found.doubt != "")
     assert found.measured == t_interval(known.values("latency_p99"), PROBE_LEVEL)
     assert (found.score, found.horizon) == (known.verdict.score, known.verdict.horizon)
 

@@ -3,7 +3,8 @@
 A run is cut into 32 stretches after its warm-up: the delays of its requests in order of arrival, its throughput in
 time. The tests on them are those of `verification.statistics.trust`; throughput is a sum over many requests, so only
 its correlation and its unevenness count, not the tail of the lengths. Requests whose like no replication drew make no
-interval wider: where their octaves of KV work would bring more than 5% of V = sum_j lambda_j w_j^2, that is said too.
+interval wider: where their octaves of KV work would bring more than 5% of it, sum_j lambda_j w_j, the delays are
+doubted too, and the throughput where they would bring more than 5% of the output tokens.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fluid import StageProfile
-from fluid.arrays import Floats
+from fluid.arrays import Floats, Ints
 from verification.experiments.evidence.ledger import Ledger, group_of
 from verification.experiments.measures import Window, delays_of, rates
 from verification.run import Run
@@ -22,7 +23,7 @@ from verification.statistics.batch_means import BATCHES, batches_of, largest
 from verification.statistics.trust import doubt, percentile_doubt
 
 TOPS = 320  # largest values over all replications
-MOST_UNDRAWN = 0.05  # of V
+MOST_UNDRAWN = 0.05  # of the work
 DOUBTABLE = ("latency", "latency_p99", "ttft", "throughput")
 TOO_FEW = "a run has fewer than 64 requests to measure: too few to test what an interval rests on"
 
@@ -73,12 +74,14 @@ def doubts_of(pieces: Sequence[Pieces | None], percentiles: Floats) -> tuple[Dou
 
 def undrawn(profile: StageProfile, expected: Floats, ledgers: Sequence[Ledger]) -> tuple[Doubt, ...]:
     """The doubts that requests raise whose like no replication drew; `expected` holds the rates, shape (J,)."""
-    groups = group_of(profile)
     drawn = np.sum([each.by_group for each in ledgers], axis=0)
-    share = expected * profile.kv_work.astype(np.float64) ** 2
-    missing = float(share[drawn[groups] == 0].sum() / share.sum())
-    if missing <= MOST_UNDRAWN:
-        return ()
-    reason = (f"no replication drew a request of the types that would bring {missing:.1%} of the variance of the work: "
-              "nothing here speaks of them")
-    return tuple(Doubt(name, reason) for name in DOUBTABLE)
+    missing = drawn[group_of(profile)] == 0
+
+    def share(amounts: Floats | Ints) -> float:
+        brought = expected * amounts
+        return float(brought[missing].sum() / brought.sum())
+
+    shares = {"KV work": share(profile.kv_work), "output tokens": share(profile.output)}
+    return tuple(Doubt(name, f"no replication drew any of the rare ones that bring {shares[unit]:.0%} of the {unit}")
+                 for name in DOUBTABLE for unit in shares
+                 if (name == "throughput") == (unit == "output tokens") and shares[unit] > MOST_UNDRAWN)
