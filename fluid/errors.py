@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -53,15 +54,17 @@ def one_line(text: str) -> str:
 
 def shown(value: Any) -> str:
     """The value as an error message quotes it: one line, at most 80 characters."""
-    if isinstance(value, str):
-        value = value[:200]
     try:
-        text = " ".join(repr(value).split())
+        text = " ".join(_BEGINNING.repr(value).split())
     except ValueError:  # Python refuses to write out integers of thousands of digits
         text = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
-    except RecursionError:
-        text = f"a {type(value).__name__}, nested too deeply to be shown"
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+_BEGINNING = reprlib.Repr()  # of a representation, 80 characters and more: a value may have millions
+for _limit in ("maxlevel", "maxtuple", "maxlist", "maxarray", "maxdict", "maxset", "maxfrozenset", "maxdeque"):
+    setattr(_BEGINNING, _limit, 80)
+_BEGINNING.maxstring = _BEGINNING.maxlong = _BEGINNING.maxother = 400
 
 
 def real(field: str, value: Any, where: str = "", *, unit: str = "", zero: bool = False) -> float:

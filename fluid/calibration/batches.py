@@ -209,8 +209,10 @@ def _numbers(fields: list[str]) -> list[float] | str:
     """The fields as numbers, or what is wrong with the first that is none."""
     text = "".join(fields)
     if text.isascii() and "_" not in text:
-        with suppress(ValueError):
+        try:
             return list(map(float, fields))
+        except ValueError:
+            pass  # which of them, is said below
     name, wrong = next((name, each) for name, each in zip(CSV_COLUMNS, fields, strict=True) if not _is_number(each))
     return f"{name} must be a number (got {shown(wrong)})"
 
