@@ -143,8 +143,9 @@ def test_unknown_lengths_are_kept_for_the_policies():
     assert read(text).lengths == "unknown"
 
 
-def test_a_rate_of_any_size_that_is_finite_is_accepted():
-    assert read(GOOD.replace("20.0", "1e300")).workload.rates[0] == 1e300
+@pytest.mark.parametrize("rate", ["1e12", "1e-12"])
+def test_a_rate_of_any_size_that_a_file_may_say_is_accepted(rate):
+    assert read(GOOD.replace("20.0", rate)).workload.rates[0] == float(rate)
 
 
 @pytest.mark.parametrize("data", [b"\xef\xbb\xbf" + GOOD.encode(), GOOD.replace("\n", "\r\n").encode()])
