@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from strategies import Instance, instances, sampled
 
 from fluid import InputError, IterationTime, PromptType, Replica, Workload, solve, stage_profile
-from thresholds import PacedPolicy, bulk_queue_mean, heavy_traffic_mean, kingman_bound, predict, predict_continuous
+from thresholds import (
+    PacedPolicy,
+    batch_time,
+    bulk_queue_mean,
+    heavy_traffic_mean,
+    kingman_bound,
+    paced,
+    predict,
+    predict_continuous,
+)
 from thresholds.paced_wait.entry_windows import EntryWindow
 from thresholds.paced_wait.known import MOST_WINDOWS, PacedDesign, design_known
 from verification import Greedy, replicate
@@ -197,3 +206,22 @@ def test_kingman_is_above_the_bulk_queue_and_heavy_traffic_near_it(n: int, share
     assert exact <= kingman_bound(n, a) * (1 + 1e-9)
     assert abs(heavy_traffic_mean(n, a) - exact) < n + 1
     assert kingman_bound(n, n) == heavy_traffic_mean(n, n) == math.inf
+
+
+@pytest.mark.parametrize("window", [(2, 15), (1, 7), (3, 20)])
+def test_windows_that_admit_just_what_arrives_are_not_feasible(window: tuple[int, int]) -> None:
+    """lambda = x/Delta(x) at x = N/g: windows of exactly n* leave a queue without drift, and the design takes wider."""
+    chat = Replica(1_000_000, IterationTime(0.0106, 4.013e-7))
+    entries, iterations = window
+    one = Workload([PromptType(512, 1000, 1.0)])
+    x = entries / iterations
+    there = one.at_rates([x / batch_time(solve(one, chat), np.array([x]))])
+    exact = PacedDesign((entries,), (iterations,), equilibrium=solve(there, chat))
+    assert exact.equilibrium.inventory[0] == pytest.approx(x, rel=1e-12)
+    assert not exact.balanced
+    assert not exact.feasible
+    assert predict(exact).latency > 1e9  # infinite but for rounding
+    wider = paced(there, chat)
+    assert wider.feasible
+    assert wider.entries[0] / wider.iterations[0] > x
+    assert predict(wider).latency < 1e9
