@@ -14,7 +14,7 @@ With chunked prefill, the tokens of earlier chunks that a batch reads again belo
 A row is usable when its counts are whole numbers below 2^53, its seconds are positive and finite, it has a sequence,
 and every sequence has a token: kv_tokens_decode >= num_decode, prefill_tokens >= num_prefill, no prompt tokens where
 nothing prefills. A column that seems to be in another unit in most rows is asked about (`fluid.calibration.units`). A
-file has at most 2^21 rows: six hours of iterations of 10 ms, more than a fit needs.
+file has at most 2^20 rows: three hours of iterations of 10 ms, more than a fit needs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from fluid.replica import Replica
 CSV_COLUMNS = ("num_decode", "kv_tokens_decode", "num_prefill", "prefill_tokens", "batch_time_s")
 PREFILL_COLUMNS = {"num_prefill", "prefill_tokens"}
 MOST = 2.0**53  # of a count, which is below: from there on a float may stand for another number
-MOST_ROWS, MOST_COLUMNS = 2**21, 10_000
+MOST_ROWS, MOST_COLUMNS = 2**20, 10_000
 
 
 @dataclass(frozen=True, eq=False)
