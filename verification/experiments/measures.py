@@ -108,6 +108,12 @@ def delays_of(run: Run, window: Window) -> tuple[Floats, Floats]:
     return latency, ttft
 
 
+def lengths_of(run: Run, window: Window) -> Floats:
+    """Output tokens of each request that arrives in the window, in order."""
+    part = slice(*np.searchsorted(run.arrivals.times, [window.start, window.last_arrival]))
+    return run.output_tokens[part][run.fits[part]].astype(np.float64)
+
+
 def busy_iteration(timeline: Timeline, window: Window) -> float:
     """Mean duration of the iterations that start in the window, seconds."""
     rows = slice(*np.searchsorted(timeline.start, [window.start, window.end]))

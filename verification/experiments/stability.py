@@ -10,8 +10,8 @@ critical one keeps s near sqrt(2/pi): there, no horizon decides (`verification.s
 
 **Classes.** The same is asked of every class c of requests (`verification.experiments.evidence.ledger`: all, each type,
 groups of like work), with s_c = mean(U_c)/sqrt(I_c n_c), the fluctuation of its own arrivals. Under windows and
-priorities a type has a queue of its own, and hides in the total: where one of 20,000 requests an hour in a thousand
-gets half its rate, 10 wait after an hour, and sqrt(V T) = 141.
+priorities a type has a queue of its own, and hides in the total: where of 72,000 requests an hour 72 are of a type that
+gets half its rate, 36 wait after an hour, and sqrt(V T) = 268.
 
     unstable    s > b_R,   or for some class s_c > b_R and its waiting grows faster than that of a critical queue, or,
                 where lives are at most a tenth of T, the number in the system does and grows by over 1% of arrivals
@@ -35,7 +35,8 @@ fail them), so do the binomial ones. First kind, "unstable" of a stable system: 
 growth, must both err. Second kind, "stable" of one that falls behind by delta_c: the binomial test misses it where less
 than about 0.2 sqrt(n_c) + 3 sqrt(0.2 sqrt(n_c)/R) of n_c wait. Rates measured on mixes with rare and huge types, in
 tests/verification/experiments/test_stability.py, are below 1%. A cohort that takes the horizon to fill waits as long as
-a type that starves, and is called so. A type that a stable priority rule lets wait beyond p_c stays "undecided".
+a type that starves, and is called so. A type that a stable priority rule lets wait beyond p_c stays "undecided"; so
+does, with two or three replications, one that starves, for Student's bounds are wide there.
 
 The drift, the slope of the requests in the system over the second half with its interval (Student), stands beside the
 verdict. An answer is never "stable" where it lies above 1% of the arrivals: residents that still gather show such a

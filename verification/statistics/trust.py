@@ -40,6 +40,7 @@ from numpy.typing import ArrayLike
 
 CORRELATED = 0.3
 UNEVEN, RATHER_UNEVEN, RATHER_UNEVEN_AT_MOST, HEAVY = 2.4, 0.96, 0.2, 3.7
+NO_VARIANCE = 2.0  # below this index
 LEAST_TOPS = 60  # largest values, to estimate an index from a tenth of them
 SPREAD = 8  # of 32 batches in which the largest hundredth of a run must fall, on average
 
@@ -83,17 +84,18 @@ def tail_index(tops: ArrayLike) -> float:
     return 1 / mean if mean > 0 else math.inf
 
 
-def doubt(means: ArrayLike, tops: ArrayLike | None = None) -> str:
+def doubt(means: ArrayLike, tops: ArrayLike | None = None, heavy: float = HEAVY) -> str:
     """Return why an interval of the mean of batch means, shape (R, b), cannot be trusted; "" where it can.
 
-    `tops` are the largest values of batches, of any shape, where it is a mean of values that may have a heavy tail.
+    `tops` are the largest values of batches, of any shape, where it is a mean of values that may have a heavy tail: of
+    delays in a queue, or, with `heavy` at 2, of values without one.
     """
     r, h = neighbours(means), unevenness(means)
     a = math.inf if tops is None else tail_index(tops)
     light = math.log(np.size(means)) ** 2 / np.size(means)
     if r > CORRELATED:
         return f"32nds of a run resemble their neighbours (correlation {r:.2f}): too short for what it measures"
-    if a < HEAVY and h > min(RATHER_UNEVEN * light, RATHER_UNEVEN_AT_MOST):
+    if a < heavy and h > min(RATHER_UNEVEN * light, RATHER_UNEVEN_AT_MOST):
         return f"the tail is too heavy for runs of this length (index about {a:.1f}): few values decide the mean"
     if h > UNEVEN * light:
         return f"one stretch of one run makes {h:.0%} of the spread: too short to have seen its like often enough"

@@ -1,9 +1,9 @@
 """Whether the intervals over replications can be trusted: the pieces of each run, and what they make doubtful.
 
 A run is cut into 32 stretches after its warm-up: the delays of its requests in order of arrival, its throughput in
-time. The tests on them are those of `verification.statistics.trust`; throughput is a sum over many requests, so only
-its correlation and its unevenness count, not the tail of the lengths. Requests whose like no replication drew make no
-interval wider: where their octaves of KV work would bring more than 5% of it, sum_j lambda_j w_j, the delays are
+time. The tests on them are those of `verification.statistics.trust`; throughput is a sum over many requests, so it is
+the tail of their output lengths that counts, where its index is below 2. Requests whose like no replication drew make
+no interval wider: where their octaves of KV work would bring more than 5% of it, sum_j lambda_j w_j, the delays are
 doubted too, and the throughput where they would bring more than 5% of the output tokens.
 """
 
@@ -17,10 +17,10 @@ import numpy as np
 from fluid import StageProfile
 from fluid.arrays import Floats, Ints
 from verification.experiments.evidence.ledger import Ledger, group_of
-from verification.experiments.measures import Window, delays_of, rates
+from verification.experiments.measures import Window, delays_of, lengths_of, rates
 from verification.run import Run
 from verification.statistics.batch_means import BATCHES, batches_of, largest
-from verification.statistics.trust import doubt, percentile_doubt
+from verification.statistics.trust import NO_VARIANCE, doubt, percentile_doubt
 
 TOPS = 320  # largest values over all replications
 MOST_UNDRAWN = 0.05  # of the work
@@ -29,13 +29,14 @@ TOO_FEW = "a run has fewer than 64 requests to measure: too few to test what an 
 
 
 class Pieces(NamedTuple):
-    """Means of the 32 stretches of a run, and the largest values of finer ones: delays in seconds, output tokens/s."""
+    """Means of the 32 stretches of a run, and the largest values of finer ones: delays (s), output tokens/s, tokens."""
 
     latency: tuple[float, ...]
     latency_tops: tuple[float, ...]
     ttft: tuple[float, ...]
     ttft_tops: tuple[float, ...]
     throughput: tuple[float, ...]
+    length_tops: tuple[float, ...]
 
 
 class Doubt(NamedTuple):
@@ -52,7 +53,7 @@ def pieces_of(run: Run, window: Window, replications: int) -> Pieces | None:
         return None
     finer = max(1, TOPS // (BATCHES * replications))
     return Pieces(_means(latency), tuple(largest(latency, finer)), _means(ttft), tuple(largest(ttft, finer)),
-                  tuple(rates(run, window, BATCHES)))
+                  tuple(rates(run, window, BATCHES)), tuple(largest(lengths_of(run, window), finer)))
 
 
 def _means(values: Floats) -> tuple[float, ...]:
@@ -64,9 +65,9 @@ def doubts_of(pieces: Sequence[Pieces | None], percentiles: Floats) -> tuple[Dou
     known = [each for each in pieces if each is not None]
     if len(known) < len(pieces):
         return tuple(Doubt(name, TOO_FEW) for name in DOUBTABLE)
-    latency, tops, ttft, ttft_tops, throughput = zip(*known, strict=True)
+    latency, tops, ttft, ttft_tops, throughput, length_tops = zip(*known, strict=True)
     found = {"latency": doubt(latency, np.concatenate(tops)), "ttft": doubt(ttft, np.concatenate(ttft_tops)),
-             "throughput": doubt(throughput)}
+             "throughput": doubt(throughput, np.concatenate(length_tops), NO_VARIANCE)}
     stretches = [np.reshape(row, (BATCHES, -1)).max(axis=1) for row in tops]
     found["latency_p99"] = found["latency"] or percentile_doubt(stretches, percentiles)
     return tuple(Doubt(name, found[name]) for name in DOUBTABLE if found[name])
