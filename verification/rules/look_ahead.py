@@ -28,7 +28,7 @@ from verification.engine.lookahead.chances import (
     passes,
 )
 from verification.engine.queues import Queue, head, make_queue, request_at, take, take_arrivals
-from verification.engine.residents import PREFILL, SIZE, Residents, make_residents, most_resident
+from verification.engine.residents import PREFILL, SIZE, Residents, make_residents
 from verification.engine.state import ITERATION, NO_CAP, NOBODY, Kernel, Problem, State, stage_computes
 from verification.rules.rule import Claim, Look, Rule
 
@@ -39,7 +39,7 @@ def kernel(policy: LookAheadPolicy, problem: Problem) -> Kernel:
                       problem.state // problem.unit)
     lead = -(-int(max(problem.prefill_stages.max() - 1, 0)) // policy.step)
     shares = shares_ahead(policy, layout, problem.capacity / problem.unit, int(problem.prefill_stages.max() == 0), lead)
-    most = most_resident(problem)
+    most = problem.most_sequences  # not what C holds: thresholds made by hand, or for other prompts, may admit more
     queue, residents = make_queue(problem, 1), make_residents(problem, most)
     chances = make_chances(problem, shares, np.array(policy.prompts), lead, policy.step,
                            int(min(most, len(problem.times))) + 1)
