@@ -6,8 +6,8 @@ Lines end in LF, CR or CRLF. Held in memory at a time: a block of 2^20 character
 gzip file of some kilobytes may hold any number of characters, and a pipe never ends: so there are limits, far beyond
 what tables and logs have,
 
-    2^34 characters in all          2^22 in a line, and in a row of several lines          2^19 line ends in a block
-    2^23 bytes that decompress to less than a block
+    2^34 characters in all          2^22 in a line, and in a row of several lines
+    9 line ends in 20 characters of a block          2^23 bytes that decompress to less than a block
 
 Whatever is wrong with the bytes is a FileError of one line: no such file, a gzip stream that ends early, bytes that are
 not UTF-8, NULs, a limit passed. Where such a file is a table, its rows that cannot be used are refused together, the
@@ -33,7 +33,7 @@ from fluid.progress import Progress
 BLOCK = 2**20  # characters, as are the next two
 LONGEST_LINE = 2**22
 LARGEST_FILE = 2**34
-MOST_LINE_ENDS = BLOCK // 2  # in a block: a row takes longer to read than its characters do
+MOST_LINE_ENDS = 9 * BLOCK // 20  # in a block: of the shortest rows, 1,1 and a blank line, 8 of 20 characters are
 BARREN = 2**23  # bytes without a block of text among them: it has at most 2^22, and half as many are read ahead
 QUOTED_ROWS = 3  # of those that cannot be used
 MOST_BAD_ROWS = 2**18  # where most are bad
