@@ -395,17 +395,3 @@ def test_a_benchmark_without_a_usable_duration_is_refused(tmp_path: Path, capsys
     text = json.dumps({"duration": -3, "input_lens": [10], "output_lens": [5]})
     assert "duration must be a positive finite number of seconds (got -3)" in refusal(
         capsys, "trace", written(tmp_path / "b.json", text))
-
-
-def test_a_machine_without_a_place_for_compiled_code_still_runs(tmp_path: Path,
-                                                                monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where numba finds no folder to cache in it refuses; the function is compiled without one then."""
-    from fluid import compiled
-
-    def refusing(cache: bool = False, **options: Any) -> Any:
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return lambda function: function
-
-    monkeypatch.setattr(compiled, "njit", refusing)
-    assert compiled.jit(len) is len
