@@ -19,7 +19,7 @@ def test_prefill_takes_most_of_the_region_of_512_and_20_tokens_on_an_a100():
 
 
 @sampled
-@given(workloads(), replicas())
+@given(workloads(least=2), replicas())
 def test_the_shares_of_an_iteration_add_up_to_one(workload, replica):
     balance = solve(workload, replica)
     shares = time_shares(balance)
@@ -31,7 +31,7 @@ def test_the_shares_of_an_iteration_add_up_to_one(workload, replica):
 
 
 @sampled
-@given(workloads(), replicas())
+@given(workloads(least=2), replicas())
 def test_free_prefills_never_shrink_the_region(workload, replica):
     balance = solve(workload, replica)
     assert scale_without_prefill_cost(balance) >= balance.max_rate_scale * (1 - 1e-12)
