@@ -10,6 +10,19 @@ import pytest
 
 from fluidwait.__main__ import status
 
+ONE_TYPE = """
+[replica]
+kv_capacity = 137000
+[replica.iteration_time]
+overhead = 0.0106
+per_kv_token = 4.013e-7
+[[workload.type]]
+name = "chat"
+prompt_tokens = 512
+output_tokens = 20
+rate = {rate}
+"""
+
 
 def written(folder: Path, text: str) -> Path:
     """The text as a deployment file."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import answer, written
+from command_line import ONE_TYPE, answer, written
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve
 from fluidwait import __version__
@@ -35,18 +35,7 @@ output_tokens = 1000
 rate = 1.9
 """
 QUICK = ["--horizon", "60", "--replications", "2"]
-SMALL = """
-[replica]
-kv_capacity = 137000
-[replica.iteration_time]
-overhead = 0.0106
-per_kv_token = 4.013e-7
-[[workload.type]]
-name = "chat"
-prompt_tokens = 512
-output_tokens = 20
-rate = {rate}
-"""
+SMALL = ONE_TYPE
 
 APART = """
 [replica]

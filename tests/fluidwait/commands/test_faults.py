@@ -11,23 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import written
+from command_line import ONE_TYPE, written
 
 import fluidwait.commands.app
 from fluidwait.__main__ import TRACEBACK, UNFORESEEN, status
 
-SMALL = """
-[replica]
-kv_capacity = 137000
-[replica.iteration_time]
-overhead = 0.0106
-per_kv_token = 4.013e-7
-[[workload.type]]
-name = "chat"
-prompt_tokens = 512
-output_tokens = 20
-rate = 100.0
-"""
+SMALL = ONE_TYPE.format(rate=100.0)
 FULL = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

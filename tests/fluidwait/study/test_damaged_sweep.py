@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import ONE_TYPE
 
 from fluid import FluidwaitError
 from fluidwait.__main__ import status
@@ -21,18 +22,7 @@ from fluidwait.study.grid import Cell
 from fluidwait.study.outcomes import Plan
 from fluidwait.study.store import NAME, opened
 
-TEXT = """
-[replica]
-kv_capacity = 137000
-[replica.iteration_time]
-overhead = 0.0106
-per_kv_token = 4.013e-7
-[[workload.type]]
-name = "chat"
-prompt_tokens = 512
-output_tokens = 20
-rate = 100.0
-"""
+TEXT = ONE_TYPE.format(rate=100.0)
 PLAN = Plan(30.0, 2, 0)
 HEADER = 100  # bytes, in which SQLite says what the file is
 VERSION = slice(60, 64)  # of the tables, in the header

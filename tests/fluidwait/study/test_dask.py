@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import ONE_TYPE
 
 from fluid import FluidwaitError
 from fluidwait.__main__ import status
@@ -21,18 +22,7 @@ from fluidwait.study.fingerprint import program
 from fluidwait.study.grid import Cell
 from fluidwait.study.outcomes import Plan
 
-TEXT = """
-[replica]
-kv_capacity = 137000
-[replica.iteration_time]
-overhead = 0.0106
-per_kv_token = 4.013e-7
-[[workload.type]]
-name = "chat"
-prompt_tokens = 512
-output_tokens = 20
-rate = 100.0
-"""
+TEXT = ONE_TYPE.format(rate=100.0)
 CELL, PLAN = Cell(20.0, "greedy"), Plan(30.0, 2, 2**100)
 
 
