@@ -34,7 +34,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fluid.arrays import Floats, Ints
+from fluid.arrays import Floats
 from thresholds.paced_wait.block_scores import block_means, scores
 from thresholds.paced_wait.mean_bound import best_stake, upper_mean
 from thresholds.paced_wait.overflow import OverflowBound, OverflowProblem
@@ -42,7 +42,7 @@ from thresholds.paced_wait.random_prompt import LengthMix
 from thresholds.paced_wait.tail_bounds import WIDEST, BlockChernoff
 from thresholds.rows import Rows
 
-MOST_BLOCKS = 20_000
+MOST_BLOCKS = 4096
 THETAS = 2.0 ** np.linspace(-1.5, 1.5, 7)
 
 
@@ -89,7 +89,7 @@ class _Choice:
         work = self.rows.profile.kv_units[size:]
         used = np.append(chosen, size + int(np.argmax(work)))
         weights = np.append((1 - self.share) * self.rows.split[0][chosen] / self.rows.split[0].sum(), self.share)
-        return LengthMix.of(self.rows.some(used), weights)
+        return LengthMix.of(self.rows.some(used), weights, MOST_BLOCKS)
 
     @property
     def share(self) -> float:
@@ -98,27 +98,29 @@ class _Choice:
 
     @cached_property
     def blocks(self) -> tuple[int, int, float, int]:
-        """g, k, theta and the first age of a block that carry most under that law."""
-        capacity, least = self.problem.capacity, -(-self.mix.ages // MOST_BLOCKS)
+        """g, k, theta and the first age of a block that carry most under that law, g in steps of its ages."""
+        capacity, step = self.problem.capacity, self.mix.step
         every = BlockChernoff.of(self.mix, capacity)
-        theta, _ = every.best(least, capacity, self._log_share(least, 1))
+        theta, _ = every.best(1, capacity, self._log_share(step, 1))
         chernoff = every.near(theta)
         while chernoff.window < WIDEST:
             wider = every.near(theta, 2 * chernoff.window)
-            if self._entries(wider, least) <= self._entries(chernoff, least):
+            if self._entries(wider, 1) <= self._entries(chernoff, 1):
                 break
             chernoff = wider
-        best, g = -math.inf, least
-        for width in _widths(least, self.mix.ages):
+        best, steps = -math.inf, 1
+        for width in _widths(self.mix.steps):
             entries = self._entries(chernoff, width)
             if (entries - 0.5) / width > best:  # half an entry is lost on average where N is rounded down
-                best, g = (entries - 0.5) / width, width
+                best, steps = (entries - 0.5) / width, width
             elif entries / width < best:
                 break
-        return int(g), chernoff.window, *chernoff.best(g, capacity, self._log_share(g, chernoff.window))
+        theta, start = chernoff.best(steps, capacity, self._log_share(steps * step, chernoff.window))
+        return steps * step, chernoff.window, theta, start * step
 
-    def _entries(self, chernoff: BlockChernoff, g: int) -> float:
-        return chernoff.most_entries(g, self.problem.capacity, self._log_share(g, chernoff.window))
+    def _entries(self, chernoff: BlockChernoff, steps: int) -> float:
+        return chernoff.most_entries(steps, self.problem.capacity,
+                                     self._log_share(steps * self.mix.step, chernoff.window))
 
     def _log_share(self, g: int, k: int) -> float:
         """ln(delta k/(g n)): the shortest conceivable prompt lasts one stage."""
@@ -164,7 +166,8 @@ class _Score:
         return max(0.0, self.theta * self.capacity + log_share) / mean
 
 
-def _widths(least: int, ages: int) -> Ints:
-    """Widths g of a block to try: whole numbers a fifth apart."""
-    steps = np.arange(math.ceil(math.log(max(ages / least, 1.0)) / math.log(1.2)) + 1)
-    return np.unique(np.minimum(np.rint(least * 1.2**steps), ages).astype(np.int64))
+def _widths(most: int) -> list[int]:
+    """Widths of a block to try, in steps: whole numbers a fifth apart."""
+    tries = np.arange(math.ceil(math.log(most) / math.log(1.2)) + 1)
+    widths: list[int] = np.unique(np.minimum(np.rint(1.2**tries), most).astype(np.int64)).tolist()
+    return widths

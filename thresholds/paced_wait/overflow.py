@@ -25,6 +25,11 @@ It ends where bunching, which costs more as g grows, has taken 5%, or where the 
 convolutions are tried where Chernoff's bound misses by less than exp(4): these could only miss a slightly larger
 window; the guarantee stands, because the pair returned has passed the bound itself.
 
+**Long outputs.** Beyond `MOST_STEPS` ages are looked at in steps of r iterations, as `random_prompt` says, and widths
+g = h r are searched. "At most N in any g" holds wherever at most N/d enter in any g/d, so what is installed is the pair
+divided by what N and r have in common. Convolutions of more than `MOST_BLOCKS` blocks take several together as one, by
+the same words, and the search ends its tries of them after `MOST_TRANSFORMS` transforms.
+
 Source: model.md section 4; the proofs are in `thresholds.paced_wait.tail_bounds`.
 """
 
@@ -41,10 +46,13 @@ from thresholds.paced_wait.random_prompt import LengthMix
 from thresholds.paced_wait.tail_bounds import WIDEST, BlockChernoff, Convolution
 
 BUNCHING, ENOUGH = 0.95, 0.999  # shares of N/g, and of the cap's, at which the search ends
+MOST_STEPS = 4096  # in a life
+MOST_BLOCKS, MOST_TRANSFORMS = 512, 2**14  # of a convolution, and of all that one search tries
 CONVOLUTION_GAIN = 4.0  # ln of the factor by which a convolution may improve on Chernoff's bound
 WHOLE_ROUNDING = 1e-12  # an N that should be whole may come out below
 
 Fits = Callable[[int, int], bool]
+Tail = Callable[[int], Callable[[float], float]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class OverflowProblem:
 
     def theorem(self, entries: int, g: int) -> OverflowBound:
         """The block Chernoff bound at every iteration, added up over g n of them."""
-        return self._bound("block Chernoff", self._every, entries, g, g * self.iterations)
+        return self._bound("block Chernoff", self._every, *self._in_steps(entries, g), g * self.iterations)
 
     def tight(self, entries: int, g: int) -> OverflowBound:
         """The least bound that is proved."""
@@ -94,27 +102,53 @@ class OverflowProblem:
     @cached_property
     def theorem_pair(self) -> tuple[int, int]:
         """The largest N/g whose theorem bound is at most delta."""
-        def most(g: int) -> float:
-            return min(self._near.most_entries(g, self.capacity, self._log_share(g * self.iterations)), g * self.rate)
-
-        alone = (max(1, int(most(self.mix.ages) * (1 + WHOLE_ROUNDING))), self.mix.ages)
-        return _largest_window(alone, self.mix.ages, cache(most), lambda entries, g: True, self.rate)
+        return self._in_iterations(*self._theorem_pair)
 
     @cached_property
     def tight_pair(self) -> tuple[int, int]:
         """The largest N/g whose tight bound is at most delta."""
-        chernoff, convolution = self._windows, cache(self._convolution)
+        chernoff, tails = self._windows, dict[int, Tail]()
 
-        def hopeful(g: int) -> float:
-            share = self._log_window_share(g) + CONVOLUTION_GAIN
-            return min(chernoff.most_entries(g, self.capacity, share), g * self.rate)
+        def hopeful(h: int) -> float:
+            share = self._log_window_share(h * self.mix.step) + CONVOLUTION_GAIN
+            return min(chernoff.most_entries(h, self.capacity, share), h * self._step_rate)
 
-        def fits(entries: int, g: int) -> bool:
-            share = self._log_window_share(g)
-            return (chernoff.log_tail(entries, g, self.capacity) <= share
-                    or convolution(g).tail(entries)(self.capacity) <= share)
+        def fits(entries: int, h: int) -> bool:
+            share = self._log_window_share(h * self.mix.step)
+            if chernoff.log_tail(entries, h, self.capacity) <= share:
+                return True
+            if h not in tails and sum(map(self._transforms, tails)) < MOST_TRANSFORMS:
+                tails[h] = self._convolved(h)
+            return h in tails and tails[h](entries)(self.capacity) <= share
 
-        return _largest_window(self.theorem_pair, self.mix.ages, cache(hopeful), fits, self.rate)
+        return self._in_iterations(
+            *_largest_window(self._theorem_pair, self.mix.steps, cache(hopeful), fits, self._step_rate))
+
+    @cached_property
+    def _theorem_pair(self) -> tuple[int, int]:
+        """The pair of the theorem, its width in steps."""
+        def most(h: int) -> float:
+            share = self._log_share(h * self.mix.step * self.iterations)
+            return min(self._near.most_entries(h, self.capacity, share), h * self._step_rate)
+
+        alone = (max(1, int(most(self.mix.steps) * (1 + WHOLE_ROUNDING))), self.mix.steps)
+        return _largest_window(alone, self.mix.steps, cache(most), lambda entries, h: True, self._step_rate)
+
+    def _in_steps(self, entries: int, g: int) -> tuple[int, int]:
+        """A pair of whole steps that a pair implies."""
+        times = self.mix.step // math.gcd(g, self.mix.step)
+        return times * entries, times * g // self.mix.step
+
+    def _in_iterations(self, entries: int, steps: int) -> tuple[int, int]:
+        """The narrowest pair found by division from which `_in_steps` comes back to this one."""
+        common = math.gcd(entries, self.mix.step)
+        while (shared := math.gcd(common, steps)) > 1:
+            common //= shared
+        return entries // common, steps * self.mix.step // common
+
+    @property
+    def _step_rate(self) -> float:
+        return self.rate * self.mix.step
 
     @cached_property
     def _every(self) -> BlockChernoff:
@@ -128,11 +162,12 @@ class OverflowProblem:
     @cached_property
     def _windows(self) -> BlockChernoff:
         """Chernoff's bound over windows of the k that needs the fewest tokens."""
-        entries, g = self.theorem_pair
-        theta, _ = self._near.best(g, self.capacity, self._log_share(g * self.iterations))
+        entries, h = self._theorem_pair
+        g = h * self.mix.step
+        theta, _ = self._near.best(h, self.capacity, self._log_share(g * self.iterations))
 
         def level(chernoff: BlockChernoff) -> float:
-            return chernoff.level(entries, g, self._log_share(self._terms(g, chernoff.window)))
+            return chernoff.level(entries, h, self._log_share(self._terms(g, chernoff.window)))
 
         best = self._near
         while best.window < WIDEST:
@@ -154,16 +189,17 @@ class OverflowProblem:
     def _sharper(self, entries: int, g: int) -> Iterator[OverflowBound]:
         chernoff, share = self._windows, self._log_window_share(g)
         terms = self._terms(g, chernoff.window)
-        bound = self._bound("windowed Chernoff", chernoff, entries, g, terms)
+        entries, h = self._in_steps(entries, g)
+        bound = self._bound("windowed Chernoff", chernoff, entries, h, terms)
         yield bound
-        tail = self._convolution(g).tail(entries)
+        tail = self._convolved(h)(entries)
         level = _first(0, math.ceil(bound.kv_required * self._unit), lambda units: tail(units) <= share)
         yield OverflowBound("convolution", chernoff.window, _added_up(tail(self.capacity), terms), self._tokens(level))
 
-    def _bound(self, method: str, chernoff: BlockChernoff, entries: int, g: int, terms: float) -> OverflowBound:
+    def _bound(self, method: str, chernoff: BlockChernoff, entries: int, h: int, terms: float) -> OverflowBound:
         return OverflowBound(method, chernoff.window,
-                             _added_up(chernoff.log_tail(entries, g, self.capacity), terms),
-                             self._tokens(chernoff.level(entries, g, self._log_share(terms))))
+                             _added_up(chernoff.log_tail(entries, h, self.capacity), terms),
+                             self._tokens(chernoff.level(entries, h, self._log_share(terms))))
 
     @property
     def _unit(self) -> int:
@@ -172,9 +208,15 @@ class OverflowProblem:
     def _tokens(self, units: float) -> float:
         return units if self._unit == 1 else units / self._unit
 
-    def _convolution(self, g: int) -> Convolution:
-        theta, start = self._windows.best(g, self.capacity, self._log_window_share(g))
-        return Convolution.of(self._windows, g, theta, start, self.capacity)
+    def _convolved(self, h: int) -> Tail:
+        """The map from entries in any h steps to the tail of their convolution, several blocks taken as one."""
+        together = -(-self.mix.steps // (h * MOST_BLOCKS))
+        theta, start = self._windows.best(h * together, self.capacity, self._log_window_share(h * self.mix.step))
+        convolution = Convolution.of(self._windows, h * together, theta, start, self.capacity)
+        return lambda entries: convolution.tail(entries * together)
+
+    def _transforms(self, h: int) -> int:
+        return min(-(-self.mix.steps // h), MOST_BLOCKS)
 
 
 def overflow_problem(equilibrium: Equilibrium, *, horizon: float, overflow_probability: float) -> OverflowProblem:
@@ -183,7 +225,7 @@ def overflow_problem(equilibrium: Equilibrium, *, horizon: float, overflow_proba
     chance = probability("overflow_probability", overflow_probability, "paced_unknown")
     seconds = real("horizon", horizon, "paced_unknown", unit="seconds")
     iterations = 1 + seconds / float(replica.iteration_time.overheads.max())
-    mix = LengthMix.of(equilibrium.profile, equilibrium.workload.rates)
+    mix = LengthMix.of(equilibrium.profile, equilibrium.workload.rates, MOST_STEPS)
     share = equilibrium.workload.rates / equilibrium.workload.rates.max()
     most = min(replica.most_sequences / float(mix.stages @ mix.probability),
                replica.most_tokens / float(equilibrium.profile.tokens @ share / share.sum()))

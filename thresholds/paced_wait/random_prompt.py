@@ -13,7 +13,12 @@ every age. For whole prefill without blocks all pairs are in step.
 **Windows.** A prompt of context x > z holds a_w ceil_b(z) units in the layers with an attention window, and goes on
 growing by a_g a token in the others, still in step. Where a_g = 0 those with a full window are a difference of two
 sums of probabilities, rounded to 2^-50 so that it is exact; else a sum over intervals of ages [full, over) in which
-nothing cancels (`interval_sums`). Source: model.md section 4; mixed layers derived here.
+nothing cancels (`interval_sums`).
+
+**Steps.** Long lives are looked at in steps of r iterations: index i stands for the ages a_i = i r - (k + r - 2) up to
+a_i + r - 1. Over k iterations none of them holds more than one of age a_i over k + r - 1, so a window that much wider,
+looked at at every r-th age, bounds them all; time and memory then grow with A/r. Source: model.md section 4; mixed
+layers and steps derived here.
 """
 
 from __future__ import annotations
@@ -58,21 +63,31 @@ class LengthMix:
     probability: Floats
     chunk: int
     layout: KVLayout
+    step: int = 1
 
     @classmethod
-    def of(cls, profile: StageProfile, rates: Floats) -> LengthMix:
-        """The mix of a workload's types, each as likely as its rate; equal length pairs are put together."""
+    def of(cls, profile: StageProfile, rates: Floats, most_steps: int | None = None) -> LengthMix:
+        """The mix of a workload's types, each as likely as its rate; equal length pairs are put together.
+
+        The least step is taken with which no life has more than `most_steps`; one iteration where that is None.
+        """
         prompts, first, kind = np.unique(profile.prompt, return_index=True, return_inverse=True)
         pairs, which = np.unique(profile.stages * prompts.size + kind, return_inverse=True)
         share = np.bincount(which, rates / rates.max())
         prefill = profile.prefill_stages[first]
         return cls(prompts - prefill + 1, prefill, pairs % prompts.size, pairs // prompts.size, share / share.sum(),
-                   int(profile.chunk.max()), profile.layout)
+                   int(profile.chunk.max()), profile.layout,
+                   -(-int(profile.stages.max()) // most_steps) if most_steps else 1)
 
     @property
     def ages(self) -> int:
         """A, the most stages a prompt lasts."""
         return int(self.stages[-1])
+
+    @property
+    def steps(self) -> int:
+        """The steps of r iterations that A iterations take."""
+        return -(-self.ages // self.step)
 
     @cached_property
     def peak(self) -> int:
@@ -81,7 +96,7 @@ class LengthMix:
 
     def reach(self, window: int) -> int:
         """More KV than a prompt could hold `window` iterations past its end, units."""
-        return self.peak + self.layout.unit * (window + self.layout.block)
+        return self.peak + self.layout.unit * (window + self.step - 1 + self.layout.block)
 
     def held(self, age: int) -> Ints:
         """KV a prompt of each kind holds at an age, were it to last that long: shape (kinds,), units."""
@@ -89,26 +104,33 @@ class LengthMix:
         return self.layout.held(np.where(age < self.prefill_stages - 1, early, self.base + age))
 
     def log_mgf(self, theta: float, window: int = 1) -> Floats:
-        """ln E exp(theta y(a)) for a = -(k - 1)..A - 1, k = `window`; O(length pairs + groups in step x ages) time.
+        """ln E exp(theta y(a_i)) from a_0 to A - 1, k = `window`; O(length pairs + groups in step x steps) time.
 
         A prompt is over (y = 0), in its prefill, growing, or at its attention window z, which it then holds to its end,
         while it goes on growing in the layers without one.
         """
-        end = np.arange(self.ages + window - 1)  # a + k - 1: the age whose KV counts
-        total: Floats = np.cumsum(np.bincount(self.stages, self.probability), dtype=np.float64)[
-            np.maximum(end - window + 1, 0)]
+        end, lived = self._looks(window)
+        total: Floats = np.cumsum(np.bincount(self.stages, self.probability), dtype=np.float64)[lived]
         for group in self._groups:
-            for ages, term in self._terms(group, theta, end, window):
-                total[ages] += term
+            for looks, term in self._terms(group, theta, end, window + self.step - 1):
+                total[looks] += term
         return np.log(np.maximum(total, 1.0))
+
+    def _looks(self, window: int) -> tuple[Ints, Ints]:
+        """a_i + k + r - 2, the ages whose KV counts, and what a prompt must outlive to hold it, max(a_i, 0)."""
+        wide = window + self.step - 1
+        end = np.arange(0, self.ages + wide - 1, self.step)
+        return end, np.maximum(end - wide + 1, 0)
 
     def _terms(self, group: _InStep, theta: float, end: Ints, window: int) -> Iterator[tuple[slice, Floats]]:
         """What the pairs of a group, not over yet, add to E exp(theta y): growing, full, and in their prefills."""
         prefilled, phase, lift, stages, probability = group
-        layout, before, after = self.layout, slice(None, prefilled), slice(prefilled, None)
+        layout, first = self.layout, -(-prefilled // self.step)
+        before, after = slice(None, first), slice(first, None)
         full, state = int(whole_blocks(np.array(layout.window), layout.block)), layout.unit * layout.state
         over = stages + window - 1
         fills = np.clip(layout.window - (lift - phase), prefilled, over)
+        fills, over = -(-fills // self.step), -(-over // self.step)
         # whoever grows has lift <= full and grown <= full: the minima only keep the exponentials of the others finite
         weight = probability * np.exp(theta * (layout.unit * np.minimum(lift, full)))
         growing = suffix_sums(np.bincount(fills, weight, end.size + 1))[1:]
@@ -126,24 +148,24 @@ class LengthMix:
         yield before, probability.sum() * np.exp(theta * layout.held(self.chunk * (end[before] + 1)))
 
     def worst(self, window: int = 1) -> Floats:
-        """ess sup y(a), units, for a = -(k - 1)..A - 1: the limit of log_mgf / theta as theta grows."""
+        """ess sup y(a_i), units, from a_0 to A - 1: the limit of log_mgf / theta as theta grows."""
         longest = np.zeros(self.base.size, dtype=np.int64)
         longest[self.kind] = self.stages  # sorted: the last one written is the longest
-        return np.array([self.held(end)[longest > max(end - window + 1, 0)].max()
-                         for end in range(self.ages + window - 1)], dtype=np.float64)
+        looks = zip(*self._looks(window), strict=True)
+        return np.array([self.held(end)[longest > lived].max() for end, lived in looks], dtype=np.float64)
 
     def block_survival(self, g: int, start: int, cell: int, window: int = 1) -> Iterator[Floats]:
-        """P(X_b > h (c - 1)) over c = 0, 1.., h = `cell` units, oldest block first; blocks start at `start` + g Z."""
-        bounds, alive = np.searchsorted(self.stages, np.arange(self.ages + 2)), np.zeros(self.base.size)
+        """P(X_b > h (c - 1)) over c = 0, 1.., h = `cell` units, oldest block first; blocks of g steps from `start`."""
+        ends, lived = self._looks(window)
+        known, alive = self.stages.size, np.zeros(self.base.size)
         highest = np.zeros(-(-self.reach(window) // cell) + 1)
-        for end in range(self.ages + window - 2, -1, -1):
-            if end >= window - 1:
-                last = slice(bounds[end - window + 2], bounds[end - window + 3])
-                alive += np.bincount(self.kind[last], self.probability[last], alive.size)
-            some = np.flatnonzero(alive)
-            cells = -(-self.held(end)[some] // cell)
+        for i in range(ends.size - 1, -1, -1):
+            more = slice(np.searchsorted(self.stages, lived[i], side="right"), known)
+            alive += np.bincount(self.kind[more], self.probability[more], alive.size)
+            known, some = more.start, np.flatnonzero(alive)
+            cells = -(-self.held(ends[i])[some] // cell)
             highest = np.maximum(highest, suffix_sums(np.bincount(cells, alive[some], highest.size)))
-            if (end - start) % g == 0 or end == 0:
+            if (i - start) % g == 0 or i == 0:
                 yield highest
                 highest = np.zeros(highest.size)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
@@ -135,6 +136,52 @@ def test_block_survival_is_the_largest_survival_function_of_the_block(prefill: s
             np.testing.assert_allclose(survival[1:], brute, atol=1e-12)
 
 
+@pytest.mark.parametrize(("prefill", "block", "first_token", "attention"), SERVERS)
+def test_ages_in_steps_are_bounded_by_the_oldest_of_each_step(prefill: str | int, block: int, first_token: str,
+                                                              attention: Attention) -> None:
+    """A step of r ages is at least the largest of them, and a window k + r - 1 wide at its first: moments, worst case.
+    """
+    mix = random_mix(5, prefill, block, first_token, attention).lengths
+    for step, window in product((2, 3, 30), (1, 4)):
+        coarse = replace(mix, step=step)
+        for found, fine, wide in ((coarse.log_mgf(0.03, window), mix.log_mgf(0.03, window),
+                                   mix.log_mgf(0.03, window + step - 1)),
+                                  (coarse.worst(window), mix.worst(window), mix.worst(window + step - 1))):
+            np.testing.assert_allclose(found, wide[::step], rtol=1e-12, atol=1e-15)
+            covered = np.append(np.zeros(step - 1), fine)  # ages from a_0 on; nobody is there before
+            padded = np.append(covered, np.zeros(found.size * step - covered.size))
+            assert (found >= padded.reshape(-1, step).max(axis=1) - 1e-12).all()
+
+
+@pytest.mark.parametrize("attention", [None, 7, MIXED])
+@pytest.mark.parametrize(("step", "g", "window"), [(2, 1, 1), (3, 2, 4)])
+def test_block_survival_in_steps_is_that_of_wider_windows(attention: Attention, step: int, g: int,
+                                                          window: int) -> None:
+    """P(X_b > v) over the looks of a block, each from the definition of y with k + r - 1 for k."""
+    mix = random_mix(4, attention=attention)
+    coarse, wide = replace(mix.lengths, step=step), window + step - 1
+    looks = list(ages(mix, wide))[::step]
+    found = list(coarse.block_survival(g, 1 % g, 1, window))
+    numbers = sorted({(i - 1 % g) // g for i in range(len(looks))}, reverse=True)
+    assert len(found) == len(numbers)
+    for survival, number in zip(found, numbers, strict=True):
+        block = [a for i, a in enumerate(looks) if (i - 1 % g) // g == number]
+        brute = [max(mix.share @ (held(mix, a, wide) > c - 1) for a in block) for c in range(1, survival.size)]
+        np.testing.assert_allclose(survival[1:], brute, atol=1e-12)
+
+
+def test_a_window_in_steps_comes_back_from_the_one_that_is_installed() -> None:
+    """(N, h steps) is implied by the installed (N/d, h r/d), which leads back to it; d = r where N and h allow."""
+    mix = random_mix(0).lengths
+    for step in range(1, 13):
+        problem = OverflowProblem(replace(mix, step=step), 100, 40, 0.5)
+        for entries, steps in product(range(1, 30), repeat=2):
+            pair = problem._in_iterations(entries, steps)
+            assert problem._in_steps(*pair) == (entries, steps)
+            assert pair[0] * steps * step == pair[1] * entries
+        assert problem._in_iterations(5 * step, 1) == (5, 1)
+
+
 def test_block_sums_take_the_largest_of_every_block() -> None:
     """Every g and offset, also g beyond the number of ages: a loop over the blocks."""
     rng = np.random.default_rng(0)
@@ -218,15 +265,15 @@ def entering(rng: np.random.Generator, mix: Mix, entries: int, g: int, iteration
 
 @pytest.mark.parametrize("bold", [False, True])
 @pytest.mark.parametrize("short", [False, True])
-@pytest.mark.parametrize(("seed", "entries", "g"), [(0, 1, 2), (1, 2, 3), (2, 3, 1)])
-def test_simulated_overflows_stay_below_the_bounds_of_the_horizon(seed: int, entries: int, g: int, short: bool,
-                                                                  bold: bool) -> None:
+@pytest.mark.parametrize(("seed", "entries", "g", "step"), [(0, 1, 2, 1), (1, 2, 3, 1), (2, 3, 1, 1), (1, 2, 3, 2)])
+def test_simulated_overflows_stay_below_the_bounds_of_the_horizon(seed: int, entries: int, g: int, step: int,
+                                                                  short: bool, bold: bool) -> None:
     """P(KV > C within 40 iterations): the share of 300 runs minus 4 standard errors; `short` prompts make resets."""
     mix = random_mix(seed, "decode-only", 1, "prefill", outputs=4) if short else random_mix(seed)
     rng = np.random.default_rng(seed)
     most = np.array([entering(rng, mix, entries, g, 40, bold).max() for _ in range(300)])
     for level in np.quantile(most, [0.5, 0.9, 0.99]).astype(int):
-        problem = OverflowProblem(mix.lengths, int(level), 40, 0.5)
+        problem = OverflowProblem(replace(mix.lengths, step=step), int(level), 40, 0.5)
         share = np.mean(most > level)
         error = math.sqrt(share * (1 - share) / most.size)
         bounds = problem.theorem(entries, g), problem.tight(entries, g)

@@ -91,6 +91,30 @@ def test_no_window_with_a_larger_rate_passes_the_tight_bound(seed: int) -> None:
     assert all(problem.tight(*pair).overflow_probability > problem.probability for pair in larger)
 
 
+def test_looking_at_long_lives_in_steps_costs_a_percent_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs of up to 600 tokens, whole or in 100 steps of 6 iterations: the promise is kept, most of N/g too."""
+    rng = np.random.default_rng(4)
+    equilibrium = solve(mixed(rng.integers(1, 200, 50), rng.integers(1, 601, 50)), A100)
+    exact = overflow_problem(equilibrium, horizon=3600.0, overflow_probability=1e-3)
+    monkeypatch.setattr("thresholds.paced_wait.overflow.MOST_STEPS", 101)
+    coarse = overflow_problem(equilibrium, horizon=3600.0, overflow_probability=1e-3)
+    assert (exact.mix.step, coarse.mix.step) == (1, 6)
+    entries, g = coarse.tight_pair
+    assert coarse.tight(entries, g).overflow_probability <= 1e-3 * (1 + 1e-9)
+    assert exact.tight(entries, g).overflow_probability <= coarse.tight(entries, g).overflow_probability
+    assert 0.99 < entries / g / (exact.tight_pair[0] / exact.tight_pair[1]) <= 1.0
+
+
+def test_convolutions_of_several_blocks_as_one_still_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With at most 3 blocks the same window needs no less, and no wider window is found."""
+    fine = small(2)
+    monkeypatch.setattr("thresholds.paced_wait.overflow.MOST_BLOCKS", 3)
+    coarse = small(2)
+    for pair in product((1, 4, 9), (1, 2)):
+        assert coarse.tight(*pair).kv_required >= fine.tight(*pair).kv_required
+    assert coarse.tight_pair[0] * fine.tight_pair[1] <= fine.tight_pair[0] * coarse.tight_pair[1]
+
+
 def test_required_tokens_and_probability_say_the_same() -> None:
     """The bound at C is at most delta if and only if the level whose bound is delta is at most C."""
     problem = small(1)
