@@ -167,7 +167,7 @@ def commands(number: int) -> int:
             if kind == "config":  # of the model that a deployment names
                 path = path.with_suffix(".toml")
                 path.write_text(DEPLOYMENT.replace("MODEL", f"{i}-{kind}{suffix}"))
-            said = apart(lambda kind=kind, path=path: ended_with(COMMAND_OF[kind], str(path)), RANDOM_MEMORY)
+            said = apart(lambda kind=kind, path=path: ended_with([COMMAND_OF[kind], str(path)]), RANDOM_MEMORY)
             code, seconds, kept, line = json.loads(said) if said.startswith("[") else (-1, 0.0, False, said)
             ended[f"{kind}: status {code}"] += 1
             slowest = max(slowest, (seconds, f"{i}-{kind}"))
@@ -180,11 +180,14 @@ def commands(number: int) -> int:
     return broken
 
 
-def ended_with(command: str, path: str) -> str:
-    """How a command ended: status, seconds, whether that is as promised, what it said on standard error."""
+def ended_with(arguments: list[str]) -> str:
+    """How a command ended: status, seconds, whether that is as promised, what it said on standard error.
+
+    Without a command the policy of that path is read.
+    """
     out, err, start = io.StringIO(), io.StringIO(), time.process_time()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = status([command, path]) if command else policy_status(path)
+        code = status(arguments) if arguments[0] else policy_status(arguments[1])
     kept = code in (0, 1) or (code == 2 and not out.getvalue() and err.getvalue().count("\n") == 1)
     return json.dumps([code, time.process_time() - start, kept, err.getvalue()[:300]])
 
