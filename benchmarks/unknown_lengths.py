@@ -7,7 +7,7 @@ both cut at 500 by rejection or by clipping; the empirical distribution of so ma
 d0 = 10.6 ms, d1 = 0.4013 us. The KV may exceed C with probability at most 1e-3 over a million iterations, however
 entries bunch. Two windows (N, g) stand side by side, each with the two bounds on it:
 
-    theorem     the largest N/g that the block Chernoff bound allows (model.md section 4)
+    theorem     the largest N/g that the block Chernoff bound allows (mathematics, section 4.7)
     tight       the largest N/g that any bound proved in `thresholds.paced_wait.tail_bounds` allows: the design
 
 `share` is the largest total rate the window carries over that of the fluid limit, `base` the mean KV of a full window,

@@ -22,7 +22,7 @@ gives the shares
 
 with r_j the KV tokens read over a prompt's life, as n_j* = lambda_j Delta* prompts are in each stage. Prefill takes
 1 - f/f' of the region, f the largest factor on all rates that stays in it and f' the same with d2 = 0: the stage and
-the KV cache of a prefill remain, only its computing is free. Source: model.md section 2.
+the KV cache of a prefill remain, only its computing is free. Source: mathematics, sections 2.1 to 2.4.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def solve(workload: Workload, replica: Replica) -> Equilibrium:
     """Solve the fluid equilibrium, Delta* = max_i a_i / (1 - rho_i).
 
     `workload` holds J prompt types (rates in requests/s), `replica` the capacity and the iteration time. Returns an
-    `Equilibrium`; an overloaded replica is an answer, not an error. Source: model.md section 2.
+    `Equilibrium`; an overloaded replica is an answer, not an error. Source: mathematics, section 2.1.
 
     >>> from fluid import IterationTime, PromptType, Workload
     >>> replica = Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.013e-7))

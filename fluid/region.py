@@ -14,8 +14,8 @@ tokens a prompt takes over its life (o_j where prefill happens elsewhere):
 
 The last ensures rho < 1, to the shared tolerance of 1e-9, at every point of the region; it binds only where the second
 terms of the others are negligible. A mix can grow by the factor 1 / max_i sum_j lambda_j h_ij. A type that never fits
-(its largest stage KV exceeds C) is outside at every positive rate. Source: model.md section 2; sequences and tokens
-derived here.
+(its largest stage KV exceeds C) is outside at every positive rate. Source: mathematics, sections 2.2 and 2.5; sequences
+and tokens derived here.
 
 **How sure.** With one piece the load of the edge is linear in its coefficients d = (d0, d1, d2, d3): the largest over
 the limits of g . d, g = (sum_j lambda_j x_j / X of the limit, sum_j lambda_j (KV read, tokens prefilled, stages)). If d

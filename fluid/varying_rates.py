@@ -15,7 +15,7 @@ the waiting time of a request that arrives at the end of window i, in the fluid 
 bounded if m e < 1, whatever single windows do; if m e > 1 it grows with every period.
 
 **Arrivals.** Poisson with intensity lambda f(t): a stream of intensity lambda at the times F(t) = int_0^t f,
-mapped back by F^-1 (`Schedule.elapsed`, `Schedule.moment`). Sources: model.md section 2; the time change of an
+mapped back by F^-1 (`Schedule.elapsed`, `Schedule.moment`). Sources: mathematics, section 2.7; the time change of an
 inhomogeneous Poisson process.
 """
 

@@ -5,7 +5,7 @@ each: paced WAIT with one window for the mix, and look-ahead admission, which ca
 more to install: it is chosen where the window does not carry the load. WAIT pauses its residents until whole thresholds
 are reached, so its latency grows like 1/lambda as the load falls, while under the others a request takes S iterations
 of Delta* (`thresholds.delay.prediction`): WAIT is faster only where whole thresholds happen to lie close to n*. Nested
-WAIT is no candidate: on one GPU it needs several times the memory of paced WAIT. Source: model.md sections 3, 4, 5.
+WAIT is no candidate: on one GPU it needs several times the memory of paced WAIT. Source: mathematics, section 4.9.
 """
 
 from __future__ import annotations

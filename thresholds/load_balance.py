@@ -25,7 +25,7 @@ steps. Then k' = max(k, ceil(lambda t)) is a better lower bound; when Delta(k) k
 
 **Rounding.** A number that should be an integer may come out one ulp above it; ceil is taken as
 ceil(x - 1e-9 max(1, x)).
-Source: model.md section 3.
+Source: mathematics, sections 3.4 and 3.5.
 """
 
 from __future__ import annotations

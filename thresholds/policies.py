@@ -1,7 +1,7 @@
 """Threshold policies as values: frozen, checked when made, written to JSON and read back.
 
 A policy holds what a scheduler installs and nothing else; a design (`thresholds.wait`) is a policy together with
-what it guarantees. Thresholds are in prompts per stage. Source: model.md section 3.
+what it guarantees. Thresholds are in prompts per stage. Source: mathematics, sections 3.1, 4.1, 5.1 and 13.2.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ Derived here; [A] has a theorem for rates that change, whose conditions were not
 the least such integers. They can lie well below n0: real batches hold only the types that are eligible. With several of
 both that is not true, as batches of different types may be bound by different lines: of thresholds that keep load
 balance strictly, (1 + 1e-6) lambda_j Delta(n) <= n_j, stability is proved, because no batch takes longer than Delta(n).
-Source: model.md section 3.
+Source: mathematics, sections 3.2 to 3.7.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def wait(workload: Workload, replica: Replica, *, slack: float = 0.0) -> WaitDes
     """Return the least integer thresholds n with (1 + slack) lambda_j Delta(n) <= n_j for every type j.
 
     `slack` is a share of the rates, at least 0. Infeasible is an answer (`feasible`, `reason`), not an error;
-    InputError for a slack that cannot be used. Source: model.md section 3 and the module's proof.
+    InputError for a slack that cannot be used. Source: mathematics, sections 3.4 and 3.7 and the module's proof.
 
     >>> from fluid import IterationTime, PromptType
     >>> replica = Replica(kv_capacity=9, iteration_time=IterationTime(overhead=0.1, per_kv_token=0.1))

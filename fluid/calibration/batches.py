@@ -2,7 +2,7 @@
 
 A row is (decode sequences, KV tokens they read, prefill sequences, prompt tokens they process, seconds). The batch
 
-    reads       KV tokens of the decodes + prompt tokens      (a prefill reads its own prompt: model.md section 1)
+    reads       KV tokens of the decodes + prompt tokens      (a prefill reads its own prompt: mathematics, section 1.5)
     holds       decode + prefill sequences
 
 Files, plain or gzip, UTF-8: a CSV file with the columns `num_decode`, `kv_tokens_decode`, `num_prefill`,

@@ -44,9 +44,10 @@ are refused, and those of early 2026, which lack the usage. Exact batches under 
 
 Where a log of vLLM holds no such iterations, its ten-second statistics are read (`fluid.calibration.vllm_statistics`).
 
-Speculative decoding makes several tokens in an iteration, which the iteration time of model.md does not cover: such
-lines are unusable rows, as are numbers of more than 15 digits. Lines of more than 2^16 characters are none of these and
-are passed over; the others are searched forwards only, key by key, as prompts that a log quotes may hold anything.
+Speculative decoding makes several tokens in an iteration, which the iteration time (mathematics, section 1.5) does not
+cover: such lines are unusable rows, as are numbers of more than 15 digits. Lines of more than 2^16 characters are none
+of these and are passed over; the others are searched forwards only, key by key, as prompts that a log quotes may hold
+anything.
 
 Read in the sources: SGLang's `scheduler.py` (2024), `scheduler_metrics_mixin.py` (2025, 2026); vLLM's
 `v1/engine/core.py`, `v1/utils.py`, `v1/core/kv_cache_utils.py`, pull requests 31193 (the line), 35072 (time).

@@ -12,7 +12,7 @@ batches (`fluid.calibration.regions`). A fit that describes all rows, those set 
 
     mean |ln(seconds / fitted)| > 1.1 mean |ln(seconds / median seconds)|
 
-is refused: the rows of two settings of an engine, say, of which it fits one. Source: model.md sections 1 and 2.
+is refused: the rows of two settings of an engine, say, of which it fits one. Source: mathematics, section 14.4.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ stays in 16 bits, and so does the output head. The types are those of the model'
 quantised KV cache are left out: nothing with one scale per layer, one number per vector of d elements where every token
 and head has its own.
 
-A prefill also "reads" its own prompt (the convention of model.md), under 1% of d2. Measured batches are better than any
-data sheet: see `benchmarks/measure_iteration_time.py` and `fluidwait calibrate`. Sources: model.md sections 1 and 2;
-the shapes and data sheets of `fluid.hardware.model` and `fluid.hardware.catalogue`.
+A prefill also "reads" its own prompt (mathematics, section 1.5), under 1% of d2. Measured batches are better than any
+data sheet: see `benchmarks/measure_iteration_time.py` and `fluidwait calibrate`. Sources: mathematics, sections 14.2
+and 14.3; the shapes and data sheets of `fluid.hardware.model` and `fluid.hardware.catalogue`.
 """
 
 from __future__ import annotations

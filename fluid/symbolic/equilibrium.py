@@ -14,7 +14,7 @@ The balance is linear in the unknowns, so it has one solution; it is an equilibr
     M*   = KV at the solution = Delta* sum_j lambda_j w_j
 
 A length is differentiated as a real number, the sum over its stages being a polynomial in it. `o` counts decode stages:
-R with first_token = "decode", R - 1 with "prefill". Source: model.md section 2; [A], arXiv 2504.11320.
+R with first_token = "decode", R - 1 with "prefill". Source: mathematics, sections 2.1 and 2.8; [A], arXiv 2504.11320.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def derive(types: int = 1) -> SymbolicEquilibrium:
     """Solve the flow balance n_j = lambda_j Delta, Delta = d0 + d1 KV + d2 prefill + d3 size for J = `types` types.
 
     With one type the symbols carry no index. Raises InputError unless 1 <= types <= 8 (longer expressions are of no
-    use to a reader; `fluid.solve` takes any number of types). Source: model.md section 2.
+    use to a reader; `fluid.solve` takes any number of types). Source: mathematics, section 2.1.
 
     >>> symbolic = derive()
     >>> symbolic.kv_work[0]

@@ -11,7 +11,7 @@ at the solution) for M* and the engine's cap B for C the same steps give h_j = c
 An iteration time that is the largest of several lines changes one equation: Delta = max_i f_i(Delta), f_i the line i at
 n = lambda Delta, which rises with slope rho_i < 1. Its solution is the largest Delta_i* of the lines alone, for there
 f_i(Delta_i*) = Delta_i* and every other f_k(Delta_i*) <= Delta_i*. So M* <= C means each line's own half-space, with
-d_{0,i}..d_{3,i} for d0..d3: `SymbolicRegion.of_line`. Source: model.md section 2.
+d_{0,i}..d_{3,i} for d0..d3: `SymbolicRegion.of_line`. Source: mathematics, sections 2.2 and 2.8.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Request i = 1..N arrives t_i seconds after the first, with l_i prompt tokens, and is answered with R_i tokens. As a
 workload at the total rate Lambda a trace is one prompt type for each distinct pair (l, R), at rate Lambda n / N with n
 the requests of that pair. Its own rate is N / (t_N - t_1). KV work w_i is that of `fluid.stages`; its sum is an
-integer of any size, so its mean is correctly rounded. Formats: `fluid.traces.formats`. Source: model.md section 1.
+integer of any size, so its mean is correctly rounded. Formats: `fluid.traces.formats`. Source: mathematics, section
+12.1.
 """
 
 from __future__ import annotations

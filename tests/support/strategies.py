@@ -106,7 +106,8 @@ def near_edge(draw: Any, within: float = 1e-6, replica: st.SearchStrategy[Replic
               least: int = 2) -> tuple[Instance, float]:
     """An instance and the factor at which its rates stand to the region's edge, at most `within` from 1 but not 1.
 
-    The edge is max_i sum_j lambda_j (c_ij + a_i w_j / C) = 1 (model.md section 2), worked out here from the profile.
+    The edge is max_i sum_j lambda_j (c_ij + a_i w_j / C) = 1 (mathematics, section 2.2), worked out here from the
+    profile.
     """
     mix, server = draw(instances(replica=replica, least=least))
     work, time = stage_profile(mix, server), server.iteration_time

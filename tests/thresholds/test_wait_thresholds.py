@@ -45,7 +45,7 @@ def demand(instance: Instance, counts: tuple[int, ...]) -> list[Fraction]:
 
 
 def tolerance(x: Fraction) -> Fraction:
-    """The rounding that model.md allows: 1e-9 max(1, x)."""
+    """The rounding of mathematics, section 3.5: 1e-9 max(1, x)."""
     return Fraction(1, 10**9) * max(Fraction(1), x)
 
 

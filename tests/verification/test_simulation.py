@@ -294,9 +294,9 @@ def test_poisson_arrivals_have_the_rates_of_the_types() -> None:
 
 
 def test_greedy_loses_throughput_to_evictions_near_the_boundary() -> None:
-    """512 + 1000 tokens (model.md section 8): at 85% of the edge next to no evictions, at 98% thousands.
+    """512 + 1000 tokens (mathematics, section 8.3): at 85% of the edge next to no evictions, at 98% thousands.
 
-    Section 8 measured a mean share of 0.76 to 0.80 and about 8,000 evictions over 20 replications of 3,000 s at 98%,
+    Measured were a mean share of 0.76 to 0.80 and about 8,900 evictions over 20 replications of 3,000 s at 98%,
     single runs between 0.70 and 0.97; 8 replications of that spread have a mean within 0.1 of it.
     """
     replica = Replica(137_000, PUBLISHED)

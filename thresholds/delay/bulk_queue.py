@@ -16,7 +16,7 @@ serves unless that exceeds 25 at m = 1, as later terms weigh e^{-(c - mu)^2/(2 m
 
 Two approximations stand beside it. Kingman's bound a / (2 (n - a)) exceeds E[Q] for every
 n; in heavy traffic, a -> n, E[Q] = n/(2 (n - a)) - 0.5826 sqrt(n) + O(1) (0.5826 = -zeta(1/2)/sqrt(2 pi), the mean
-overshoot of a Gaussian walk). Source: model.md section 3; the batch wait is that of E_n/D/1.
+overshoot of a Gaussian walk). Source: mathematics, section 11.2; the batch wait is that of E_n/D/1.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ in all:
 **A cap on sequences** is not in these formulas: they hold while batches stay below it. Designs for known lengths always
 do, one for unknown lengths mostly; past the cap on average (`Equilibrium.sequences`) nothing is stable.
 
-Source: model.md sections 3 and 4; the continuous law is derived here, `benchmarks/delay_accuracy.py` measures it.
+Source: mathematics, sections 11.1, 11.5 and 11.6; the continuous law is derived here, `benchmarks/delay_accuracy.py`
+measures it.
 """
 
 from __future__ import annotations

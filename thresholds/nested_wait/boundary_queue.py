@@ -43,7 +43,7 @@ law to W. Hence at every service P(Q_m > x) <= P(X + n - 1 + W > x), and for x >
 
     P(Q_m > 2n - 1 + x) <= P(W > x) <= e^(-theta (x + 1)) <= e^(-theta x)          (x whole; the last is the theorem's)
 
-Source: model.md section 5; Asmussen, Applied Probability and Queues, chapters VIII and III.4 for ladder heights.
+Source: mathematics, section 5.5; Asmussen, Applied Probability and Queues, chapters VIII and III.4 for ladder heights.
 """
 
 from __future__ import annotations

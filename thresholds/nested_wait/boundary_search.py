@@ -15,7 +15,7 @@ thresholds of those boundaries, on ever finer cuts. Each step keeps the better d
 
 **Which cuts.** Only stages at which prompts end matter (`thresholds.nested_wait.segments`), and there may be 4,096 of
 them. Searches begin with at most a few dozen, spread evenly over the stages and over the prompts that end. Source:
-model.md section 5.
+mathematics, section 5.8.
 """
 
 from __future__ import annotations

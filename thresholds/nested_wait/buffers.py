@@ -40,7 +40,7 @@ d0 + n_1 c each, c = sum_j lambda_j c_j / Lambda, and just that where no boundar
 depend on lengths and not on arrivals: the entry queue is that of a server that takes n_1 at such services, stable if
 n_1 > Lambda (d0 + n_1 c) and only then. That is n_1 > n*, the prompts that arrive in an iteration of the fluid
 equilibrium. [A]'s drift condition counts every stage as full; a single segment with n_1 = floor(n*) + 1 is stable
-without drifting. Source: model.md section 5; what is marked [*] is derived here.
+without drifting. Source: mathematics, sections 5.4, 5.6 and 5.7; what is marked [*] is derived here.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ decrease monotonically to the root. They stop when a step no longer decreases th
 
 **Without cancellation.** psi = h(theta) - (q - p) theta with h = K - p theta >= 0, and h(theta; p) = h(-theta; 1 - p):
 p may be taken at most 1/2. h is log1p(p expm1(theta)) - p theta, for |theta| < 0.01 its cumulant series; for
-theta > 30, psi = (1 - q) theta + log(p + (1 - p) e^-theta) is as good. Source: model.md section 5.
+theta > 30, psi = (1 - q) theta + log(p + (1 - p) e^-theta) is as good. Source: mathematics, section 5.3.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ design of least memory is taken among those, one for each L, that respect the ca
 
 **How much memory.** At its best about 1.6 to 3 times the fluid M* where n_1 is large. Whole thresholds fall from
 segment to segment by at least 1, so n_k >= L - k + 1: where fluid inventories are below a few prompts per stage, as on
-most single GPUs, the least memory is many times M*. Paced WAIT (section 4), whose thresholds may be fractions, then
-fits where nested WAIT does not.
+most single GPUs, the least memory is many times M*. Paced WAIT (mathematics, section 4), whose thresholds may be
+fractions, then fits where nested WAIT does not.
 
 **Rows.** Where the law of lengths was seen in rows, thresholds are found for the cautious law of these
 (`thresholds.rows`), whose outputs go on with at least the true chance at every boundary, and the promise holds with
@@ -28,7 +28,7 @@ confidence; nothing is promised where lengths depend on each other. One threshol
 there can be, which no single GPU holds.
 
 **Rates.** The memory that thresholds need does not depend on the rates, only drift does: a design serves up to
-n_1/(Lambda Delta(n)) times the rates it was made for. Source: model.md section 5.
+n_1/(Lambda Delta(n)) times the rates it was made for. Source: mathematics, sections 5.4, 5.8 and 5.9.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def nested(workload: Workload, replica: Replica, *, horizon: float = 3600.0, ove
     r_1 < ... < r_L = largest number of decode stages. Where the law of lengths was seen in `rows` (see `paced`), the
     promise holds with `confidence` over them. `progress` is called with (segment numbers tried, all).
     Infeasible is an answer (`feasible`, `reason`); InputError for unusable arguments, and for chunked prefill where
-    prompts take different numbers of prefill stages. Source: model.md section 5.
+    prompts take different numbers of prefill stages. Source: mathematics, section 5.8.
 
     >>> from fluid import IterationTime, PromptType
     >>> mix = Workload([PromptType(50, 20, 1.0), PromptType(50, 100, 1.0)])

@@ -9,7 +9,8 @@ With ratios q_k = n_k/n_{k-1} and Q_k = q_2 ... q_k drift holds above n_1 = max_
 Q_k). In y = ln q the base n_1 sum_k (a_k + b_k) Q_k is convex (its logarithm is), and so is b_k B/theta_k up to some
 ratio q_c(p_k) < 1. Newton's method starts inside, sets the few concave second derivatives to 0 and halves a step until
 the memory falls (at a kink between pieces of the iteration time it may stop early). An optimum with q_k -> 1 says that
-boundary k is better dropped. Thresholds exist only if Lambda sum_k c_ik p_2 ... p_k < 1. Source: model.md section 5.
+boundary k is better dropped. Thresholds exist only if Lambda sum_k c_ik p_2 ... p_k < 1. Source: mathematics, section
+5.8.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The memory is U-shaped in L (`thresholds.nested_wait.design`). So L grows, in steps of a quarter, until PATIENCE numbers
 in a row have brought nothing better; then the neighbours of the best L are tried, as long as they are better still.
-Where the engine caps the sequences of a batch, designs that respect the cap come first. Source: model.md section 5.
+Where the engine caps the sequences of a batch, designs that respect the cap come first. Source: mathematics, section
+5.8.
 """
 
 from __future__ import annotations

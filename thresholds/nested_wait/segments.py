@@ -27,7 +27,8 @@ with lbar_k the mean length, which is the mean of what n_k prompts hold. Those t
 a bound that holds on every path needs the largest, l_k, and that is what is taken here.
 
 **Cuts.** Between two stages at which prompts end p does not change, and the earlier cut needs less: boundaries belong
-where prompts end. `thresholds.nested_wait.boundary_search` finds the best ones. Source: model.md section 5.
+where prompts end. `thresholds.nested_wait.boundary_search` finds the best ones. Source: mathematics, sections 5.2 and
+5.4.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ threshold n_k. The edge from (r, n) to (r', n') costs
 with a and c the KV and the time of the stages r + 1..r' and m a multiplier of the drift condition, whose other terms
 m (d0 - n_1/Lambda) go to the first layer; no buffer at the end. A shortest path minimises memory plus m times the time
 over budget: with m = 0, or with the m at which the path just drifts, it is the best design over the layers' nodes, up
-to the duality gap. Source: model.md section 5.
+to the duality gap. Source: mathematics, section 5.8.
 """
 
 from __future__ import annotations

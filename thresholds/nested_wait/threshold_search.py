@@ -10,7 +10,7 @@ the rest, each a shortest path from the end,
 
 (Lagrange; m near the multiplier of the real optimum); chains that no rest can bring within the budget are dropped.
 The first complete chain is the optimum. Every n_k ranges over all values that do not, by the base alone, need more
-than a chain already known, but over WIDTH values around that chain at most. Source: model.md section 5.
+than a chain already known, but over WIDTH values around that chain at most. Source: mathematics, section 5.8.
 """
 
 from __future__ import annotations

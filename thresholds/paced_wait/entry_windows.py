@@ -19,7 +19,7 @@ every offset of the blocks
 **Excess over the fluid.** At rate N/g the fluid holds (N/g) w = (N/g) sum_a kv_a. Each block's oldest age exceeds its
 mean by at most the growth over the block, so for whole prefill the bound exceeds the fluid by N o/2 to
 N (2 l + o)/2: small N wastes least, and with N = 1 or 2 a rational N/g near the target rate decides g.
-Source: model.md section 4.
+Source: mathematics, section 4.2.
 """
 
 from __future__ import annotations

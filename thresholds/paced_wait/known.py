@@ -22,7 +22,8 @@ one window, since a window of its own costs each type at least its largest KV, w
 
 **Gates.** Without a gate a prompt enters as soon as its window allows: no delay at low load. With a gate a type enters
 only as a full cohort of N: batches change N prompts at a time, which costs (N - 1)/(2 lambda) of waiting and is right
-only where whole cohorts are wanted (lockstep batches, prefix sharing inside a cohort). Source: model.md section 4.
+only where whole cohorts are wanted (lockstep batches, prefix sharing inside a cohort). Source: mathematics, sections
+4.4 and 4.5.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ class PacedDesign(OnEveryPath, PacedPolicy):
 def design_known(workload: Workload, replica: Replica, gate: bool = False) -> PacedDesign:
     """Return the widest windows that carry the load and fit the KV cache C (and the cap), output lengths being known.
 
-    Infeasible is an answer (`feasible`, `reason`), not an error. Source: model.md section 4.
+    Infeasible is an answer (`feasible`, `reason`), not an error. Source: mathematics, section 4.5.
 
     >>> from fluid import IterationTime, PromptType
     >>> replica = Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.01e-7))

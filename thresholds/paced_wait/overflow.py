@@ -6,7 +6,7 @@ across. So at most g n iterations are to be added up. Between two resets somebod
 n (1 + (g - 1)/S_min) are enough, and windows of k iterations need one term for each k of them. Two bounds on
 P(KV > C at some iteration of the horizon), both for entries however bunched and however well informed of the past:
 
-    theorem   g n exp(-theta C + N sum_b max_{a in b} ln E exp(theta x(a)))                 (model.md section 4)
+    theorem   g n exp(-theta C + N sum_b max_{a in b} ln E exp(theta x(a)))                 (mathematics, section 4.7)
     tight     the least of the theorem, the same over windows of k iterations, and their convolution
 
 with k doubled as long as the tokens needed fall. The design installs the largest N/g with a tight bound of delta.
@@ -30,7 +30,7 @@ g = h r are searched. "At most N in any g" holds wherever at most N/d enter in a
 divided by what N and r have in common. Convolutions of more than `MOST_BLOCKS` blocks take several together as one, by
 the same words, and the search ends its tries of them after `MOST_TRANSFORMS` transforms.
 
-Source: model.md section 4; the proofs are in `thresholds.paced_wait.tail_bounds`.
+Source: mathematics, sections 4.7 and 4.8; the proofs are in `thresholds.paced_wait.tail_bounds`.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ nothing cancels (`interval_sums`).
 
 **Steps.** Long lives are looked at in steps of r iterations: index i stands for the ages a_i = i r - (k + r - 2) up to
 a_i + r - 1. Over k iterations none of them holds more than one of age a_i over k + r - 1, so a window that much wider,
-looked at at every r-th age, bounds them all; time and memory then grow with A/r. Source: model.md section 4; mixed
-layers and steps derived here.
+looked at at every r-th age, bounds them all; time and memory then grow with A/r. Source: mathematics, section
+4.6; mixed layers and steps derived here.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ L: q(s) is the law of the tilted sum modulo L, M the product of the moment gener
 
 exact but for the sums < c or >= c + L that the modulus folds in; they get at least the weight they should, so it is a
 bound for every L, h and theta. The tilt makes rounding errors relative to Chernoff's bound: 1e-14 of that is added for
-each factor. For g = 1 and h = 1, X_b = x(a): the exact tail of N entries in every iteration. Source: model.md section 4
-for Chernoff's block bound; the rest is derived here.
+each factor. For g = 1 and h = 1, X_b = x(a): the exact tail of N entries in every iteration. Source: mathematics,
+sections 4.6 and 4.7, for Chernoff's block bound; the rest is derived here.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ promised of other traffic: the window is the largest that fits the trace in its 
 (`thresholds.paced_wait.trace_order`), and `overflow_probability` is None. So it is where the replica has no
 `max_model_len`: nothing then rules out a request as long as the cache.
 
-Source: model.md section 4; the proofs are in `thresholds.paced_wait.tail_bounds`.
+Source: mathematics, section 4.8; the proofs are in `thresholds.paced_wait.tail_bounds`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ these iterations starts at t_k and A(t) prompts have arrived by t, n k have left
 
 Where iterations take a constant time Delta and the server has one type, Q is the bulk queue of
 `thresholds.delay.bulk_queue`, Q' = (Q + Poisson(lambda Delta) - n)^+: if fewer than n wait when an iteration ends the
-next one starts at the n-th, and leaves nothing behind. Source: model.md section 3.
+next one starts at the n-th, and leaves nothing behind. Source: mathematics, section 11.2.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ The gap counts prompts that wait, never lambda T minus completions: those in fli
 bend its slope to -0.8. Times are means over all arrivals; one that has not happened by T counts as what has passed of
 it, so that no mean is of the lucky ones only: it is then the time average of the number waiting (of those without a
 token, of those in the system) over the arrival rate. Types that are rejected on arrival are in none of these sums.
-Source: [A, section 3]; model.md section 9.
+Source: [A, section 3]; mathematics, section 11.8.
 """
 
 from __future__ import annotations

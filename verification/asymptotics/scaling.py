@@ -6,7 +6,7 @@ During an iteration as many prompts arrive as before, lambda_j Delta, so the inv
 thresholds stay what they are, and T seconds are in law what zeta T seconds were: a policy that looks at counts only
 cannot tell. Hence every quantity of [A, Theorem 1] is a function of zeta T, and delays are reported
 service-normalised, multiplied by zeta. Where zeta is a power of two, floating point cannot tell either: the path is
-the same to the last bit. Source: [A, section 3]; model.md section 3.
+the same to the last bit. Source: [A, section 3]; mathematics, section 3.3.
 """
 
 from __future__ import annotations

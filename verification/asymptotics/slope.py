@@ -15,7 +15,7 @@ draws each) the interval held it in 82, 89, 91, 92 and 94% with 2, 5, 10, 30 and
 it: F in the place of chi^2, which calls such points bent in 32% of the draws with 5 replications.
 
 A power law is a claim about large sizes: where the misfit is improbable the interval is that of the best line through
-points that lie on none, and the bend, with its interval, says to which side. Source: model.md section 9.
+points that lie on none, and the bend, with its interval, says to which side. Source: mathematics, section 9.12.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ the largest of the means); a type, only where some 30 of its requests are measur
     a cap on sequences   sequences in a batch <= what the policy can make, and <= the cap
     designs with a probability of overflow delta   share of runs that overflow <= delta    (binomial, Clopper-Pearson)
 
-Source: model.md sections 2, 3, 9.
+Source: mathematics, section 9.9.
 """
 
 from __future__ import annotations

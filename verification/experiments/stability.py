@@ -40,7 +40,7 @@ does, with two or three replications, one that starves, for Student's bounds are
 
 The drift, the slope of the requests in the system over the second half with its interval (Student), stands beside the
 verdict. An answer is never "stable" where it lies above 1% of the arrivals: residents that still gather show such a
-drift, and a longer horizon lets it pass. Source: model.md section 9.
+drift, and a longer horizon lets it pass. Source: mathematics, section 9.8.
 """
 
 from __future__ import annotations

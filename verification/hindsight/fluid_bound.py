@@ -15,7 +15,7 @@ that a request takes alone,
     mean latency  >=  max( max_i SRPT(h_i),  mean of the time alone )
 
 Tight where requests are small beside C and short beside the time they wait; it knows neither that a request takes
-its stages one at a time nor that KV must fit at every iteration. Source: derived here; model.md section 2.
+its stages one at a time nor that KV must fit at every iteration. Source: derived here; mathematics, section 7.10.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ m_c of them, a_c, s_c, o_c theirs),
           sum_c sum_{t=u-o_c}^{u-1} (s_c + u - t) y_ct <= M                             at every moment u
           sum_c sum_{t: u - f_kc <= t + o_c <= u + b_kc} y_ct <= k                      turns, at every u, k = 1, 2
 
-**Same program.** Requests of one class are alike in every line: the x_it of [J] (model.md section 7) sum to y, and
-from y any assignment of the starts to the members gives back x. So the order among twins, which x would have to
+**Same program.** Requests of one class are alike in every line: the x_it of [J] (mathematics, section 7.4) sum to y,
+and from y any assignment of the starts to the members gives back x. So the order among twins, which x would have to
 search, is gone. The turns hold in every feasible schedule (`verification.hindsight.turns`): they cut off fractions
 only.
 

@@ -1,4 +1,4 @@
-"""The literal simulator: the rules of model.md sections 3 to 6 word for word, request by request, slow, no numba.
+"""The literal simulator: the rules of mathematics, sections 3 to 6, word for word, request by request, slow, no numba.
 
 It shares with the fast simulator only the policies with their numbers, the stage profile of each type and the lines of
 the iteration time. Everything else is said again in the plainest way: what there is at one moment in

@@ -18,7 +18,7 @@ which takes one pass over a sorted list, for a candidate too: `peak_with` is wha
 
 The test promises nothing about a set that changes: requests added later are tested again with all that run. But as long
 as nobody outlives its prediction, a set that fits goes on fitting, since K(tau) of the next round is K(tau + 1) of this
-one without whoever ended early. Source: [J], eq. (5); the sorted form is ours (model.md section 7).
+one without whoever ended early. Source: [J], eq. (5); the sorted form is ours (mathematics, section 7.2).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ policy sees of o_i is a prediction otilde_i, with otilde_i >= o_i where [J] prov
 **Rounds and moments.** Round t runs from moment t to moment t + 1. A request that starts at moment p, p >= a_i, makes
 its j-th token in round p + j - 1, so that at moment t in p + 1..p + o_i it holds s_i + t - p, and it finishes at
 moment p + o_i. At every moment the sum over requests is at most M. Its latency is p + o_i - a_i: a request of three
-tokens that is alone starts as it arrives and has latency 3. Source: [J] = arXiv 2502.07115v5; model.md section 7.
+tokens that is alone starts as it arrives and has latency 3. Source: [J] = arXiv 2502.07115v5; mathematics, section 7.1.
 """
 
 from __future__ import annotations

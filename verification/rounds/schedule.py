@@ -6,8 +6,8 @@ moments t = p + 1..e it holds s + t - p tokens. The last run of a request has e 
 
     total latency = sum_i (c_i - a_i)
 
-the objective of [J]'s integer program with c_i = p_i + o_i (model.md section 7). Three requests with (a, s, o) = (0, 1,
-1), (0, 1, 2) and (1, 1, 1) that start as they come finish at 1, 2 and 2: the total latency is 1 + 2 + 1 = 4.
+the objective of [J]'s integer program with c_i = p_i + o_i (mathematics, section 7.1). Three requests with (a, s, o) =
+(0, 1, 1), (0, 1, 2) and (1, 1, 1) that start as they come finish at 1, 2 and 2: the total latency is 1 + 2 + 1 = 4.
 
 **Certificate.** `violations` takes nothing but the instance and the runs, and checks: no run starts before its request
 comes; the runs of a request do not overlap, and exactly the last has o rounds; at every moment the KV of all active

@@ -14,7 +14,7 @@ Left out, each for a reason that was measured on the same queues. Von Neumann's 
 batches (level 0.2): alone it passes a third of the runs of 2,560 customers in M/M/1, whose intervals hold 72% of the
 time, and beside the condition above it changes nothing. Percentiles of batches: for the 99th of M/M/1 at 0.8 they hold
 74% of the time at N = 40,960; take replications. Regenerative intervals, from cycles that start in an empty system:
-they need 2,000 cycles, and the loads worth asking about hardly ever empty a GPU. Source: model.md section 9.
+they need 2,000 cycles, and the loads worth asking about hardly ever empty a GPU. Source: mathematics, section 9.3.
 """
 
 from __future__ import annotations

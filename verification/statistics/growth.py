@@ -26,8 +26,8 @@ anything at p = 0.2, and for n = 5 it takes 5 of them to be below 0.1%.
 
 **Bursts.** The index of dispersion I of the counts in equal parts of the horizon, over replications: 1 for Poisson
 streams, also those whose rates change at the same moments everywhere. Taken where it exceeds 1 by 3.3 standard errors.
-Sources: model.md section 9; Asmussen, Applied Probability and Queues, 2nd edition, chapters VIII and X, for Spitzer's
-identity and reflected Brownian motion; (2) derived here by integrating sqrt(t - f T).
+Sources: mathematics, section 9.7; Asmussen, Applied Probability and Queues, 2nd edition, chapters VIII and X, for
+Spitzer's identity and reflected Brownian motion; (2) derived here by integrating sqrt(t - f T).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ removed by one of two stated rules: the first 10% of a path, or, where at least 
 
     MSER-5    on means of 5 consecutive points, the cut d <= half that minimises sum_{i >= d} (x_i - mean)^2 / (m - d)^2
 
-(MSER-5 on one short path is biased by 2 to 5%.) Source: model.md section 9.
+(MSER-5 on one short path is biased by 2 to 5%.) Source: mathematics, sections 9.1 and 9.2.
 """
 
 from __future__ import annotations

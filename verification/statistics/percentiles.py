@@ -13,7 +13,7 @@ it says (at a lag-one correlation of 0.9, two times in five where it says 95%). 
 replications and their Student interval, as `verify` does; what is left is the error of a percentile of a short run,
 too small on average. For the 99th in M/M/1 at load 0.8, 10 replications of 2,000, 8,000 and 32,000 customers: 11%, 1.4%
 and 0.3% off, and the interval holds 63%, 88% and 94% of the time. Source: David and Nagaraja, Order Statistics, 3rd
-edition, section 7.1; model.md section 9.
+edition, section 7.1; mathematics, section 9.5.
 """
 
 from __future__ import annotations

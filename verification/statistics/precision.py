@@ -12,7 +12,7 @@ again. More replications make the interval narrower, not the horizon longer: mu 
 
 On M/D/1 and M/M/1 at load 0.7, gamma from 1% to 10%, 400 experiments each: |m - mu| <= gamma |mu| in 95% to 100%; the
 interval itself holds mu in 91% to 96%, a little less than without stopping.
-Source: Law, Simulation Modeling and Analysis, 5th edition, section 9.4; model.md section 9.
+Source: Law, Simulation Modeling and Analysis, 5th edition, section 9.4; mathematics, section 9.6.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ shorter type outlives it.
 the total kept; `Misclassified` keeps every rate. A type that is hardly ever seen gets at least 1e-9 of its own rate: a
 design by types needs one threshold for each, the least one for such a type, and 1e-9 is what designs round by anyway.
 The load of the seen mix is that of its lengths; the server carries the true one, whatever is seen.
-Source: model.md sections 3, 4, 7; the nearest type in ratio is ours.
+Source: mathematics, section 6.12; the nearest type in ratio is ours.
 """
 
 from __future__ import annotations

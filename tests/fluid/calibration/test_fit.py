@@ -545,7 +545,7 @@ def test_the_toml_section_says_where_it_came_from(tmp_path):
 
 @pytest.mark.skipif(not MEASURED.exists(), reason="the shared measurements are not part of the project")
 def test_the_lines_fitted_to_vidurs_batches_are_at_least_as_good_as_those_on_record():
-    """On record (model.md, data/README.md): one line fits decodes below 137,000 KV tokens and at most 128 sequences to
+    """On record (README of the data): one line fits decodes below 137,000 KV tokens and at most 128 sequences to
     about 5%, and max(a, b + c T) + d KV all such batches to about 4.5%. Both are lines of the family fitted here.
     """
     everything = read_batches(MEASURED)

@@ -52,9 +52,10 @@ def lengths(workload: Workload, replica: Replica) -> UnknownLengths:
 
 def by_the_page(workload: Workload, replica: Replica, boundaries: tuple[int, ...], counts: tuple[int, ...],
                 horizon: float, delta: float) -> tuple[float, float, float]:
-    """Base, buffers and Delta(n) of section 5, prompt lengths segment-wise, stage by stage; drift is asserted.
+    """Base, buffers and Delta(n) of mathematics, section 5.4, prompt lengths segment-wise, stage by stage; drift is
+    asserted.
 
-    Whole prefill, blocks of one token, "decode". The buffer is section 5's wherever n + x <= b + 1, with b = l + r; a
+    Whole prefill, blocks of one token, "decode". The buffer is the theorem's wherever n + x <= b + 1, with b = l + r; a
     waiting prompt counts b + 1 tokens in the simulator, which needs (b + 1)(n - 1 + x) where that is more.
     """
     starts = (0, *boundaries[:-1])
@@ -77,7 +78,7 @@ def by_the_page(workload: Workload, replica: Replica, boundaries: tuple[int, ...
 
 
 def root(q: float, p: float) -> float:
-    """The theta of section 5, by Brent's method between half of [A]'s bound and ln(1/p)/(1 - q) + 1."""
+    """The theta of mathematics, section 5.3, by Brent's method between half of [A]'s bound and ln(1/p)/(1 - q) + 1."""
     top = -math.log(p) / (1 - q) + 1
     return brentq(lambda t: t + math.log(p + (1 - p) * math.exp(-t)) - t * q, 4 * (q - p), top, xtol=1e-14)
 
@@ -90,7 +91,7 @@ def big() -> NestedDesign:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_what_a_design_states_follows_from_the_page(seed: int) -> None:
-    """Drift holds, and base, buffers and Delta(n), recomputed stage by stage from section 5, are those it states."""
+    """Drift holds, and base, buffers and Delta(n), recomputed stage by stage, are those it states."""
     workload, replica = small(seed)
     design = nested(workload, replica, horizon=100.0, overflow_probability=0.01)
     base, buffers, time = by_the_page(workload, replica, design.boundaries, design.thresholds, 100.0, 0.01)
@@ -124,7 +125,7 @@ def test_the_segments_tile_the_stages(big: NestedDesign) -> None:
 
 
 def test_a_waiting_prompt_is_counted_at_the_stage_it_executes_next() -> None:
-    """n = (10, 6), l = 1, r = (1, 2), half of the prompts go on: section 5's b (n + x) = 2 (6 + x) is too small.
+    """n = (10, 6), l = 1, r = (1, 2), half of the prompts go on: the theorem's b (n + x) = 2 (6 + x) is too small.
 
     x = B/theta; at most 2 n - 1 + x prompts wait at stage 2 with 3 tokens each, of which the base holds n = 6: 3 (5 +
     x) tokens are needed, which is more since 6 + x > 3.

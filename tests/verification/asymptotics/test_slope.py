@@ -38,7 +38,8 @@ def test_intervals_hold_the_exponent_as_often_as_they_say(exponent: float) -> No
 
 def test_the_width_is_that_of_the_formula() -> None:
     """Equal relative errors e: Var b = e^2/sum (ln x - mean)^2; 13 points over three decades, 100 replications of a
-    half-normal, e = sqrt(pi/2 - 1)/10: half a width of 1.984 e/sqrt(62) ... under 0.05, as model.md section 9 says.
+    half-normal, e = sqrt(pi/2 - 1)/10: half a width of 1.984 e/sqrt(62) ... under 0.05, as mathematics, section 9.12
+    says.
     """
     found = power_law("walk", SIZES, half_normal(0.5, 100, np.random.default_rng(1)))
     x = np.log(SIZES)

@@ -37,8 +37,8 @@ def served(load: float, batch: int) -> Verification:
 
 @pytest.mark.parametrize(("load", "batch"), [(0.5, 1), (0.8, 1), (0.8, 4)])
 def test_the_engine_has_the_latency_of_the_bulk_queue(load: float, batch: int) -> None:
-    """(n - 1)/(2 lambda) + E[Q]/lambda until the cohort starts, n/lambda until the next one starts, a second (model.md
-    section 3); for n = 1 E[Q]/lambda is the wait of M/D/1.
+    """(n - 1)/(2 lambda) + E[Q]/lambda until the cohort starts, n/lambda until the next one starts, a second
+    (mathematics, section 11.1); for n = 1 E[Q]/lambda is the wait of M/D/1.
     """
     found, rate = served(load, batch), batch * load
     queue = bulk_queue_mean(batch, rate)

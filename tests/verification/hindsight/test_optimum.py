@@ -56,7 +56,7 @@ def test_larger_tokens_and_empty_prompts_change_nothing(seed):
 
 
 def in_words(instance):
-    """The integer program of model.md, section 7, with x_it on the safe horizon."""
+    """The integer program of mathematics, section 7.4, with x_it on the safe horizon."""
     horizon, M = instance.horizon, instance.memory
     requests = list(zip(instance.arrivals, instance.prompts, instance.outputs, strict=True))
     x = [cp.Variable(horizon, boolean=True) for _ in requests]

@@ -128,7 +128,7 @@ def test_paced_wait_carries_98_percent_of_the_edge_where_greedy_collapses() -> N
     """512 + 1000 tokens at 98% of the region's edge for 3,000 s: no overflow, nothing evicted, more completed.
 
     A run from empty completes all but what is in the system at the end, some latencies' worth: with latency near 60 s
-    at least 96% of the arrivals; greedy loses a fifth to evictions (model.md section 8).
+    at least 96% of the arrivals; greedy loses a fifth to evictions (mathematics, section 8.3).
     """
     edge = solve(of_one(512, 1000), PUBLISHED).max_rate_scale
     workload = of_one(512, 1000, 0.98 * edge)

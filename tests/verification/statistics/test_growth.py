@@ -105,5 +105,5 @@ def test_the_dispersion_of_poisson_counts_is_one_and_of_bursts_their_variance() 
 
 
 def test_ten_replications_have_the_bound_of_the_model() -> None:
-    """model.md section 9: s > 1.4."""
+    """mathematics, section 9.8: s > 1.4."""
     assert beyond_critical(10) == pytest.approx(TEN, rel=1e-15)

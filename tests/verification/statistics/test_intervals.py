@@ -157,7 +157,7 @@ def test_a_deterministic_server_is_stable_below_one_and_unstable_above(rate: flo
 
 def test_at_the_boundary_the_score_stays_near_its_limit_and_no_horizon_decides() -> None:
     """Reflected Brownian motion: s -> E|N| = sqrt(2/pi) with standard deviation sqrt(1 - 2/pi), 200 replications, 4
-    standard errors; the discrete correction is 0.5826/sqrt T (model.md section 3).
+    standard errors; the discrete correction is 0.5826/sqrt T (mathematics, section 11.2).
     """
     for horizon in (1_000.0, 4_000.0):
         found = judge(single_server(1.0, horizon, replications=200), 1.0)
