@@ -15,7 +15,7 @@ does not grow (the layers of a hybrid state-space model),
 
 A token of KV is that of all attention layers, as engines count their capacity. Both are whole numbers of 1/a token, the
 unit in which whatever must be exact is counted (`KVLayout`). An engine that shares one pool among groups of layers pads
-them to one size, which is not modelled. Source: model.md sections 1, 2; mixed layers derived here.
+them to one size, which is not modelled. Source: mathematics, sections 1.3 and 1.5; mixed layers derived here.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ for more often than what competes with it, so h depends on the memory that reque
 cache does: h is at most the hit rate of an infinite cache (`fluid.traces.repeats` counts it in a trace with block
 hashes), and a hit rate above 0 needs its held(p') tokens, so C' is at most what this says. A miss writes a copy of the
 prefix until it is recognised; that copy is the request's own here, which errs towards too much memory. Derived here.
+See mathematics, section 1.8.
 """
 
 from __future__ import annotations

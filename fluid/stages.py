@@ -1,7 +1,7 @@
 """Stage profiles: the KV tokens a prompt holds, and the prompt tokens it prefills, at each stage of its life.
 
-On every kind of server in model.md section 1 a prompt passes through K prefill stages, each taking a chunk of q prompt
-tokens, then o decode stages. With i = 1..K and s = 1..o the tokens of its context are
+On every kind of server (mathematics, section 1.2) a prompt passes through K prefill stages, each taking a chunk of q
+prompt tokens, then o decode stages. With i = 1..K and s = 1..o the tokens of its context are
 
     prefill stage i   x = min(q i, l),  prefilled = min(q, l - q (i - 1))
     decode stage s    x = l + s,        prefilled = 0
@@ -17,7 +17,7 @@ b = 1 and p = 0). Over its S = K + o stages a prompt costs
 The sums are closed forms in integers, exact, vectorised over the types: in layers with an attention window of z the KV
 grows over the decode stages with l + s < z and is z in the others, and sums of layers are weighted sums. Where windowed
 and global layers mix the integers are units of KV (`KVLayout`). KV never decreases from stage to stage. Source:
-model.md section 1.
+mathematics, sections 1.2 to 1.4.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A prompt type j is a triple (l_j, R_j, lambda_j): prompt tokens, response tokens, Poisson arrival rate in
 requests/s. A workload is a finite set of types; a trace is a workload with one type per length pair, so the
-arrays are the primary form and the `PromptType` objects are made on demand. Source: model.md section 1.
+arrays are the primary form and the `PromptType` objects are made on demand. Source: mathematics, section 1.1.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ largest over those that contain the point.
 
 **Why windows carry the load.** At most x_j K + O(1) prompts of type j enter in K iterations, so these take at most
 K f^(x) + O(1), and x_j K - O(1) enter while type j queues. If lambda_j f^(x) < x_j then queue j falls whenever it is
-long, for every j apart: it is stable on arrivals with that rate. Source: derived here.
+long, for every j apart: it is stable on arrivals with that rate. Source: derived here; mathematics, section 4.3.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The larger of what WAIT's whole thresholds and what entry windows carry, each designed anew for the rates
 (`thresholds.wait_thresholds`, `thresholds.paced_wait.known`). Between this and what is proved to be impossible
-(`fluid.bounds.impossible`) lies what nobody knows: a better policy, or a better proof.
+(`fluid.bounds.impossible`) lies what nobody knows: a better policy, or a better proof. See mathematics, section 10.7.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ each (so with 1 - alpha all of them)
 
 The law has outputs of r_i tokens with probability (q_1 .. q_{i-1})(1 - q_i): its outputs are longer than the true ones,
 and more of those that reach any r_i go on to any r_j, which is what thresholds of nested WAIT rest on. Prompts are as
-long as L allows. It is dearer than a bound on one mean: every stage has a worst law of its own.
+long as L allows. It is dearer than a bound on one mean: every stage has a worst law of its own. See mathematics,
+section 12.5.
 """
 
 from __future__ import annotations

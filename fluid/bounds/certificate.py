@@ -23,7 +23,8 @@ then, adding up, every batch of class c takes at least what it does, at the pric
 classes c < k, which take no piece of group k, left out of mu_k. A second has one second of iterations. So the arrivals
 of a second, times s, are served by some policy only if s times what they are worth is at most 1: `value` is the worth,
 1/value the bound. Nothing of this asks where the multipliers come from: made from those of an optimal linear program
-(`fluid.bounds.program`), repaired to be exactly feasible, they lose nothing but rounding. Source: derived here.
+(`fluid.bounds.program`), repaired to be exactly feasible, they lose nothing but rounding. Source: derived here;
+mathematics, section 10.4.
 """
 
 from __future__ import annotations

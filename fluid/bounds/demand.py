@@ -8,7 +8,7 @@ come with each of its tokens. What is left of each sum, above all the decode sta
 
 So nothing is lost of any sum; only where the rest may be executed is free, which makes the bound weaker, never wrong.
 A sequence reads at most the KV that it holds and that of its cached prefix, `prefix` at most.
-With at most `MOST_GROUPS` sizes each has a group of its own. Source: derived here.
+With at most `MOST_GROUPS` sizes each has a group of its own. Source: derived here; mathematics, section 10.3.
 """
 
 from __future__ import annotations

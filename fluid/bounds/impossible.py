@@ -10,7 +10,8 @@ bounds know more; both are certificates (`fluid.bounds.certificate`) of the leas
               or whose evicted requests start again; not of engines that recompute what they evicted
 
 Engines that cut prefills as their budget allows serve other stages than those of a replica with whole prefill: of them
-the fluid edge is an upper bound still, as smaller pieces only hold more KV and take more stages. Source: derived here.
+the fluid edge is an upper bound still, as smaller pieces only hold more KV and take more stages. Source: derived here;
+mathematics, section 10.1.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ at least r int G + G(0)/2, which is easier to count where many are resident:
     iterations per second  >=  (sum_A lambda) d,    sum_i G(i d) = C,    d >= int G / (C - G(0)/2)
 
 **Who is bound.** Policies that never evict, and those whose evicted requests start again ([A]'s). An engine that
-recomputes what it evicted may begin the last pass late, at a late stage: (1) is not true of it. Source: derived here.
+recomputes what it evicted may begin the last pass late, at a late stage: (1) is not true of it. Source: derived here;
+mathematics, section 10.5.
 """
 
 from __future__ import annotations

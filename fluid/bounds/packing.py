@@ -14,7 +14,8 @@ phi(z) = z is the half-space of memory of `fluid.region`. Where requests are lar
 
 u_k counts how many fit: items above C/(k+1) go k at a time. Of many types those of most KV work are taken, the others
 count as nothing, which only weakens the bound. Source: Fekete, Schepers, "New classes of fast lower bounds for bin
-packing problems", Mathematical Programming 91 (2001), for u_k and v_e; the use of them here.
+packing problems", Mathematical Programming 91 (2001), for u_k and v_e; the use of them here. See mathematics, section
+10.2.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ rates need s times its least value, at most 1 second in a second. Evictions only
 one line lies above all others on every batch, or nothing is prefilled, classes gain nothing and one is enough: the
 answer is the largest over the lines of d0 max(iterations, held/C, sequences/B, tokens/q) + the rest, the half-spaces
 of `fluid.region`.
-Source: derived here.
+Source: derived here; mathematics, section 10.3.
 """
 
 from __future__ import annotations

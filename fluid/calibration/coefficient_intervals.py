@@ -25,7 +25,8 @@ Where noise decides whether a line has the rows to estimate one, the intervals g
 95%; the share of all fits that give an interval without the truth stays near 5% (benchmarks/calibration.py).
 
 Sources: Huber, Robust Statistics (1981), sections 7.6-7.8; MacKinnon, White (J. Econometrics 1985), HC3; Bates, Watts,
-Nonlinear Regression Analysis (1988), chapter 6, the profile t; Kent (Biometrika 1982), its scale V_jj.
+Nonlinear Regression Analysis (1988), chapter 6, the profile t; Kent (Biometrika 1982), its scale V_jj. See mathematics,
+section 14.4.
 """
 
 from __future__ import annotations

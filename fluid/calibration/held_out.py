@@ -16,6 +16,7 @@ numbers of lines the larger is chosen where
 
 with standard errors from the differences of the two h at the same rows, sqrt(sum_regions var_region / n_region) over
 the number of regions. Source: Hastie, Tibshirani, Friedman, The Elements of Statistical Learning (2009), section 7.10.
+See mathematics, section 14.5.
 """
 
 from __future__ import annotations

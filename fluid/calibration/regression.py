@@ -31,7 +31,7 @@ with 1% noise: an overhead of 20 ms and 0.2 us per token of KV fit alike.)
 
 Sources: Huber, Robust Statistics (1981), sections 7.6-7.8; Lawson, Hanson, Solving Least Squares Problems (1974),
 chapter 23; Magnani, Boyd, Convex piecewise-linear fitting (Optim. Eng. 2009), section 3. Intervals:
-`fluid.calibration.coefficient_intervals`.
+`fluid.calibration.coefficient_intervals`. See mathematics, section 14.4.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ the region is one over a sum linear in the coefficients (`fluid.region`), so its
 Mixtures of experts, latent attention and GPUs other than these three are extrapolation.
 
 Source of the rows: `systems/silicon_sample.csv` of the package aiconfigurator-core 0.12.0 (Apache-2.0), which is not
-part of this one.
+part of this one. See mathematics, section 14.3.
 """
 
 from __future__ import annotations

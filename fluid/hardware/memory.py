@@ -9,7 +9,7 @@ The sampler sorts the logits of B sequences: 39 bytes for each, in every start-u
 0.10 to 0.11 on an H100: 4.76 GiB for Llama-3.1-8B at B = 1,024, 7.38 for gpt-oss-120b), the layers of an iteration
 need less. What libraries and links hold is 0.13 GiB on one GPU and 0.55 on each of two. CUDA graphs are taken from
 outside the share (before vLLM 0.21; then an estimate is subtracted, and 0.92 is the default share). Held against
-public records of what engines found in `benchmarks/kv_capacity.py`.
+public records of what engines found in `benchmarks/kv_capacity.py`. See mathematics, section 14.2.
 """
 
 from __future__ import annotations

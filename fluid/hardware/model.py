@@ -37,7 +37,7 @@ shared ones: 3 h m_e (E + s) + E h [+ E with a bias on the router] in place of 3
 
 Sources: the architectures of Llama 2 (arXiv 2307.09288), Mistral 7B (2310.06825), Mixtral (2401.04088), Qwen3
 (2505.09388), DeepSeek-V2 (2405.04434), V3 (2412.19437; its router has the bias) and V3.2 (2512.02556; the bytes of its
-caches: vLLM, `DeepseekV32IndexerCache` and the cache type fp8_ds_mla).
+caches: vLLM, `DeepseekV32IndexerCache` and the cache type fp8_ds_mla). See mathematics, section 14.1.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ Down or up is chosen cell by cell, from the one with the largest weight to the o
 the errors so far stays as near 0 as it can: in the end total outputs are off by at most half the largest n, KV work by
 half the largest n (o + 1), unless a prompt of 1 is still too long. w is convex along o, so prompts come out longer than
 their mean where outputs vary within a cell; `Binned` states the errors. One cell for each pair is exact. Source: median
-cut (Heckbert 1982), with squared deviations for counts (Wu 1991).
+cut (Heckbert 1982), with squared deviations for counts (Wu 1991). See mathematics, section 12.1.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ Windows begin at the first arrival, which is not counted: what follows an arriva
 Only windows that end before the last arrival count, and at least 20. Times are often rounded, to seconds say; a window
 is then a multiple of the rounding, and an arrival stays in its window, so counts are as before (all windows moved by
 half a second if times were rounded to the nearest). Sources: Cox, Lewis, Statistical Analysis of Series of Events
-(1966), sections 4.5 and 6.3; Fisher, Statistical Methods for Research Workers, section 16.
+(1966), sections 4.5 and 6.3; Fisher, Statistical Methods for Research Workers, section 16. See mathematics, section
+12.1.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ absolute value, T, is compared with the T of 199 random orders, each standardise
 Under exchangeable requests, so under independent ones, P(p <= level) <= level exactly, whatever the law of lengths.
 Short h see neighbours that are alike, long ones stretches of long requests, at any distance up to an eighth of the
 trace. Above 100,000 requests sums over a few in a row take the place of single ones. A p above the level does not prove
-independence. Derived here; permutation tests are Fisher's.
+independence. Derived here; permutation tests are Fisher's. See mathematics, section 12.2.
 """
 
 from __future__ import annotations

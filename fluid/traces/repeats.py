@@ -8,7 +8,7 @@ at the beginning of an earlier prompt, so
 
 An upper bound on the share of prompt tokens that any cache finds: one of finite memory forgets, and engines compute the
 last token of a prompt always. Requests count in the order of the file. A trace with more than 2^21 different blocks, by
-what comes before them too, says nothing here: they are kept, at some 200 bytes each.
+what comes before them too, says nothing here: they are kept, at some 200 bytes each. See mathematics, section 12.8.
 """
 
 from __future__ import annotations

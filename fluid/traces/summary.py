@@ -8,7 +8,7 @@ ratio of sums over B = min(N, 1000) blocks of consecutive requests, of equal len
 and its 95% interval is the BCa bootstrap over the blocks: correlation between requests up to N / B apart widens it, and
 a long trace costs no more than a thousand numbers. Where all blocks agree the interval is a point; for a single request
 there is none. Sources: Efron, Tibshirani, An Introduction to the Bootstrap (1993), chapter 14; Carlstein (Ann.
-Statist. 1986) for blocks.
+Statist. 1986) for blocks. See mathematics, section 12.1.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ r"""Approximations of the queue behind a threshold beside its exact mean.
 `queue_approximations` holds E[Q] of the steady state against Kingman's bound a/(2 (n - a)) and the heavy-traffic mean
 n/(2 (n - a)) - 0.5826 sqrt(n), over loads a/n; `transient_approximations` holds E[Q_K] from empty against the mean of
 reflected Brownian motion, plain and corrected. Exact means: `bulk_queue`; approximations: `bulk_queue`,
-`reflected_walk`.
+`reflected_walk`. See mathematics, section 11.4.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ Then f(P) = max_i [..] gives, with y_j the tokens of a first chunk and the proba
     c_j = x_j (chunks) + (sum_i pi_i d1_i) kv_j + (sum_i pi_i d3_i) S_j        time a prompt adds over its life
 
 which for one line are d2 y_j and the time work. The root Delta exists where rho < 1, since P/Delta settles at its mean
-as Delta grows. An approximation, derived here; `tests/thresholds/test_several_lines.py` measures it.
+as Delta grows. An approximation, derived here; `tests/thresholds/test_several_lines.py` measures it. See mathematics,
+section 11.7.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ says when it is asked:
 States beyond which e^-37 = 9e-17 of probability is left are cut off. Measured against convolution (n up to 40, K up
 to 2,000) each probability is right to 2e-13 and their sum to 1e-11; after 10^6 services (n up to 1,000) the sum is
 right to 1e-10, and so is the mean relative to Spitzer's. The probabilities are not normalised: their sum shows the
-error. Source: `walk_transform`.
+error. Source: `walk_transform`. See mathematics, section 11.3.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ M_K by that much, and Q_K > x is Q_K >= x + 1 for a whole x:
 (in the mean the skewness of S_K itself takes the 1/6 back, and the midpoint rule the half).
 The error left in the mean is O(1) where the plain one is O(sqrt(n)). Sources: Siegmund, Sequential Analysis, 1985,
 chapter X (the law); Chang and Peres, Annals of Probability 25, 1997 (the mean); Harrison, Brownian Motion and
-Stochastic Flow Systems, 1985, section 1.8 (M_K).
+Stochastic Flow Systems, 1985, section 1.8 (M_K). See mathematics, section 11.4.
 """
 
 from __future__ import annotations

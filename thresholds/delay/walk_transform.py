@@ -32,7 +32,7 @@ formula of Abate and Whitt, Oper. Res. Letters 12, 1992, is this rule on a strai
 e^{A/2} in rounding, which leaves ten digits, and more points.) The parabola has to close before |Im p| = pi: K > 64.
 
 Measured against the convolution of the recursion: 2e-13 in each probability. Sources: Spitzer, Trans. AMS 82, 1956;
-Weideman and Trefethen, Math. Comp. 76, 2007 (parabolas).
+Weideman and Trefethen, Math. Comp. 76, 2007 (parabolas). See mathematics, section 11.3.
 """
 
 from __future__ import annotations

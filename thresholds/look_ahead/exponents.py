@@ -40,7 +40,7 @@ one more such column.
 
 with the quotient taken for at most 1. A resident that outlives its class counts as at the last age that is known.
 
-Source: derived here; Chernoff's bound as in mathematics, section 4.7.
+Source: derived here; mathematics, sections 13.2 and 13.3.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ hold equal shares of the prompt tokens, and no less than `LEAST_PAIRS` length pa
 inside a class may not depend on the prompt. Dependent lengths (bursts of long answers) break the model, and with it
 what is proved: see `thresholds.look_ahead.exponents`.
 
-**Steps.** Lives of up to `ROWS` iterations are kept age by age, longer ones in steps of s iterations.
+**Steps.** Lives of up to `ROWS` iterations are kept age by age, longer ones in steps of s iterations. See mathematics,
+section 13.1.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ rounded up to a grid of tokens so that about 2^20 points suffice: the level can 
 errors below 1e-13 in a tail, which are added to it; targets below 1e-11 are left to Chernoff's bound.
 
 **Chernoff.** Every s with s b'_k < theta_k for all k gives a level that is enough, [ln E e^(s KV) + ln(N/delta)]/s;
-the search for the least one need not be exact.
+the search for the least one need not be exact. See mathematics, section 5.6.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ L tokens; the others bound E F.
 **The price** is mostly that share: no statistics of m rows rules it out, and one request of L tokens has the KV work of
 hundreds of short ones. `benchmarks/few_rows.py` compares it with what is carried if the law of the rows with just that
 share were known to be the true one. L and the staircase that covers all such requests: `thresholds.rows`.
-Source: derived here; concave functionals by their tangents, the ball of laws in `thresholds.paced_wait.mean_bound`.
+Source: derived here; mathematics, section 12.4; concave functionals by their tangents, the ball of laws in
+`thresholds.paced_wait.mean_bound`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ many draws a smaller stake, about (M - g) sqrt(2 ln(1/alpha)/(m V)), makes it me
 This is the one-sided Kullback-Leibler ball around the empirical law, {Q : KL(empirical, Q) <= ln(1/alpha)/m, Q below
 M}, at one multiplier: the ball's bound is that of the best stake after the fact (Honda and Takemura 2010), which costs
 ln(m) in the radius; one chosen on other draws costs nothing. Sources: Waudby-Smith and Ramdas, "Estimating means of
-bounded random variables by betting", JRSS B 86 (2024), section 4; Honda and Takemura, COLT 2010, theorem 8.
+bounded random variables by betting", JRSS B 86 (2024), section 4; Honda and Takemura, COLT 2010, theorem 8. See
+mathematics, section 12.3.
 """
 
 from __future__ import annotations

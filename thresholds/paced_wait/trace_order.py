@@ -17,7 +17,7 @@ is taken for a circle, as a replay that outlasts it begins anew: the recursion g
 
 **The largest window.** More entries never need less, so N is found by bisection for each g; widths a quarter apart are
 tried until bunching has cost more than they gain by rounding. It says that this trace fits in this order; of other
-traffic, or of these requests in another order, it says nothing. Source: derived here.
+traffic, or of these requests in another order, it says nothing. Source: derived here; mathematics, section 12.7.
 """
 
 from __future__ import annotations

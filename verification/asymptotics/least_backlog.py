@@ -21,7 +21,7 @@ cut at U = 4,000/sigma, an error below 2e-4 sigma; on the line -c + iu it is E(T
 and added to E X - T. Rules that override the replica's prefill (Sarathi's chunks) have
 stages of other numbers: the bound is for those that take the replica's. Sources: [A] states lower
 bounds of these two orders; the half-spaces are those of mathematics, section 2.2, constants and formula are derived
-here.
+here (section 10.6).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Eviction: when residents come to hold more KV than there is, the newest go back to the queue.
 
-Every rule that admits a request by less than the KV of its last stage needs it. There are two kinds (model.md section
-6). `restart` [A]: all progress of an evicted request is lost, its output is made again. `recompute` (engines): it keeps
-the tokens it has made; its KV is gone, so when it comes back prompt and tokens are prefilled, and decoding goes on.
+Every rule that admits a request by less than the KV of its last stage needs it. There are two kinds (mathematics,
+section 6.1). `restart` [A]: all progress of an evicted request is lost, its output is made again. `recompute`
+(engines): it keeps the tokens it has made; its KV is gone, so when it comes back prompt and tokens are prefilled, and
+decoding goes on.
 
 A rule that clears others than the newest lifts all residents out of the batch, newest first, and sets down again those
 that stay, in order of admission: they are then as if nothing had happened. Both take a step for each resident.

@@ -16,8 +16,8 @@ kept grows with the residents, not with the requests of a run. Beside the cohort
 and the KV held and read as running sums. Of those who grow, open a block or stop it is enough to add up the growths, in
 units of KV: one for each where all layers are alike. What is read grows (`WIDENING`) by as much as what is held
 (`GROWING`), but for requests that find a prefix in the cache, whose attention window is full for reading before it is
-for what they hold themselves: `sating` is how the difference changes. Source: model.md sections 1 and 6; mixed layers
-and prefixes derived.
+for what they hold themselves: `sating` is how the difference changes. Source: mathematics, sections 1.3 and 6; mixed
+layers and prefixes derived.
 """
 
 from __future__ import annotations

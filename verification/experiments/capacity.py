@@ -13,7 +13,7 @@ numbers (the arrivals of one rate are those of another, stretched), so probes di
 verdict is that of `verification.experiments.stability`, on every type; it cannot see an overload of less than
 0.2/sqrt(Lambda T) of the rate.
 
-The search itself, and what its answer means: `verification.experiments.rate_search`.
+The search itself, and what its answer means: `verification.experiments.rate_search`. See mathematics, section 9.10.
 """
 
 from __future__ import annotations

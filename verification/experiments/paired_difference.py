@@ -7,7 +7,7 @@ of each policy, the differences d_r = y_r - x_r are independent over r, and thei
 
 is narrower than two intervals side by side suggest, the more alike the two policies suffer from the same bad hour. A
 difference is significant where its interval leaves out 0. Source: Law, Simulation Modeling and Analysis, 5th edition,
-sections 10.2 and 11.2.
+sections 10.2 and 11.2. See mathematics, section 9.11.
 """
 
 from __future__ import annotations

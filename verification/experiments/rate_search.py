@@ -5,7 +5,8 @@ Nothing is sustained at `edge`, the fluid limit or what thresholds can carry. Fr
 rate is sustained; then bisection between it and the next rate that is not, until they are closer than the precision;
 then, where rates above were undecided, bisection between the largest of them and the smallest that is not sustained.
 The answer is an interval, [largest rate found sustained, smallest above it found not]. With some ten probes whose delay
-is near the bound, intervals at level 1 - 0.05/10 make the answer of a search wrong in at most one of twenty.
+is near the bound, intervals at level 1 - 0.05/10 make the answer of a search wrong in at most one of twenty. See
+mathematics, section 9.10.
 """
 
 from __future__ import annotations

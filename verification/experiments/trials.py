@@ -12,7 +12,8 @@ q* of all,
 
 A policy of regret at most 1 is beaten by no other by more than 2% in the mean or 5% in the tail. The first of these is
 taken, in the order given, which should be that of effort: nothing to change, flags, code. Where there is none (one
-policy has the better mean, another the better tail) it is the first within a quarter of the least regret.
+policy has the better mean, another the better tail) it is the first within a quarter of the least regret. See
+mathematics, section 9.11.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ done by then (F - m >= M - 1, that is b >= m), else from the moment when they ar
 
 With n = N + 1 the ratio is at least of the order of sqrt(M)/10, and sqrt(M) = sqrt(2 n) to first order. [J], Theorem
 4.1, states the order; this construction and its constants are ours. Clearing the long request is outside of the
-theorem: a policy that clears may escape.
+theorem: a policy that clears may escape. See mathematics, section 7.9.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ without what r_i says of the shape of a ramp.
 1): sorted by length, the m-th last claim C + f is not before (the first claim of any) - 1 + the m shortest claims. The
 others are bounded by their area, as if alone: a schedule without some of its requests is feasible for the rest.
 
-**Prices** (`verification.hindsight.prices`). The linear relaxation with turns, by subgradient ascent.
+**Prices** (`verification.hindsight.prices`). The linear relaxation with turns, by subgradient ascent. See mathematics,
+section 7.5.
 """
 
 from __future__ import annotations

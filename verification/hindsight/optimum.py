@@ -14,7 +14,7 @@ by the integer program of [J] (`verification.hindsight.program`), in four steps,
     gap = (objective - bound)/objective            status "optimal" where it is at most the gap asked for (0: proved)
 
 else "time limit", or "interrupted" after KeyboardInterrupt, each with the best schedule and bound reached. Whole
-numbers that HiGHS finds in floating point are rounded up less 1e-6.
+numbers that HiGHS finds in floating point are rounded up less 1e-6. See mathematics, section 7.4.
 """
 
 from __future__ import annotations

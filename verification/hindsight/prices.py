@@ -23,7 +23,7 @@ there is no horizon to assume. max_{v, w} L is the value of the linear relaxatio
 (and claims - k) is a subgradient; prices move by theta (U - L)/|d|^2 times d, U the cost of a known schedule, theta
 halved after ten steps without a gain (Polyak), d with seven tenths of the last direction added. The best L met is
 reported: it is a bound wherever the ascent ends. A step looks at each pair (s, o) once, not at each request: r through
-prefix sums of v, u v_u and w.
+prefix sums of v, u v_u and w. See mathematics, section 7.7.
 """
 
 from __future__ import annotations

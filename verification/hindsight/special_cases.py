@@ -18,7 +18,7 @@ k active at once is one on k machines (intervals, colored greedily by start). Th
 Equal requests (s, o) are such a case whenever floor(M/(s + o)) = k and s + o + k (s + 1) > M: always for o = 1.
 Requests any two of which exceed M are the case k = 1. Outside of these the problem is hard: with o = 1, all at time 0
 and prompts that differ it is min-sum bin packing, which is strongly NP-hard. Of equal requests in general we know no
-proof.
+proof. See mathematics, section 7.8.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ A request claims p_i + 1 + min(floor((p_i - M - 1)/k), -1 - max_S s) moments, wh
 is positive. With k = 1 they are the requests that need more than half the memory, and the claim is 2 p_i - M moments
 where s is small: 43 of a request with p = 45, M = 47, which has more than half the memory in 22 rounds only. The
 inequality is ours. On instances of [J] with 25 to 75 requests the linear relaxation is 24% to 33% below the best
-schedule known without it, and 11% to 16% with it.
+schedule known without it, and 11% to 16% with it. See mathematics, section 7.6.
 """
 
 from __future__ import annotations

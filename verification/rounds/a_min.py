@@ -23,7 +23,7 @@ one takes its place, at most N times; and after max o rounds without that it fin
 A bound above the truth does no harm: the request ends early. Source: Chen, Ye, Zhou, arXiv 2508.14544, for requests of
 one prompt length that are all there at the start. The body of the algorithm was not open to us: that the least bound
 goes first, and that a bound once raised stays so, is what reviews of it say; the ties, that admission looks ahead along
-the bounds, and arrivals over time are our choices.
+the bounds, and arrivals over time are our choices. See mathematics, section 7.3.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ is then never cleared (alone it fits), so while anything waits some request fini
     all is done by moment   max a + sum o                              (`Instance.horizon`)
 
 since from the last arrival on the rounds split into stretches in which one request has run longest: one for each
-request at most, of at most o_i rounds.
+request at most, of at most o_i rounds. See mathematics, section 7.3.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ Source: [J], section 5; the text was not open to us, code that accompanies it wa
 each request (the code makes it once before the admissions of a batch, which then go on to a batch size; without one,
 all that wait enter at once); a clearing comes before the round that would not fit (in the code after it), so that the
 KV is at most M at every moment; its passes take no time (in the code a second each); admission goes on in its round;
-the rescue.
+the rescue. See mathematics, section 7.3.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ the request that came first. In continuous time the sweep is `verification.rules
 Wang, Ye, Zhou, arXiv 2508.06133; the bodies of its algorithms were not open to us, so that the following are choices:
 peaks side by side as the meaning of "fits" in a batch, the order inside a batch, the test that carries out the order,
 and, since the source knows only requests that are all there at the start, ordering all that wait anew whenever requests
-come (or come back, cleared: `verification.rounds.mc_sf` says who goes where predictions fall short).
+come (or come back, cleared: `verification.rounds.mc_sf` says who goes where predictions fall short). See mathematics,
+section 7.3.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Greedy first-come-first-served admission with eviction, the baseline of [A], model.md section 6.
+"""Greedy first-come-first-served admission with eviction, the baseline of [A], mathematics, section 6.2.
 
 At each decision: (1) while the KV that residents need in this iteration exceeds C, evict the most recently admitted
 one: it goes back to the front of the queue, or to its end, and loses its progress or keeps the tokens it has made. (2)

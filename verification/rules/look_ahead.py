@@ -6,7 +6,7 @@ on. Where nobody is resident the head enters. A batch of B sequences, an iterati
 first chunk, lets it wait. Residents never pause and are never evicted: should they come to hold more than C, which has
 at most the chance that was asked for, the iterations above C are counted, as they are of windows.
 
-While somebody waits and was refused the test is made in every iteration.
+While somebody waits and was refused the test is made in every iteration. See mathematics, section 13.2.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Nested WAIT [A, Algorithm 2], model.md section 5: segments of decode progress, each with its entry queue.
+"""Nested WAIT [A, Algorithm 2], mathematics, section 5.1: segments of decode progress, each with its entry queue.
 
 The entry queue of segment 1 waits outside; that of segment k >= 2 holds residents about to make token r_{k-1} + 1. At a
 decision let k be the largest such that every segment up to it has at least its threshold in its entry queue; the batch

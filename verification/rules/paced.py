@@ -1,4 +1,4 @@
-"""Paced WAIT, model.md section 4: in any g consecutive iterations at most N prompts enter; residents never pause.
+"""Paced WAIT, mathematics, section 4.1: in any g consecutive iterations at most N prompts enter; residents never pause.
 
 A lane (one for each type, or one for the mix) remembers the iterations of its last N entries. A prompt may enter
 iteration t if the N-th last entry was before t - g + 1: then no g consecutive iterations hold more than N. With a gate

@@ -1,4 +1,4 @@
-"""Sarathi, model.md section 6: prefills ride along with decodes, in chunks that fill what is left of a token budget.
+"""Sarathi, mathematics, section 6.5: prefills ride along with decodes, in chunks that fill a token budget.
 
 The loop is that of `verification.rules.token_budget`; a request is admitted while
 

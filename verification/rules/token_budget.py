@@ -17,7 +17,7 @@ Nobody but the newest resident ever takes less than it could, by induction: when
 token of the budget was left, and what it could take never grows while it is not alone. So decodes never exceed the
 budget, to visit residents in order of admission is to visit those that decode first, and without `chunk` at most one
 request, the newest, is unfinished between iterations: looking at those in prefill costs as much as there are prompts
-begun.
+begun. See mathematics, section 6.4.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The order of vLLM v0, model.md section 6: a batch is either prefills only or decodes only, prefills first.
+"""The order of vLLM v0, mathematics, section 6.3: a batch is either prefills only or decodes only, prefills first.
 
 Steps (1) and (2) of a decision are those of greedy admission (`verification.rules.greedy`) with a budget of tokens, the
 third differs:

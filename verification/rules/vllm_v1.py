@@ -17,7 +17,8 @@ The engine makes the first token with the last chunk of the prompt: a deployment
 `first_token = "prefill"`, and its cap and block come from the replica. Of prefix caching only prefixes that always stay
 cached are modelled (`fluid.shared_prefixes`), of several cache groups what they hold together, without padding; not
 speculative decoding nor priorities. Checked against vLLM 0.33: every first token and finish of its recordings
-(`tests/verification/rules/test_vllm_v1.py`), and any workload with `benchmarks/vllm_scheduler.py`.
+(`tests/verification/rules/test_vllm_v1.py`), and any workload with `benchmarks/vllm_scheduler.py`. See mathematics,
+section 6.6.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ that had arrived then, and that step's tokens as made but not what they end. So
 The engine sleeps a millisecond after an empty step while requests remain; that is not modelled. Residents are looked at
 one by one in every iteration: a step takes time in proportion to its batch. What an iteration
 holds includes what its decision found held. Source: `step_with_batch_queue` of vLLM 0.33 with two batches in flight.
+See mathematics, section 6.6.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""WAIT [A, Algorithm 1], model.md section 3: cohorts of n_j prompts that move together.
+"""WAIT [A, Algorithm 1], mathematics, section 3.1: cohorts of n_j prompts that move together.
 
 Type j is eligible when at least n_j of its prompts wait. The batch takes min(n_j, n_js) prompts, oldest first, from
 every stage s of every eligible type; the other residents keep their KV and stand still. With nothing eligible the

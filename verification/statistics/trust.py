@@ -28,7 +28,8 @@ None of this sees what was never drawn, and borderline tails are told from light
 requests a run, Pareto services of index 2.5 (waits of index 1.5) are doubted in some 19 of 20 experiments, of index 3.5
 in one of five. `benchmarks/interval_coverage.py` prints how often intervals with and without doubt hold.
 Sources: Hill, Annals of Statistics 3 (1975) 1163; Embrechts, Klueppelberg and Mikosch, Modelling Extremal Events,
-section 6.2.6, for ratios of the largest to the sum; the bounds are from experiments on queues with exact answers.
+section 6.2.6, for ratios of the largest to the sum; the bounds are from experiments on queues with exact answers. See
+mathematics, section 9.4.
 """
 
 from __future__ import annotations

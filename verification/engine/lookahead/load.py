@@ -30,7 +30,7 @@ moment the last of those resident then is admitted, and (*) keeps it at M: by in
 
 The numbers lie in a window of twice the most stages, shifted back when half of it is past: sums over stages run over
 neighbours in memory. An admission, a test and a withdrawal take S steps each, four at a time: places are unsigned where
-it matters, since a signed one might count from the end, and is then taken by itself.
+it matters, since a signed one might count from the end, and is then taken by itself. See mathematics, section 6.7.
 """
 
 from __future__ import annotations

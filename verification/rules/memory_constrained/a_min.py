@@ -21,7 +21,8 @@ takes its place, at most once for each request, and then it completes.
 Source: Chen, Ye, Zhou, arXiv 2508.14544, for rounds and prompts of one length that are all there at the start; there
 the total latency is within O(log(1/alpha)) of the best, alpha the lower over the upper bound. The body of the algorithm
 was not open to us: that the least bound goes first and that a bound once raised stays are what reviews of it say; the
-ties, the look ahead along the bounds, and arrivals over time are our choices. Nothing is claimed here.
+ties, the look ahead along the bounds, and arrivals over time are our choices. Nothing is claimed here. See mathematics,
+section 6.11.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ the published rule, and up to a horizon every run is until the last request has 
 Source: Jaillet et al., arXiv 2502.07115, section 5; the text was not open to us, code that accompanied it was. Our
 choices: the test is made request by request (the code makes it once before the admissions of a batch, which then go on
 to a batch size); a clearing comes before the iteration that would not fit (there after it), so that no iteration holds
-more than C; passes take no time (there a second each); the rescue.
+more than C; passes take no time (there a second each); the rescue. See mathematics, section 6.9.
 """
 
 from __future__ import annotations

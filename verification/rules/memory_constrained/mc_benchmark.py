@@ -2,7 +2,7 @@
 
 The waiting are gone through in order of arrival; all else is as in `verification.rules.memory_constrained.mcsf`. So it
 is MC-SF where all requests have equally many stages. A request that is predicted to be long holds up all behind it, and
-nobody overtakes: while it waits no arrival changes anything. Source: [J], appendix C.
+nobody overtakes: while it waits no arrival changes anything. Source: [J], appendix C. See mathematics, section 6.8.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""MC-SF, memory-constrained shortest first [J], in continuous time; model.md section 7.
+"""MC-SF, memory-constrained shortest first [J], in continuous time; mathematics, section 6.8.
 
 All residents are in every batch. At each decision:
 

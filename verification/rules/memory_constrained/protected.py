@@ -2,7 +2,8 @@
 
 The loop, the choices where the source was not open to us and what keeps a run from repeating itself for ever are in
 `verification.rules.memory_constrained.clearing`, of which this is the case beta = 1. It differs from greedy admission
-(`verification.rules.greedy`, watermark alpha) in who is evicted: there the newest, one by one.
+(`verification.rules.greedy`, watermark alpha) in who is evicted: there the newest, one by one. See mathematics, section
+6.9.
 """
 
 from __future__ import annotations
