@@ -123,6 +123,20 @@ def test_relative_links_point_to_files(page: Path) -> None:
     assert [target for target in targets if target and not (page.parent / target).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages_name_code_and_files_that_exist(page: Path) -> None:
+    """What a page names as code of a package, or as a file, is there; one without a folder stands beside the last."""
+    named = re.findall(r"`([^`\n]+)`", text_of(page))
+    code = [name for name in named if re.fullmatch(r"(fluid|thresholds|verification|fluidwait)(\.\w+)+", name)]
+    assert [name for name in code if not found(name)] == []
+    folder, missing = ROOT, []
+    for path in [path for path in named if re.fullmatch(r"[\w./-]+(/|\.py|\.ipynb|\.md)", path)]:
+        place = ROOT / path if "/" in path else folder / path
+        folder = place.parent
+        missing += [] if place.exists() else [path]
+    assert missing == []
+
+
 @pytest.mark.parametrize("name", symbols())
 def test_symbols_have_their_python_names(name: str) -> None:
     """What the table of symbols calls the Python name of a symbol is there."""
