@@ -15,8 +15,8 @@ from fluidwait.commands.app import app
 
 NUMBERS = ("", " ", "nan", "inf", "-inf", "-1", "0", "-0.0", "1e-320", "5e-324", "1e-16", "1e-9", "1e308", "1e309",
            "1" + "0" * 400, "-" + "9" * 5000, "9007199254740993", "2147483648", "0.5.5", "1_000", "0x10", "1e", "5 s",
-           " 5 ", "²", "１２", "٣", "2%", "0%", "-3%", "100%", "200%", "1e400%", "nan%", "%", "1,5", "1;5", "None", "true",
-           "1+1", "()", "[1]", "1e-7", "0.3", "3")
+           " 5 ", "²", "１２", "٣", "2%", "0%", "-3%", "100%", "200%", "1e400%", "nan%", "%", "1,5", "1;5", "None",
+           "true", "1+1", "()", "[1]", "1e-7", "0.3", "3")
 LISTS = (",", ",,,", "5,", ",5", "5,,10", "5,10,", "5,5", "10,5", "5,nan", "5,-1", "0,5", ":", "::", "1:2", "1:2:0",
          "1:2:-1", "2:1:1", "1:1e9:1e-9", "1:2:nan", "1:inf:1", "nan:2:1", "1:2:3:4", "1e-320:1e-319:1e-320", "5:5:1",
          "1,2:3:1", "5,1e300", "1" * 3000, "5," * 20_000 + "5", "greedy", "greedy,greedy", "greedy,,paced", "nobody",
@@ -38,7 +38,8 @@ def hostile_flags(seed: int, number: int, deployment: str, batches: str, trace: 
         name = random_.choice(sorted(commands))
         options = [each for each in commands[name].params if each.param_type_name == "option"]
         valued = [each.opts[0] for each in options if not each.is_flag]
-        flags = {flag: _value(random_) for flag in random_.sample(valued, min(len(valued), random_.choice((1, 1, 2, 3))))}
+        chosen = random_.sample(valued, min(len(valued), random_.choice((1, 1, 2, 3))))
+        flags = {flag: _value(random_) for flag in chosen}
         quick = {flag: value for flag, value in QUICK.items() if flag in valued}
         needed = NEEDED.get(name, [])
         given = dict(zip(needed[::2], needed[1::2], strict=True)) | quick | flags
