@@ -2,7 +2,7 @@
 
 What changes from run to run without meaning anything (times, the numbers of executions, identifiers) is left out, so
 that a difference in a stored notebook is a difference in what it says. The picture of a cell tagged "picture" is also
-written to `notebooks/pictures/`, for the README. `--full` runs at full size and stores nothing.
+written to `notebooks/pictures/`, for docs/worked-pages.md. `--full` runs at full size and stores nothing.
 """
 
 from __future__ import annotations
