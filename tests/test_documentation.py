@@ -1,4 +1,4 @@
-"""Every example in the documentation runs: the README's Python lines and every docstring."""
+"""Every example in the documentation runs: the Python lines of the README and of the pages, and every docstring."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ import fluidwait
 import thresholds
 import verification
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+EXAMPLES = [path for path in (README, *sorted((ROOT / "docs").rglob("*.md")))
+            if ">>> " in path.read_text(encoding="utf-8")]
 
 
 def modules() -> list[str]:
@@ -31,11 +34,15 @@ def test_docstring_examples_run(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-def test_readme_examples_run() -> None:
-    """The README's Python lines print what they say."""
-    result = doctest.testfile(str(README), module_relative=False)
-    assert result.attempted > 3
-    assert result.failed == 0
+@pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_examples_of_pages_run(page: Path) -> None:
+    """The Python lines of the README, and of a page, print what they say; the end of a fence ends what is printed."""
+    lines = ["" if line.startswith("```") else line for line in page.read_text(encoding="utf-8").splitlines()]
+    example = doctest.DocTestParser().get_doctest("\n".join(lines) + "\n", {}, page.name, str(page), 0)
+    runner = doctest.DocTestRunner()
+    runner.run(example)
+    assert runner.tries > 0
+    assert runner.failures == 0
 
 
 def test_the_readme_names_its_two_commands() -> None:
@@ -43,3 +50,8 @@ def test_the_readme_names_its_two_commands() -> None:
     text = README.read_text(encoding="utf-8")
     assert "<!-- test command -->" in text
     assert "fluidwait run" in text
+
+
+def test_the_readme_is_short() -> None:
+    """At most 150 lines; what is longer has a page in docs/."""
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
