@@ -30,7 +30,8 @@ def as_rest(lines: Iterable[str]) -> list[str]:
         block = [line for _, line in group]
         match kind:
             case "formula":
-                written += ["", ".. code-block:: text", "", *block, ""]
+                apart = [""] if written and written[-1] else []
+                written += [*apart, ".. code-block:: text", "", *block, ""]
             case "text":
                 written += _paragraph(block)
             case _:
