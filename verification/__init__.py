@@ -23,7 +23,7 @@ from verification.rules.vllm_v1 import VllmV1
 from verification.run import Run, Timeline
 from verification.simulation import simulate
 from verification.statistics.batch_means import BatchMeans, batch_means
-from verification.statistics.intervals import Interval, t_interval
+from verification.statistics.intervals import Interval, positive_interval, t_interval
 from verification.statistics.percentiles import quantile_interval
 from verification.traffic.arrivals import Arrivals, poisson_arrivals
 from verification.traffic.predicted_lengths import LogNormalError, Misclassified, Overestimate
@@ -68,6 +68,7 @@ __all__ = [
     "judge",
     "paired",
     "poisson_arrivals",
+    "positive_interval",
     "quantile_interval",
     "replicate",
     "simulate",

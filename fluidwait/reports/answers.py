@@ -254,7 +254,7 @@ def _difference(found: Difference | None) -> dict[str, Any] | None:
 
 def _check(check: Check) -> dict[str, Any]:
     return {"name": check.name, "predicted": check.predicted, "measured": check.measured, "low": check.low,
-            "high": check.high, "agrees": check.agrees}
+            "high": check.high, "accuracy": check.accuracy, "agrees": check.agrees, "answer": check.answer}
 
 
 def interval(found: Interval) -> dict[str, float]:

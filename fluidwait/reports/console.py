@@ -22,6 +22,7 @@ from fluid.files.written import write_files
 from verification import Interval
 
 MOST_ROWS = 20
+UNEVEN = 1.5  # how much further the upper end of an interval may be than the lower one and be told as ±
 
 
 class _Paper(Console):
@@ -80,9 +81,13 @@ def optional(value: float | None) -> str:
 
 
 def with_interval(interval: Interval) -> str:
-    """A mean and the half-width of its interval, "-" where nothing was measured."""
-    half = interval.high - interval.mean
-    return optional(interval.mean) + (f" ±{half:.2g}" if math.isfinite(half) else "")
+    """A mean and the half-width of its interval, its ends where they lie unevenly, "-" where nothing was measured."""
+    half, below = interval.high - interval.mean, interval.mean - interval.low
+    if not math.isfinite(half):
+        return optional(interval.mean)
+    if half > UNEVEN * below:
+        return f"{optional(interval.mean)} ({interval.low:.2g} to {interval.high:.2g})"
+    return f"{optional(interval.mean)} ±{half:.2g}"
 
 
 def seconds(value: float | None) -> str:

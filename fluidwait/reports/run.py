@@ -30,8 +30,10 @@ from thresholds import (
     reachable,
 )
 from verification import Check
+from verification.experiments.checks import AGREES, DIFFERS, TOO_FEW
 from verification.experiments.stability import STABLE
 
+_COLOURS = {AGREES: "green", DIFFERS: "red", TOO_FEW: "yellow"}
 
 def show_run(deployment: Deployment, found: Comparison, out: Path | None) -> None:
     """The whole report of `fluidwait run`."""
@@ -100,8 +102,8 @@ def show_design(choice: Choice, install: bool = False) -> None:
     console.print(escape(memory(design)))
     delay = predicted(design)
     if delay is not None and math.isfinite(delay.latency):
-        console.print(f"expected latency {seconds(delay.latency)}, TTFT {seconds(delay.ttft)}"
-                      + ("" if delay.exact else " (approximations)"))
+        console.print(f"expected latency {seconds(delay.latency)}{_within(delay.latency_accuracy)}, "
+                      f"TTFT {seconds(delay.ttft)}{_within(delay.ttft_accuracy)}")
     console.print(escape(growth(design)))
     match design:
         case WaitDesign():
@@ -201,11 +203,15 @@ def show_outcome(outcome: Outcome) -> None:
     found = outcome.found
     say(found.verdict.answer == STABLE, found.verdict.reason)
     console.print(evidence(found))
-    table = new_table("prediction", "predicted", "measured", "interval", "")
+    table = new_table("prediction", "predicted", "claim", "measured", "interval", "")
     for check in found.checks:
-        table.add_row(escape(check.name), f"{check.predicted:,.6g}", f"{check.measured:,.6g}", _range(check),
-                      "[green]agrees[/green]" if check.agrees else "[red]differs[/red]")
+        table.add_row(escape(check.name), _digits(check.predicted), _claim(check), _digits(check.measured),
+                      _range(check), f"[{_COLOURS[check.answer]}]{check.answer}[/]")
     console.print(table)
+    wide = sum(check.answer == TOO_FEW for check in found.checks)
+    if wide:
+        console.print(f"{wide} of {len(found.checks)} intervals are too wide to find a wrong prediction out: more "
+                      "replications or a longer horizon")
     show_measured(found)
 
 
@@ -246,7 +252,28 @@ def _engine_beside(found: Comparison) -> str:
             if engine.verdict.answer == STABLE else f" vLLM V1 as it comes is {engine.verdict.answer}.")
 
 
+def _within(accuracy: float | None) -> str:
+    """What an expected delay claims of itself."""
+    if accuracy is None:
+        return " (near the edge: at least; it can be several times as long)"
+    return f" (±{accuracy:.0%})" if accuracy else ""
+
+
+def _claim(check: Check) -> str:
+    """What the prediction says of itself."""
+    if check.low is None or check.high is None:
+        return "bound"
+    return f"±{check.accuracy:.0%}" if check.accuracy else "exact"
+
+
 def _range(check: Check) -> str:
-    low = "" if check.low is None else f"{check.low:,.6g}"
-    high = "" if check.high is None else f"{check.high:,.6g}"
+    if {check.low, check.high} <= {None, check.measured}:
+        return ""
+    low = "" if check.low is None else _digits(check.low)
+    high = "" if check.high is None else _digits(check.high)
     return f"{low} .. {high}"
+
+
+def _digits(value: float) -> str:
+    """Four digits, or whole thousands with commas."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.4g}"

@@ -33,6 +33,10 @@ in all:
     latency_j = W_j + S_j Delta* + V Delta* r (1 - r^S)/(1 - r) + c_j/(1 - rho)
     TTFT_j    = W_j + (s + 1) Delta* + (V Delta* r + x_j)(1 - r^{s+1})/(1 - r) + (rest of its work in stages 0..s)
 
+**What is claimed.** Latency within 25%, of WAIT with several types TTFT within 40%. TTFT of continuous batching, within
+40%, only where 1/0.9 times the rates would still be carried by the replica and by the windows: nearer to the edge
+prompts wait several times longer than this, as long iterations come in a row and their windows fill.
+
 **A cap on sequences** is not in these formulas: they hold while batches stay below it. Designs for known lengths always
 do, one for unknown lengths mostly; past the cap on average (`Equilibrium.sequences`) nothing is stable.
 
@@ -56,6 +60,9 @@ from thresholds.delay.mean_iteration import Pace, pace_of
 from thresholds.guarantees import OnReplica, batch_time, equilibrium_of
 from thresholds.policies import LookAheadPolicy, PacedPolicy, WaitPolicy
 
+LATENCY_ACCURACY, TTFT_ACCURACY = 0.25, 0.4
+CLAIMED = 0.9  # the share of the edge up to which TTFT of continuous batching is claimed
+
 
 class TypeDelay(NamedTuple):
     """Mean latency and TTFT of one prompt type, seconds."""
@@ -68,13 +75,17 @@ class TypeDelay(NamedTuple):
 class Prediction:
     """Mean `latency` and `ttft` over the mix (weighted by arrival rate) and `by_type`, in seconds.
 
-    Infinite where the policy is not stable. `exact` says whether a theorem or an approximation stands behind them.
+    Infinite where the policy is not stable. `exact` says whether a theorem or an approximation stands behind them;
+    `latency_accuracy` and `ttft_accuracy` are the relative errors that are claimed, 0 for a theorem, None where nothing
+    is.
     """
 
     latency: float
     ttft: float
     by_type: tuple[TypeDelay, ...]
     exact: bool
+    latency_accuracy: float | None
+    ttft_accuracy: float | None
 
 
 def predict(policy: WaitPolicy | PacedPolicy | LookAheadPolicy, workload: Workload | None = None,
@@ -95,8 +106,9 @@ def predict(policy: WaitPolicy | PacedPolicy | LookAheadPolicy, workload: Worklo
     types = len(equilibrium.workload)
     if isinstance(policy, WaitPolicy):
         _one_per_type("thresholds", policy.thresholds, types)
+        accuracies = (0.0, 0.0) if types == 1 else (LATENCY_ACCURACY, TTFT_ACCURACY)
         return _over_mix(equilibrium, _wait_delays(equilibrium, np.array(policy.thresholds, dtype=np.float64)),
-                         exact=types == 1)
+                         accuracies)
     if isinstance(policy, PacedPolicy):
         if len(policy.entries) > 1:
             _one_per_type("entries", policy.entries, types)
@@ -129,7 +141,7 @@ def _continuous(equilibrium: Equilibrium, policy: PacedPolicy | None = None, wai
     fits = at_most(equilibrium.sequences or 0.0, replica.most_sequences) and at_most(
         equilibrium.tokens or 0.0, replica.most_tokens)
     if pace is None or not fits:
-        return _over_mix(equilibrium, (TypeDelay(math.inf, math.inf),) * len(lam), exact=False)
+        return _over_mix(equilibrium, (TypeDelay(math.inf, math.inf),) * len(lam), (LATENCY_ACCURACY, None))
     if policy is not None:
         waits = _window_waits(policy, lam, pace.iteration)
     Delta, x, c = pace.iteration, pace.entry, pace.work
@@ -141,7 +153,16 @@ def _continuous(equilibrium: Equilibrium, policy: PacedPolicy | None = None, wai
     ttft = W + (s + 1) * Delta + (V_Delta * r + x) * _echo(r, s + 1) + _rest_of_work(pace, equilibrium.profile)
     ttft = np.where(s >= 0, ttft, 0.0)
     return _over_mix(equilibrium, tuple(TypeDelay(*row) for row in zip(latency.tolist(), ttft.tolist(), strict=True)),
-                     exact=False)
+                     (LATENCY_ACCURACY, TTFT_ACCURACY if _far_from_edge(equilibrium, policy) else None))
+
+
+def _far_from_edge(equilibrium: Equilibrium, policy: PacedPolicy | None) -> bool:
+    """Whether replica and windows would carry 1/`CLAIMED` times the rates."""
+    more = equilibrium.scaled(1 / CLAIMED)
+    if not more.stable or more.iteration_time is None:
+        return False
+    return policy is None or all(
+        at_most(rate * g * more.iteration_time, N) for N, g, rate in _lanes(policy, more.workload.rates))
 
 
 def _rest_of_work(pace: Pace, profile: StageProfile) -> Floats:
@@ -153,13 +174,14 @@ def _rest_of_work(pace: Pace, profile: StageProfile) -> Floats:
     return rest
 
 
-def _over_mix(equilibrium: Equilibrium, by_type: tuple[TypeDelay, ...], exact: bool) -> Prediction:
+def _over_mix(equilibrium: Equilibrium, by_type: tuple[TypeDelay, ...],
+              accuracies: tuple[float, float | None]) -> Prediction:
     rates = equilibrium.workload.rates
     never = TypeDelay(math.inf, math.inf)
     misfits = set(equilibrium.region.never_fits.tolist())
     by_type = tuple(never if j in misfits else delay for j, delay in enumerate(by_type))
     latency, ttft = (float(rates / rates.sum() @ np.array(column)) for column in zip(*by_type, strict=True))
-    return Prediction(latency, ttft, by_type, exact)
+    return Prediction(latency, ttft, by_type, accuracies[0] == 0, *accuracies)
 
 
 def _wait_delays(equilibrium: Equilibrium, counts: Floats) -> tuple[TypeDelay, ...]:
@@ -179,12 +201,17 @@ def _wait_delays(equilibrium: Equilibrium, counts: Floats) -> tuple[TypeDelay, .
 
 def _window_waits(policy: PacedPolicy, rates: Floats, Delta: float) -> Floats:
     """Seconds each type waits for its window; infinite where the window is narrower than the arrivals."""
-    lanes = rates if len(policy.entries) > 1 else np.array([rates.sum()])
     waits = []
-    for N, g, lam in zip(policy.entries, policy.iterations, lanes.tolist(), strict=True):
+    for N, g, lam in _lanes(policy, rates):
         gathered = (N - 1) / 2 if policy.gate else 0.0
         waits.append((gathered + _queue(N, lam * g * Delta)) / lam)
     return np.array(waits) if len(waits) > 1 else np.full(len(rates), waits[0])
+
+
+def _lanes(policy: PacedPolicy, rates: Floats) -> list[tuple[int, int, float]]:
+    """N, g and the arrival rate of each window."""
+    lanes = rates if len(policy.entries) > 1 else np.array([rates.sum()])
+    return list(zip(policy.entries, policy.iterations, lanes.tolist(), strict=True))
 
 
 def _queue(batch: int, arrivals: float) -> float:

@@ -37,7 +37,7 @@ from verification.experiments.stability import DOUBLINGS, STABLE, UNDECIDED, UNS
 from verification.experiments.summary import PILOT
 from verification.policies import Policy
 from verification.run import Run
-from verification.statistics.intervals import least_probability, t_interval, warm_up
+from verification.statistics.intervals import least_probability, positive_interval, warm_up
 from verification.traffic.processes import POISSON, Traffic
 
 PROBE_LEVEL = 1 - 0.05 / 10
@@ -118,7 +118,7 @@ def _answer(rate: float, experiment: Experiment, replications: int, bound: Bound
 
 def _against(bound: Bound, rate: float, verdict: Verdict, delays: list[Delays], doubts: tuple[Doubt, ...]) -> Probe:
     """Hold the delays of a rate that may be stable against the bound."""
-    measured = t_interval([getattr(each, bound.measure) for each in delays], PROBE_LEVEL)
+    measured = positive_interval([getattr(each, bound.measure) for each in delays], PROBE_LEVEL)
     doubt = next((each.reason for each in doubts if each.measure == bound.measure), "")
     settled = verdict.horizon >= SETTLED * measured.mean
     if measured.low > bound.seconds:

@@ -1,19 +1,21 @@
 """Predictions held against measurement: does the simulated system do what the mathematics says?
 
-Every prediction comes with the accuracy it claims: 0 for a theorem, more for an approximation. It agrees when it lies
-in the interval of the measurement, widened by that accuracy. The intervals of the checks hold together: with k of them
-each is taken at level 1 - 0.01/k (Bonferroni), so a correct model is called wrong in at most one of a hundred reports.
-A bound agrees when the measured interval does not lie wholly on its wrong side. Steady-state delays are claimed only
-for horizons of at least 20 of them: a shorter run, started empty, never gets there. The fluid limit is claimed only
-where the server is busy 99% of the time and the iteration time is one line (the mean of the largest of several exceeds
-the largest of the means); a type, only where some 30 of its requests are measured, and under WAIT once its stages fill.
+Every prediction comes with the accuracy it claims: 0 for a theorem, more for an approximation. It differs when it lies
+further from the interval of the measurement than that. The intervals of the checks hold together: with k of them each
+is taken at level 1 - 0.01/k (Bonferroni), so a correct model is called wrong in at most one of a hundred reports. A
+bound differs when the measured interval lies wholly on its wrong side. Where an end of the interval is more than a
+quarter of the mean away from it, runs are too few, or too short, for a prediction that is wrong to be found out, and
+nothing is said but that. Steady-state delays are claimed only for horizons of at least 20 of them: a shorter run,
+started empty, never gets there. The fluid limit is claimed only where the server is busy 99% of the time and the
+iteration time is one line (the mean of the largest of several exceeds the largest of the means); a type, only where
+some 30 of its requests are measured, and under WAIT once its stages fill.
 
     every policy   throughput = sum_j lambda_j R_j,   KV peak <= C
     WAIT           KV peak <= M^pi,   residents per stage = n_j over time,   latency, TTFT by `thresholds.predict`
                    iteration time when busy = Delta(n) for one type; for several, between Delta* (work is conserved:
                    E[tau] >= a_i + rho_i E[tau]) and Delta(n) (every type in every batch)
     paced, greedy  iteration time when busy = Delta*,   prompts per stage of a batch = lambda_j Delta*    (fluid: 5%)
-    paced          KV peak <= the bound of the windows,   latency by `thresholds.predict`       (approximation: 25%)
+    paced          KV peak <= the bound of the windows,   latency, TTFT by `thresholds.predict`, where it claims them
     vLLM v0        iteration time when busy = Delta*    (fluid: 5%; its stages are not equally full: decodes pause)
     nested         iteration time when busy >= Delta*
     Sarathi        iteration time when busy >= Delta* of whole prefills (its chunks only add work)
@@ -48,31 +50,48 @@ from verification.experiments.summary import MOST_TYPES_MEASURED, Inventory, Mea
 from verification.policies import Policy, on_replica
 from verification.rules import rule_of
 from verification.rules.rule import Claim
-from verification.statistics.intervals import Interval, least_probability, t_interval
+from verification.statistics.intervals import Interval, least_probability, positive_interval
 
 FAMILY_ERROR = 0.01
 ROUNDING = 1e-9
 FLUID_ACCURACY = 0.05
-LATENCY_ACCURACY, TTFT_ACCURACY = 0.25, 0.4  # of the approximations: several types, paced WAIT
+WIDE = 0.25  # of the mean: an end of an interval further away finds hardly anything out
 SETTLED = 20  # latencies a run must last before steady-state delays are claimed
 ENOUGH_REQUESTS, BUSY = 30, 0.99
 
 
+AGREES, DIFFERS, TOO_FEW = "agrees", "differs", "too few runs"
+
+
 @dataclass(frozen=True)
 class Check:
-    """One prediction beside its measurement; it agrees when `low` <= predicted <= `high` (None: no limit)."""
+    """One prediction beside its measurement, an interval from `low` to `high` (None: no limit, for a bound).
+
+    `accuracy` is the relative error that the prediction claims of itself. `telling`: whether the interval is narrow
+    enough for a wrong prediction to differ.
+    """
 
     name: str
     predicted: float
     measured: float
     low: float | None
     high: float | None
+    accuracy: float = 0.0
+    telling: bool = True
 
     @property
     def agrees(self) -> bool:
-        """Whether the prediction lies in the interval."""
-        above = self.low is None or self.low <= self.predicted
-        return bool(above and (self.high is None or self.predicted <= self.high))
+        """Whether the prediction lies no further from the interval than it claims: nothing speaks against it."""
+        slack = (self.accuracy + ROUNDING) * max(abs(self.predicted), abs(self.measured))
+        above = self.low is None or self.low - slack <= self.predicted
+        return bool(above and (self.high is None or self.predicted <= self.high + slack))
+
+    @property
+    def answer(self) -> str:
+        """In words: "agrees", "differs", or "too few runs" where the interval is too wide to tell."""
+        if not self.agrees:
+            return DIFFERS
+        return AGREES if self.telling else TOO_FEW
 
 
 Measure = Callable[[Measured], float]
@@ -92,9 +111,16 @@ class Study:
     parts: Sequence[Measured] = ()
     certain: bool = True
 
-    def interval(self, measure: Measure, level: float) -> Interval:
+    def interval(self, measure: Measure, level: float, unit: float = 0.0) -> Interval:
         """Over replications; inside a single run, over its parts."""
-        return t_interval([measure(each) for each in self.parts or self.runs], level)
+        return positive_interval([measure(each) for each in self.parts or self.runs], level, unit)
+
+    def unit(self, measure: str) -> float:
+        """What one request, the shortest, adds to a throughput, or one eviction; 0 for what is not counted."""
+        window = self.runs[0].window
+        length = (window.end - window.start) / max(len(self.parts), 1)
+        counts = {"throughput": float(self.equilibrium.workload.output_tokens.min()) / length, "evictions": 1.0}
+        return counts.get(measure, 0.0)
 
     def checks(self, steady: bool = True) -> tuple[Check, ...]:
         """Every prediction that applies; steady-state ones only where the arrivals are `steady` Poisson streams.
@@ -123,7 +149,8 @@ class Study:
 
     def _everywhere(self) -> Iterator[Test]:
         if self._seen(self.equilibrium.workload.rate):
-            yield partial(self._equal, "throughput", self.equilibrium.throughput, attrgetter("throughput"), 0.0)
+            yield partial(self._equal, "throughput", self.equilibrium.throughput, attrgetter("throughput"), 0.0,
+                          unit=self.unit("throughput"))
 
     def _of_policy(self) -> Iterator[Test]:
         if self.equilibrium.iteration_time is None or self.equilibrium.inventory is None:
@@ -143,7 +170,7 @@ class Study:
             yield from self._inventories(self.equilibrium.inventory, FLUID_ACCURACY)
         if Claim.LATENCY in claims and isinstance(self.policy, PacedPolicy):
             predicted = predict(self.policy, self.equilibrium.workload, self.equilibrium.replica)
-            yield from self._delays(predicted, {"latency": LATENCY_ACCURACY})
+            yield from self._delays(predicted)
 
     def _of_wait(self, policy: WaitPolicy, shortest: float) -> Iterator[Test]:
         counts = np.array(policy.thresholds, dtype=np.float64)
@@ -154,16 +181,14 @@ class Study:
             yield partial(self._at_least, "iteration_time at least", shortest, busy_iteration)
             yield partial(self._at_most, "iteration_time at most", longest, busy_iteration)
         yield from self._inventories(counts, 0.0)
-        yield from self._delays(predict(policy, self.equilibrium.workload, self.equilibrium.replica),
-                                {"latency": LATENCY_ACCURACY, "ttft": TTFT_ACCURACY})
+        yield from self._delays(predict(policy, self.equilibrium.workload, self.equilibrium.replica))
 
-    def _delays(self, predicted: Prediction, accuracies: dict[str, float]) -> Iterator[Test]:
+    def _delays(self, predicted: Prediction) -> Iterator[Test]:
         settled = (SETTLED * predicted.latency <= self.runs[0].end_time
                    and self._seen(self.equilibrium.workload.rate))
-        for name, accuracy in accuracies.items():
-            value = float(getattr(predicted, name))
-            if settled:
-                yield partial(self._equal, name, value, attrgetter(name), 0.0 if predicted.exact else accuracy)
+        for name, accuracy in (("latency", predicted.latency_accuracy), ("ttft", predicted.ttft_accuracy)):
+            if settled and accuracy is not None:
+                yield partial(self._equal, name, float(getattr(predicted, name)), attrgetter(name), accuracy)
 
     def _inventories(self, predicted: np.ndarray, accuracy: float) -> Iterator[Test]:
         names = self.equilibrium.workload.names
@@ -196,18 +221,18 @@ class Study:
         else:
             yield Check("kv_capacity at least", self.equilibrium.kv_capacity, peak, peak, None)
 
-    def _equal(self, name: str, predicted: float, measure: Measure, accuracy: float, level: float) -> Check:
-        found = self.interval(measure, level)
-        slack = (accuracy + ROUNDING) * max(abs(predicted), abs(found.mean))
-        return Check(name, predicted, found.mean, found.low - slack, found.high + slack)
+    def _equal(self, name: str, predicted: float, measure: Measure, accuracy: float, level: float,
+               unit: float = 0.0) -> Check:
+        found = self.interval(measure, level, unit)
+        return Check(name, predicted, *found, accuracy, telling(found))
 
     def _at_least(self, name: str, bound: float, measure: Measure, level: float) -> Check:
         found = self.interval(measure, level)
-        return Check(name, bound, found.mean, None, found.high + ROUNDING * bound)
+        return Check(name, bound, found.mean, None, found.high, telling=telling(found))
 
     def _at_most(self, name: str, bound: float, measure: Measure, level: float) -> Check:
         found = self.interval(measure, level)
-        return Check(name, bound, found.mean, found.low - ROUNDING * bound, None)
+        return Check(name, bound, found.mean, found.low, None, telling=telling(found))
 
 
 def claims_of(policy: Policy) -> frozenset[Claim]:
@@ -219,6 +244,11 @@ def claims_of(policy: Policy) -> frozenset[Claim]:
 def inventory_of(policy: Policy) -> Inventory:
     """How the prompts per stage are measured: under WAIT residents stand still, elsewhere all are in every batch."""
     return measures.resident if Claim.COHORTS in claims_of(policy) else measures.entering
+
+
+def telling(found: Interval) -> bool:
+    """Whether both ends of an interval are near its mean."""
+    return bool(max(found.high - found.mean, found.mean - found.low) <= WIDE * abs(found.mean))
 
 
 def busy_iteration(measured: Measured) -> float:

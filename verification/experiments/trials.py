@@ -29,7 +29,7 @@ from verification.experiments.replications import Experiment, told
 from verification.policies import Policy
 from verification.rules.vllm_v1 import VllmV1, as_it_comes
 from verification.run import Run
-from verification.statistics.intervals import Interval, t_interval
+from verification.statistics.intervals import Interval, positive_interval
 from verification.traffic.processes import POISSON, Traffic
 
 MEAN_TOLERANCE, TAIL_TOLERANCE = 0.02, 0.05
@@ -143,7 +143,10 @@ def _try(experiment: Experiment, replications: int, progress: Progress | None) -
                 run.evictions / run.end_time * HOUR)
 
     found = told(experiment.each(range(replications), measured, record=False), progress, 0, replications)
-    return Trial(experiment.policy, *(t_interval(column) for column in zip(*found, strict=True)))
+    request = float(experiment.workload.output_tokens.min()) / (window.end - window.start)
+    units = (request, 0.0, 0.0, 0.0, HOUR / experiment.horizon)
+    return Trial(experiment.policy, *(positive_interval(column, unit=unit)
+                                      for column, unit in zip(zip(*found, strict=True), units, strict=True)))
 
 
 def flags(policy: Policy, own: Policy) -> str:

@@ -29,7 +29,7 @@ from verification.experiments.stability import STABLE, Verdict, settle, weigh
 from verification.experiments.summary import PILOT, Measured, Summary, measure, summarise
 from verification.policies import Policy
 from verification.run import Run
-from verification.statistics.intervals import Interval, t_interval, warm_up
+from verification.statistics.intervals import Interval, positive_interval, warm_up
 from verification.statistics.precision import LEAST, Precision, hopeless, more, relative
 from verification.traffic.processes import POISSON, Traffic, is_steady, may_be_short
 
@@ -75,9 +75,9 @@ class Verification(Tabular):
 
     def columns(self) -> dict[str, Sequence[object]]:
         """The predictions beside what was measured."""
-        return {"check": [each.name for each in self.checks], "predicted": [each.predicted for each in self.checks],
-                "measured": [each.measured for each in self.checks], "low": [each.low for each in self.checks],
-                "high": [each.high for each in self.checks], "agrees": [each.agrees for each in self.checks]}
+        return {"check": [each.name for each in self.checks],
+                **{field: [getattr(each, field) for each in self.checks]
+                   for field in ("predicted", "measured", "low", "high", "accuracy", "answer")}}
 
     def caption(self) -> str:
         """The verdict."""
@@ -85,7 +85,7 @@ class Verification(Tabular):
 
     @property
     def agrees(self) -> bool:
-        """Whether every check agrees."""
+        """Whether no check differs."""
         return all(check.agrees for check in self.checks)
 
     @property
@@ -95,7 +95,7 @@ class Verification(Tabular):
 
     @property
     def verified(self) -> bool:
-        """The answer is yes: stable, and every check agrees."""
+        """The answer is yes: stable, and no check differs."""
         return self.verdict.answer == STABLE and self.agrees
 
     def values(self, measure: str) -> Floats:
@@ -153,7 +153,7 @@ class _Replications:
 
     @property
     def sought(self) -> list[Interval]:
-        return [t_interval(self.values(name)) for name in SOUGHT]
+        return [positive_interval(self.values(name)) for name in SOUGHT]
 
     def values(self, measure: str) -> Floats:
         """One measure of each replication."""
@@ -201,7 +201,7 @@ def _verification(found: _Replications, precision: float | None, verdict: Verdic
     return Verification(
         experiment.policy, experiment.horizon, len(summaries), experiment.seed, found.warm_up, verdict,
         study.checks(steady=is_steady(experiment.traffic, experiment.policy.by_type)),
-        **{name: t_interval(values(summaries, name)) for name in MEASURES},
+        **{name: positive_interval(values(summaries, name), unit=study.unit(name)) for name in MEASURES},
         kv_peak=max(each.kv_peak for each in summaries),
         overflow_runs=sum(each.overflows > 0 for each in summaries),
         unfinished=sum(each.unfinished for each in summaries),

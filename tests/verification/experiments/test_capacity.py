@@ -16,7 +16,7 @@ from fluid import IterationTime, PromptType, Replica, Workload
 from fluid.errors import InputError
 from fluidwait.__main__ import status
 from thresholds import PacedPolicy, WaitPolicy, wait
-from verification import Bound, Effort, Greedy, Run, Scheduled, capacity, simulate, t_interval, verify
+from verification import Bound, Effort, Greedy, Run, Scheduled, capacity, positive_interval, simulate, verify
 from verification.experiments.capacity import PROBE_LEVEL, probe
 from verification.experiments.rate_search import NOT_SUSTAINED, SUSTAINED, Capacity, Probe, search
 from verification.experiments.stability import UNDECIDED
@@ -135,7 +135,7 @@ def test_a_probe_measures_what_verify_does() -> None:
     assert found.horizon is not None
     known = verify(Greedy(), mix, QUEUE, horizon=found.horizon, replications=12, seed=3)
     assert ("latency_p99" in known.doubted) == (found.doubt != "")
-    assert found.measured == t_interval(known.values("latency_p99"), PROBE_LEVEL)
+    assert found.measured == positive_interval(known.values("latency_p99"), PROBE_LEVEL)
     assert (found.score, found.horizon) == (known.verdict.score, known.verdict.horizon)
 
 
