@@ -7,7 +7,7 @@ cannot be negative it is taken of ln m by the delta method, so that it never hol
 
 which is m +- h where h is small. Where x_r are counts and all of them are equal, s = 0 says nothing: R draws of
 standard deviation sigma (in counts) coincide with probability (sqrt(2 pi) sigma)^-(R-1) / sqrt(R), the integral of the
-R-th power of the normal density, or less, so s is taken for the sigma with which that is the error alpha of the interval.
+R-th power of the normal density, or less: s is taken for the sigma with which that is the error alpha of the interval.
 
 The warm-up is removed by one of two stated rules: the first 10% of a path, or, where at least 5 replications allow a
 mean path,
