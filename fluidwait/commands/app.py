@@ -23,6 +23,7 @@ from fluidwait.commands.options import (
     PolicyName,
     Replications,
     Seed,
+    Verbose,
     Version,
     Watermark,
 )
@@ -49,7 +50,7 @@ def _everything(version: Version = False) -> None:
 @app.command("run", epilog="Example: fluidwait run deployment.toml --out results")
 def run_command(file: File = None, horizon: Horizon = None, replications: Replications = 10,
                 precision: AskedPrecision = None, seed: Seed = 0, against: Against = "", out: Out = None,
-                json: Json = False, version: Version = False) -> None:
+                verbose: Verbose = False, json: Json = False, version: Version = False) -> None:
     """Solve, derive thresholds and verify what is best to use, beside vLLM V1, in one report."""
     rivals = tuple(known("--against", name.strip(), BASELINES) for name in against.split(",") if name.strip())
     deployment = deployment_of(file)
@@ -62,7 +63,7 @@ def run_command(file: File = None, horizon: Horizon = None, replications: Replic
     answer = {**answers.provenance("run", deployment), "seed": seed, **answers.run_answer(found)}
     if out is not None:
         _write(out, found, answer)
-    give(answer, json, lambda: show_run(deployment, found, out))
+    give(answer, json, lambda: show_run(deployment, found, out, verbose))
     _say(found.yes)
 
 

@@ -60,6 +60,8 @@ def show_version(wanted: bool) -> None:
 File = Annotated[Path | None, typer.Argument(help="Deployment file (TOML), or a trace for the built-in A100; without "
                                                   "it the built-in deployment.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the report.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Print everything: the equilibrium, the trials, each "
+                                                         "simulation.")]
 Version = Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True,
                                        help="Print the version and exit.")]
 Horizon = Annotated[float | None, typer.Option(parser=number, metavar="SECONDS", show_default=False,

@@ -32,9 +32,8 @@ from fluidwait.deployment.deployment import Deployment, deployment_of
 from fluidwait.deployment.policy_names import AUTO, known, visible
 from fluidwait.progress import note
 from fluidwait.reports import answers
-from fluidwait.reports.capacity import capacity_answer, show_capacity
 from fluidwait.reports.console import give, write
-from fluidwait.reports.sweep import show_sweep, sweep_answer
+from fluidwait.reports.rates import capacity_answer, show_capacity, show_sweep, sweep_answer
 from fluidwait.study.cell import Finished
 from fluidwait.study.fingerprint import asked
 from fluidwait.study.grid import Cell, Grid

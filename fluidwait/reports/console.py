@@ -86,8 +86,13 @@ def with_interval(interval: Interval) -> str:
     if not math.isfinite(half):
         return optional(interval.mean)
     if half > UNEVEN * below:
-        return f"{optional(interval.mean)} ({interval.low:.2g} to {interval.high:.2g})"
-    return f"{optional(interval.mean)} ±{half:.2g}"
+        return f"{optional(interval.mean)} ({brief(interval.low)} to {brief(interval.high)})"
+    return f"{optional(interval.mean)} ±{brief(half)}"
+
+
+def brief(value: float) -> str:
+    """Two digits, or whole numbers with commas."""
+    return f"{value:,.0f}" if 100 <= abs(value) < 1e7 else f"{value:.2g}"
 
 
 def seconds(value: float | None) -> str:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from fluid import Equilibrium
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.reports.console import console, largest, new_table, number, optional, print_table, say, seconds, title
+from fluidwait.reports.first_screen import show_first_screen
 from fluidwait.reports.installation import flags
 from fluidwait.reports.simulation import evidence, show_beside, show_measured, show_outlook, show_trials
 from fluidwait.reports.wording import growth, memory, predicted, proved, reason_of, window_names, worth
@@ -35,8 +36,12 @@ from verification.experiments.stability import STABLE
 
 _COLOURS = {AGREES: "green", DIFFERS: "red", TOO_FEW: "yellow"}
 
-def show_run(deployment: Deployment, found: Comparison, out: Path | None) -> None:
-    """The whole report of `fluidwait run`."""
+
+def show_run(deployment: Deployment, found: Comparison, out: Path | None, verbose: bool = False) -> None:
+    """The report of `fluidwait run`: one screen, or with `verbose` everything."""
+    if not verbose:
+        show_first_screen(deployment, found, conclusion(found), out)
+        return
     show_equilibrium(deployment, found.equilibrium)
     console.print()
     show_design(found.choice)
@@ -49,7 +54,7 @@ def show_run(deployment: Deployment, found: Comparison, out: Path | None) -> Non
         console.print()
         show_outcome(outcome)
     show_beside(found)
-    console.print(f"\n[bold]Answer: {'yes' if found.yes else 'no'}.[/bold] {_advice(found)}")
+    console.print(f"\n[bold]Answer: {'yes' if found.yes else 'no'}.[/bold] {escape(conclusion(found))}")
     if out is not None:
         console.print(f"Written to {escape(str(out))}: report.json, policy.json, batch and kv as PNG and SVG.")
 
@@ -215,16 +220,17 @@ def show_outcome(outcome: Outcome) -> None:
     show_measured(found)
 
 
-def _advice(found: Comparison) -> str:
+def conclusion(found: Comparison) -> str:
+    """The sentence behind yes or no: what to do, and how the engine does without."""
     if found.equilibrium.limit is not None:
-        return escape(found.design.reason)
+        return found.design.reason
     if found.overload:
-        return f"{escape(found.overload)}.{_engine_beside(found)}"
+        return f"{found.overload}.{_engine_beside(found)}"
     if found.chosen.found is not None and found.chosen.found.verdict.answer != STABLE:
-        return f"{escape(found.chosen.found.verdict.reason)}.{_engine_beside(found)}"
+        return f"{found.chosen.found.verdict.reason}.{_engine_beside(found)}"
     if not found.chosen.yes:
         return f"A prediction differs from what was simulated: see the table.{_engine_beside(found)}"
-    return escape(_how(found))
+    return _how(found)
 
 
 def _how(found: Comparison) -> str:

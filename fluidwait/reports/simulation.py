@@ -6,7 +6,7 @@ import math
 
 from rich.markup import escape
 
-from fluidwait.reports.console import console, new_table, optional, title, with_interval
+from fluidwait.reports.console import brief, console, new_table, optional, title, with_interval
 from fluidwait.reports.wording import DOUBTED, doubts
 from fluidwait.study.advice import Advice, name_of_trial
 from fluidwait.study.outcomes import Comparison
@@ -22,7 +22,7 @@ def evidence(found: Verification) -> str:
     drift = found.verdict.drift
     silent = found.verdict.evidence.unjudged
     kinds = f"{silent} type{'s' * (silent > 1)}"
-    return (f"drift: the requests in the system change by {_change(drift)} a second in the second half of "
+    return (f"drift: the requests in the system change by {change(drift)} a second in the second half of "
             f"{found.verdict.horizon:g} s" + (f"; of {kinds} too few requests came to say anything" if silent else ""))
 
 
@@ -51,8 +51,8 @@ def show_beside(found: Comparison) -> None:
         measured = outcome.found
         if measured is not None:
             gap = None if outcome is found.chosen else found.against(outcome, "latency")
-            table.add_row(outcome.label, _marked(measured, "throughput"), _marked(measured, "latency"), _gap(gap),
-                          _p99(measured), _marked(measured, "ttft"), f"{measured.kv_peak:,}",
+            table.add_row(outcome.label, marked(measured, "throughput"), marked(measured, "latency"), _gap(gap),
+                          _p99(measured), marked(measured, "ttft"), f"{measured.kv_peak:,}",
                           f"{measured.evictions.mean:,.0f}")
     if not table.rows:
         return
@@ -91,20 +91,22 @@ def show_outlook(outlook: dict[float, Advice]) -> None:
     console.print(table)
 
 
-def _change(interval: Interval | Difference) -> str:
+def change(interval: Interval | Difference) -> str:
+    """A difference with its sign and the half-width of its interval."""
     if math.isnan(interval.mean):
         return "-"
     half = interval.high - interval.mean
-    return f"{interval.mean:+,.3g}" + (f" ±{half:.2g}" if math.isfinite(half) else "")
+    return f"{interval.mean:+,.3g}" + (f" ±{brief(half)}" if math.isfinite(half) else "")
 
 
 def _gap(gap: Difference | None) -> str:
     if gap is None:
         return ""
-    return _change(gap) if gap.significant or math.isnan(gap.low) else f"({_change(gap)})"
+    return change(gap) if gap.significant or math.isnan(gap.low) else f"({change(gap)})"
 
 
-def _marked(found: Verification, measure: str) -> str:
+def marked(found: Verification, measure: str) -> str:
+    """A measure with its interval, and the mark of one that may not hold."""
     return with_interval(getattr(found, measure)) + (DOUBTED if measure in found.doubted else "")
 
 
