@@ -124,7 +124,7 @@ def embedded() -> Deployment:
     """The built-in deployment: a mix of short requests for Llama-2-7B on an A100-80GB.
 
     >>> embedded().workload.names
-    ('chat', 'retrieval', 'classify')
+    ('report',)
     """
     return parse(embedded_text().encode(), EMBEDDED)
 

@@ -45,7 +45,10 @@ def _edge(found: Comparison) -> str:
     equilibrium = found.equilibrium
     if equilibrium.limit == "length":
         return ""
-    known = proved(equilibrium, reachable(equilibrium)).removeprefix("proved: ")
+    reach = reachable(equilibrium)
+    known = proved(equilibrium, reach).removeprefix("proved: ")
+    if reach.scale < 1:  # nothing that the simulation does not say better
+        known = known.partition("known; ")[2] or known
     if equilibrium.limit is not None:
         return f"{equilibrium.max_rate_scale:.4g} of these rates; {known}"
     return f"{reason_of(equilibrium).partition('; ')[2]}; {known}"

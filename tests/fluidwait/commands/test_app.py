@@ -127,7 +127,7 @@ def test_verify_reports_intervals_and_checks(deployment: Path, capsys: pytest.Ca
     assert (code, found["verdict"], found["agrees"], found["replications"]) == (0, "stable", True, 6)
     for key in ("throughput", "latency", "latency_p99", "ttft", "evictions"):
         assert found[key]["low"] <= found[key]["mean"] <= found[key]["high"], key
-    assert {"name", "predicted", "measured", "low", "high", "agrees"} == set(found["checks"][0])
+    assert set(found["checks"][0]) == {"name", "predicted", "measured", "low", "high", "accuracy", "agrees", "answer"}
     assert found["overflow_runs"] == 0
     assert 0 < found["kv_peak"] <= 137_000
 
@@ -180,14 +180,35 @@ def test_run_writes_its_results(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_run_without_a_file_reports_the_built_in_deployment(capsys: pytest.CaptureFixture[str]) -> None:
-    """The first thing a new user tries: exit status 0 and a report that ends in an answer, and says what to do."""
+    """The first thing a new user tries: exit status 0, one screen, which begins with the answer and says what to do."""
     assert status(["run", "--horizon", "600"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = " ".join(" ".join(lines).split())
+    assert lines[0] == "Answer yes".replace(" ", "  ")
+    for part in ("with paced WAIT", "vLLM V1 as it comes is", "edge memory binds at 2.27 requests/s",
+                 "set at most 4 report in any 35 iterations: fluidwait thresholds --install vllm", "predictions",
+                 "same arrivals", "evictions", "0 a run", "difference", "of the edge", "80% vllm-v1"):
+        assert part in shown
+    assert len(lines) <= 32
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_verbose_report_has_every_part(capsys: pytest.CaptureFixture[str]) -> None:
+    """The equilibrium, the thresholds, the trials, each simulation; the same answer at the end."""
+    assert status(["run", "--horizon", "600", "--verbose"]) == 0
     shown = capsys.readouterr().out
-    for part in ("Fluid equilibrium", "Thresholds", "Advice  leave the engine as it is", "nearer to the edge",
-                 "Simulation of vllm-v1", "Simulation of paced", "Simulation of wait",
-                 "Answer: yes. Leave the engine as it is"):
+    for part in ("Fluid equilibrium", "Thresholds", "Advice  install the windows", "nearer to the edge",
+                 "Simulation of vllm-v1", "Simulation of paced", "Answer: yes. The replica carries this mix"):
         assert part in shown
     assert "greedy" not in shown
+
+
+def test_an_overloaded_file_leads_with_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No first, and by how much it is too much."""
+    assert status(["run", str(written(tmp_path, SMALL.format(rate=400.0))), *QUICK]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Answer  no"
+    assert lines[1].startswith("overloaded: ")
 
 
 @pytest.mark.parametrize(("text", "flags", "message"), [
@@ -221,7 +242,7 @@ def test_run_simulates_what_it_is_asked_to_beside_it(capsys: pytest.CaptureFixtu
     """[A]'s greedy admission, and Sarathi; another name is one line."""
     code, found = answer(capsys, "run", "--against", "greedy, sarathi", "--horizon", 200, "--replications", 3)
     assert code == 0
-    assert [each["policy"] for each in found["rivals"]] == ["greedy", "sarathi", "paced", "wait"]
+    assert [each["policy"] for each in found["rivals"]] == ["vllm-v1", "greedy", "sarathi"]
     assert status(["run", "--against", "paced"]) == 2
     assert capsys.readouterr().err.startswith('fluidwait: --against must be "vllm-v1"')
 

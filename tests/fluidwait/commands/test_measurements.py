@@ -115,7 +115,7 @@ def test_a_trace_can_be_given_in_place_of_a_deployment(trace: Path, capsys: pyte
     code, found = answer(capsys, "solve", trace)
     assert code == 0
     assert found["source"] == str(trace)
-    assert found["kv_capacity"] == 119_492
+    assert found["kv_capacity"] == 119_488
     assert sum(each["rate"] for each in found["types"]) == pytest.approx(1.0)
     assert found["trace"] == {"source": str(trace), "sha256": read_trace(trace).digest, "format": "vidur",
                               "requests": 4, "skipped": 0, "failed": 0}
