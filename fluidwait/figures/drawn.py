@@ -15,12 +15,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
+from fluidwait.figures.style import LETTERS
+
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """Draw in the library's own defaults, with names in an SVG that do not depend on chance."""
+    """Draw in the library's own defaults and our letters, with names in an SVG that do not depend on chance."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
+        matplotlib.rcParams.update({**LETTERS, "font.size": 10.0, "axes.titlesize": 10.5})
         matplotlib.rcParams["svg.hashsalt"] = "fluidwait"
         yield
 

@@ -107,4 +107,4 @@ def _short(problem: Problem, residents: Residents) -> bool:
 
 
 RULE = Rule(Greedy, kernel, frozenset({Claim.ITERATION_TIME, Claim.INVENTORY}),
-            Look("orange", "--", "D"), made=lambda _: Greedy())
+            Look("wine", "--", "D"), made=lambda _: Greedy())

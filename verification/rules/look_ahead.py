@@ -85,4 +85,4 @@ def _enter(problem: Problem, state: State, queue: Queue, residents: Residents, c
 
 
 RULE = Rule(LookAheadPolicy, kernel, frozenset({Claim.ITERATION_TIME, Claim.INVENTORY}),
-            Look("rose", (0, (4, 1, 1, 1, 1, 1)), "<"))
+            Look("violet", (0, (4, 1, 1, 1, 1, 1)), "<"))

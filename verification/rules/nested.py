@@ -38,4 +38,4 @@ def kernel(policy: NestedWaitPolicy, problem: Problem) -> Kernel:
 
 
 RULE = Rule(NestedWaitPolicy, kernel, frozenset(),
-            Look("pink", "-", "^"))
+            Look("pink", (0, (2, 1)), "^"))

@@ -122,4 +122,4 @@ def _budget_frees(residents: Residents, t: int) -> int:
 
 
 RULE = Rule(PacedPolicy, kernel, frozenset({Claim.ITERATION_TIME, Claim.INVENTORY, Claim.LATENCY}),
-            Look("sky", "-", "o"))
+            Look("blue", "-", "o"))

@@ -144,4 +144,5 @@ def _admit_what_fits(problem: Problem, state: State, queue: Queue, residents: Re
 
 
 RULE = Rule(VllmV0, kernel, frozenset({Claim.ITERATION_TIME}),
-            Look("amber", ":", "v"), made=lambda replica: VllmV0(max_num_batched_tokens=replica.max_num_batched_tokens))
+            Look("indigo", ":", "v"),
+            made=lambda replica: VllmV0(max_num_batched_tokens=replica.max_num_batched_tokens))

@@ -98,4 +98,4 @@ def as_it_comes(replica: Replica) -> VllmV1:
 
 
 RULE = Rule(VllmV1, kernel, frozenset(),
-            Look("violet", (0, (5, 1)), "X"), made=as_it_comes)
+            Look("orange", (0, (5, 1)), "X"), made=as_it_comes)

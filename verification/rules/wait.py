@@ -200,4 +200,4 @@ def _open_stage(problem: Problem, cohorts: Cohorts, j: int, stage: int) -> None:
 
 
 RULE = Rule(WaitPolicy, kernel, frozenset({Claim.COHORTS}),
-            Look("blue", "-", "s"))
+            Look("green", "-.", "s"))

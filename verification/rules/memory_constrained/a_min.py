@@ -153,4 +153,4 @@ def _least(load: Load, lifted: Lifted, count: int, t: int) -> int:
 
 
 RULE = Rule(AMin, kernel, frozenset({Claim.ITERATION_TIME, Claim.INVENTORY}),
-            Look("indigo", (0, (2, 1)), "8"), made=lambda _: AMin(bound=1))
+            Look("forest", (0, (2, 1)), "8"), made=lambda _: AMin(bound=1))

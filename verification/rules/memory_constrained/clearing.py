@@ -187,4 +187,4 @@ def _mixed(bits: np.uint64) -> np.uint64:
 
 
 RULE = Rule(Clearing, kernel, frozenset({Claim.ITERATION_TIME, Claim.INVENTORY}),
-            Look("teal", (0, (1, 1)), "p"), made=lambda _: Clearing())
+            Look("sky", (0, (1, 1)), "p"), made=lambda _: Clearing())

@@ -42,4 +42,4 @@ def kernel(policy: MCBenchmark, problem: Problem) -> Kernel:
 
 
 RULE = Rule(MCBenchmark, kernel, frozenset({Claim.ITERATION_TIME, Claim.INVENTORY}),
-            Look("olive", (0, (3, 1, 1, 1)), "h"), made=lambda _: MCBenchmark())
+            Look("teal", (0, (3, 1, 1, 1)), "h"), made=lambda _: MCBenchmark())

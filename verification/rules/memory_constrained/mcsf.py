@@ -108,4 +108,4 @@ def run(problem: Problem, state: State, queue: Queue, waiting: Waiting, resident
 
 
 RULE = Rule(MCSF, kernel, frozenset({Claim.ITERATION_TIME, Claim.INVENTORY}),
-            Look("green", (0, (3, 1)), "*"), made=lambda _: MCSF())
+            Look("olive", (0, (3, 1)), "*"), made=lambda _: MCSF())

@@ -43,4 +43,4 @@ def kernel(policy: Protected, problem: Problem) -> Kernel:
 
 
 RULE = Rule(Protected, kernel, frozenset({Claim.ITERATION_TIME, Claim.INVENTORY}),
-            Look("wine", (0, (4, 1, 1, 1)), "d"), made=lambda _: Protected())
+            Look("rose", (0, (4, 1, 1, 1)), "d"), made=lambda _: Protected())

@@ -104,4 +104,4 @@ def run(problem: Problem, state: State, queue: Queue, batches: Batches, resident
 
 
 RULE = Rule(SortedF, kernel, frozenset({Claim.ITERATION_TIME, Claim.INVENTORY}),
-            Look("forest", (0, (5, 1, 1, 1)), "H"), made=lambda _: SortedF())
+            Look("brown", (0, (5, 1, 1, 1)), "H"), made=lambda _: SortedF())

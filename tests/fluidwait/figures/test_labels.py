@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy.optimize import minimize
 from strategies import sampled
 
-from fluidwait.figures.page import name_lines, spread
+from fluidwait.figures.labels import name_lines, spread
 
 
 @sampled
