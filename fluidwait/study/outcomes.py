@@ -107,7 +107,8 @@ class Comparison:
     """The whole report: what to use, and it, the engine as it comes and the designs on the same arrivals.
 
     `advice` is None, and the design is what to use, where the equilibrium does not exist. `overload` names the windows
-    of time whose rates do not fit, if any: then the answer is no.
+    of time whose rates do not fit, if any: then the answer is no. `period` are the seconds in which rates that change
+    repeat, 0 where they do not change.
     """
 
     choice: Choice
@@ -115,6 +116,7 @@ class Comparison:
     outcomes: tuple[Outcome, ...]
     overload: str = ""
     outlook: dict[float, Advice] = field(default_factory=dict)
+    period: float = 0.0
 
     @property
     def design(self) -> Design:
@@ -178,7 +180,8 @@ def compare(deployment: Deployment, plan: Plan, against: tuple[str, ...] = ()) -
     outcomes = [chosen, *(examine(deployment, name, alike) for name in names),
                 *(examine_design(deployment, design, alike) for design in designs)]
     return Comparison(choice, advice, tuple(outcomes), deployment.mix.overload,
-                      outlook(deployment, plan.seed, plan.workers))
+                      outlook(deployment, plan.seed, plan.workers),
+                      deployment.mix.windows[-1].end if deployment.mix.windows else 0.0)
 
 
 def _examine_best(deployment: Deployment, choice: Choice, advice: Advice | None, plan: Plan) -> Outcome:
