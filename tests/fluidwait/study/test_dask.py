@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import ONE_TYPE
+from sweeps import swept
 
 from fluid import FluidwaitError
-from fluidwait.__main__ import status
 from fluidwait.deployment.deployment import parse
 from fluidwait.study import dask
 from fluidwait.study.cell import Finished
@@ -36,25 +35,19 @@ class Bomb:
         return os.mkdir, (self.file,)
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "mix.toml"
-    path.write_text(TEXT, encoding="utf-8")
-    return path
+def sent(file: Path, address: str) -> int:
+    """The exit status of a sweep of one cell that is sent to a scheduler."""
+    return swept(file, "--json", "--dask", address, rates="20", policies="greedy")
 
 
-@pytest.fixture
-def cluster() -> Iterator[Any]:
-    """A scheduler and a worker that talk over sockets, in this process, so that a test can make the worker hostile."""
+def test_two_dask_workers_change_no_byte(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The cells of a local cluster with two worker processes are those of one thread."""
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, protocol="tcp",
-                                  dashboard_address=None) as made:
-        yield made
-
-
-def swept(file: Path, address: str) -> int:
-    return status(["sweep", str(file), "--rates", "20", "--policies", "greedy", "--horizon", "30", "--replications",
-                   "2", "--json", "--dask", address])
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        assert swept(file, "--json", "--dask", cluster.scheduler_address) == 0
+    there = capfd.readouterr().out
+    assert swept(file, "--json", "--jobs", 1) == 0
+    assert there == capfd.readouterr().out
 
 
 @pytest.mark.parametrize("what", ["result", "error"])
@@ -74,7 +67,7 @@ def test_no_pickle_of_a_worker_is_opened_to_learn_its_program(what: str, cluster
         return answers[what]
 
     worker.handlers["run"] = hostile
-    assert swept(file, cluster.scheduler_address) == 2
+    assert sent(file, cluster.scheduler_address) == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
     assert "--dask" in captured.err
@@ -93,7 +86,7 @@ def test_no_pickle_is_opened_for_a_cell(cluster: Any, file: Path, tmp_path: Path
         return {"status": "OK", "data": {key: Serialized(*serialize(bomb, serializers=["pickle"])) for key in keys}}
 
     worker.handlers["get_data"] = hostile
-    assert swept(file, cluster.scheduler_address) == 2
+    assert sent(file, cluster.scheduler_address) == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
     assert not Path(bomb.file).exists()
@@ -108,18 +101,19 @@ def test_a_worker_of_another_program_is_named(cluster: Any, file: Path, monkeypa
         return {"status": "OK", "result": "fluidwait 0"}
 
     worker.handlers["run"] = older
-    assert swept(file, cluster.scheduler_address) == 2
+    assert sent(file, cluster.scheduler_address) == 2
     said = capsys.readouterr().err
     assert worker.address in said
     assert "(got fluidwait 0)" in said
     assert program() in said
 
 
-@pytest.mark.parametrize("address", ["tls://127.0.0.1:1", "ucx://127.0.0.1:1", "carrier://pigeon:1", "tcp://", ""])
+@pytest.mark.parametrize("address", ["tls://127.0.0.1:1", "ucx://127.0.0.1:1", "carrier://pigeon:1", "tcp://", "",
+                                     "nowhere"])
 def test_an_address_that_cannot_be_is_one_line(address: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """TLS without certificates, a network that is not there, no scheme of Dask's, no port."""
+    """TLS without certificates, a network that is not there, no scheme of Dask's, no port, no address."""
     pytest.importorskip("distributed")
-    assert swept(file, address) == 2
+    assert sent(file, address) == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
     assert f"--dask: no scheduler answers at {address}".strip() in captured.err
@@ -132,7 +126,7 @@ def test_a_scheduler_that_is_dead_is_one_line(file: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(dask, "CONNECT_WITHIN", 0.5)
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
-        assert swept(file, address) == 2
+        assert sent(file, address) == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
     assert address in captured.err
