@@ -8,14 +8,14 @@ from functools import cache
 
 import pytest
 import sympy as sp
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import Instance, instances, lines, replicas, sampled
+from strategies import Instance, examples, instances, lines, replicas, sampled
 
 from fluid import InputError, IterationTime, PromptType, Replica, Workload, solve
 from fluid.symbolic import SymbolicEquilibrium, SymbolicRegion, derive, derive_region
 
-briefly = settings(sampled, max_examples=25)  # every example compiles a dozen expressions
+briefly = examples(15)  # every example compiles a dozen expressions
 plain = instances(replica=replicas(lines(), plain=True))
 derived = cache(derive)
 

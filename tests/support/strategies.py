@@ -5,11 +5,13 @@ s per token and 1e-3 s per sequence, so that at the region's edge 1 - rho = d0 W
 1e5 + 1e-3 * 1e5) > 8e-6 (a prompt holds at least a token in each stage, so c_j <= (d1 + d2 + d3) w_j). An answer
 divided by 1 - rho then keeps nine or ten of a float's sixteen digits.
 
-`sampled` is the setting of every property test: the same examples on every run, on every machine.
+`examples` makes the setting of a property test: the same examples on every run, on every machine, and so many times
+more where FLUIDWAIT_EXAMPLES says so.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -18,7 +20,15 @@ from hypothesis import strategies as st
 
 from fluid import IterationTime, PromptType, Replica, Workload, stage_profile
 
-sampled = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+MORE = int(os.environ.get("FLUIDWAIT_EXAMPLES", "1"))
+
+
+def examples(count: int) -> settings:
+    """The setting of a property test."""
+    return settings(max_examples=count * MORE, deadline=None, derandomize=True, database=None)
+
+
+sampled = examples(40)
 
 LONGEST = 200
 LARGEST_CAPACITY = 100_000

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Instance, instances, lines, replicas, sampled
+from strategies import Instance, examples, instances, lines, replicas, sampled
 
 from fluid import Equilibrium, IterationTime, PromptType, Replica, Workload, solve
 from thresholds import WaitPolicy, nested, paced, predict, predict_continuous, wait
@@ -17,7 +17,7 @@ from thresholds.delay.mean_iteration import pace_of
 from thresholds.paced_wait.known import design_known
 from verification import Greedy, replicate, simulate, verify
 
-briefly = settings(sampled, max_examples=20)
+briefly = examples(12)
 one_line = instances(load=(0.05, 0.9), replica=replicas(lines()), most_types=3)
 # Llama-2-7B on an A100 as Vidur's predictor has it: max(10.1 ms, 8.9 ms + 58.5 us per token) + 0.255 us per KV token
 VIDUR = IterationTime.largest(IterationTime(0.0101, 2.55e-7), IterationTime(0.0089, 2.55e-7, 58.5e-6, 58.5e-6))

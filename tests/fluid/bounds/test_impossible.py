@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from every_policy import most_of_every_policy
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Instance, capped, instances, lines, replicas, sampled
+from strategies import Instance, capped, examples, instances, lines, replicas
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve
 from fluid.bounds.certificate import Certificate
 from thresholds import reachable
 
-briefly = settings(sampled, max_examples=25)
+briefly = examples(20)
 PREFILL_AND_KV = IterationTime.largest(IterationTime(0.01, 4e-7), IterationTime(0.01, 0.0, 1e-4))
 LARGE_AND_SMALL = Workload([PromptType(8000, 5, 0.9), PromptType(1, 200, 100.0)])
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from strategies import sampled
+from strategies import examples
 
 from fluid import FileError
 from fluid.files import json_object, text_file
@@ -32,7 +32,7 @@ for _ in range(7):
     VALUES = st.one_of(SCALARS, st.lists(VALUES, max_size=3), st.dictionaries(st.text(max_size=3), VALUES, max_size=3))
 
 
-@settings(sampled, max_examples=150)
+@examples(100)
 @given(st.dictionaries(st.text(max_size=4), VALUES, max_size=4), SCALARS, st.lists(SCALARS, max_size=12),
        st.sampled_from([1, 3, 8, 60]), st.booleans(), st.sampled_from([None, 1]))
 def test_members_are_those_that_the_standard_library_reads(tmp_path_factory: pytest.TempPathFactory, others: Any,

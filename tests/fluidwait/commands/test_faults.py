@@ -17,19 +17,24 @@ import fluidwait.commands.app
 from fluidwait.__main__ import TRACEBACK, UNFORESEEN, status
 
 SMALL = ONE_TYPE.format(rate=100.0)
-FULL = """
-import resource, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
+QUICKLY = """
+import sys
 from fluidwait.__main__ import main
+from verification.experiments import trials
+trials.REQUESTS //= 100
 main(sys.argv[1:])
 """
+FULL = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
+""" + QUICKLY
 QUICK = ["--horizon", "20", "--replications", "2"]
 
 
 def command(*arguments: object, **keywords: Any) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
-    return subprocess.run([sys.executable, "-m", "fluidwait", *map(str, arguments)], capture_output=True, text=True,
+    """The command in a process of its own, with short trials."""
+    return subprocess.run([sys.executable, "-c", QUICKLY, *map(str, arguments)], capture_output=True, text=True,
                           check=False, **keywords)
 
 
@@ -89,7 +94,8 @@ def test_a_closed_stream_takes_nothing_from_the_other(closed: int, tmp_path: Pat
 @pytest.mark.parametrize("after", [0.15, 0.4, 0.8])
 def test_an_interrupt_while_the_program_is_loaded_is_one_line(after: float) -> None:
     """Ctrl-C in the first seconds: no traceback, status 130 (or the command was done already)."""
-    code = "import sys; from fluidwait.__main__ import main; print('here', flush=True); main(['run'])"
+    code = ("import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # whoever ignores it around us
+            "from fluidwait.__main__ import main; print('here', flush=True); main(['run'])")
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()

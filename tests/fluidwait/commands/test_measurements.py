@@ -348,7 +348,7 @@ def test_the_azure_trace_is_summarised_and_run_behind_one_window(tmp_path: Path,
     assert found["kv_work"]["mean"] == doubled // 2 / 19_366
     text = '[replica]\nmodel = "llama-2-7b"\ngpu = "a100-80gb"\n' + found["workload"]
     file = written(tmp_path / "d.toml", text.replace("rate = 5.53042", "rate = 4.0    "))
-    code, report = answer(capsys, "run", file, "--horizon", 600, "--replications", 2)
+    code, report = answer(capsys, "run", file, "--horizon", 200, "--replications", 2)
     assert (code, report["answer"]) == (0, True)
     assert len(report["solve"]["types"]) == 14_027
     assert report["thresholds"]["policy"] == "paced"

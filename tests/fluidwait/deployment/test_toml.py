@@ -5,9 +5,9 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from strategies import sampled
+from strategies import examples
 
 from fluid import FluidwaitError, solve
 from fluid.errors import FileError
@@ -290,7 +290,7 @@ def test_a_number_that_no_deployment_has_is_refused_with_the_range():
 ENDS = st.sampled_from(["1e-12", "1e-6", "1.0", "1e6", "1e12", "0"])
 
 
-@settings(sampled, max_examples=100)
+@examples(60)
 @given(st.sampled_from([line for line in LINES if "rate" in line or "overhead" in line or "per_" in line]), ENDS, ENDS)
 def test_at_the_ends_of_the_range_a_deployment_has_an_equilibrium_or_is_refused(line, value, rate):
     """No product of such numbers leaves the floats: warnings are errors here."""

@@ -79,7 +79,7 @@ def completed(folder: Path, data: bytes, whole: dict[Cell, Finished], cells: lis
     return "put aside" if len(list(folder.glob(f"{NAME}.damaged-1"))) else "kept"
 
 
-@pytest.mark.parametrize("trials", [300, pytest.param(6000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("trials", [120, pytest.param(6000, marks=pytest.mark.slow)])
 def test_a_sweep_completes_whatever_happened_to_its_file(trials: int, real: Path, tmp_path: Path,
                                                          capsys: pytest.CaptureFixture[str]) -> None:
     """Each time the same rows in the end, none that is wrong on the way; refused only where its version is another."""

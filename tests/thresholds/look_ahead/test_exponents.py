@@ -6,14 +6,15 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from fluid.replica import KVLayout
 from thresholds import LookAheadPolicy
 from thresholds.look_ahead.exponents import NEVER, shares_ahead
 
-sampled = settings(max_examples=100, deadline=None, derandomize=True, database=None)
+sampled = examples(60)
 
 
 def rule(prompts: tuple[int, int], survival: tuple[float, ...], points: tuple[int, ...], theta: float, step: int = 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -33,11 +34,16 @@ def geometric(segments: int) -> NestedDesign:
     return nested(mix.scaled(0.5 * solve(mix, server).max_rate_scale), server, segments=segments)
 
 
-DESIGNS = [design(), design(delta=0.2), design(block=16), design(1.0, delta=1e-9), geometric(2), geometric(4),
-           geometric(7)]
+DESIGNS = {"four types": design, "a large delta": partial(design, delta=0.2), "blocks": partial(design, block=16),
+           "small": partial(design, 1.0, delta=1e-9), **{f"{k} segments": partial(geometric, k) for k in (2, 4, 5)}}
 
 
-@pytest.mark.parametrize("made", DESIGNS)
+@pytest.fixture(scope="module", params=DESIGNS)
+def made(request: pytest.FixtureRequest) -> NestedDesign:
+    """Each design, once."""
+    return DESIGNS[request.param]()
+
+
 def test_each_bound_proves_less_memory_than_the_one_before(made: NestedDesign) -> None:
     """Tight is at most the theorem's, thinned at most base and joint, and all are above the mean."""
     found = nested_buffers(made)
@@ -61,7 +67,6 @@ def mean_kv(made: NestedDesign, queues: tuple[BoundaryQueue, ...]) -> float:
     return total
 
 
-@pytest.mark.parametrize("made", DESIGNS)
 def test_the_tight_allowance_is_the_least_that_the_union_accepts(made: NestedDesign) -> None:
     """m (1 + T/d0) P(W > x) <= delta at x, and not at x - 1 where x > 0."""
     found = nested_buffers(made)

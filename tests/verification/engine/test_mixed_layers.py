@@ -10,8 +10,9 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve
 from thresholds import PacedPolicy, kv_bound, nested, paced, wait
@@ -43,7 +44,7 @@ def test_memory_is_full_at_the_very_fraction() -> None:
         assert simulate(Greedy(0.0), mix, replica, arrivals=arrivals).evictions == evictions
 
 
-@settings(max_examples=80, deadline=None, derandomize=True, database=None)
+@examples(60)
 @given(st.tuples(st.integers(1, 60), st.integers(2, 60)), st.integers(1, 4), st.integers(1, 30),
        st.sampled_from([1, 3, 16]), st.integers(1, 100), st.integers(1, 6), st.integers(0, 9),
        st.sampled_from(["whole", "decode-only", 7]))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Instance, instances, sampled
+from strategies import Instance, examples, instances
 
 from fluid import IterationTime, PromptType, Replica, Workload
 from fluid.errors import InputError
@@ -18,7 +18,7 @@ from verification.traffic.arrivals import poisson_arrivals
 RULES = (Greedy(watermark=0.0), VllmV1(max_num_batched_tokens=64), Sarathi(chunk=64))
 
 
-@settings(sampled, max_examples=25)
+@examples(20)
 @given(instances(load=(0.1, 0.9)), st.integers(0, 2**32), st.integers(1, 40))
 def test_no_rule_is_below_the_bound(instance: Instance, seed: int, count: int) -> None:
     """Random systems and arrivals, in a crowd or spread out: the bound, to rounding, is at most every mean latency."""

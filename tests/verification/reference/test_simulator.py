@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from strategies import iteration_times
+from strategies import examples, iteration_times
 
 from fluid import IterationTime, Replica, Workload
 from thresholds import LookAheadPolicy, NestedWaitPolicy, PacedPolicy, WaitPolicy
@@ -37,8 +37,8 @@ from verification.rules.rule import Rule
 
 TIMES = ("admitted", "first_token", "finished")
 COUNTS = ("iterations", "evictions", "overflows", "rejected", "kv_peak", "busy_time", "end_time", "completed")
-agreed = settings(max_examples=250, deadline=None, derandomize=True, database=None)
-briefly = settings(agreed, max_examples=80)  # where the same rules are tried with more examples elsewhere
+agreed = examples(150)
+briefly = examples(60)  # where the same rules are tried with more examples elsewhere
 
 
 class Path(NamedTuple):

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from strategies import sampled
+from strategies import examples, sampled
 
 from fluid import IterationTime, Replica, Workload
 from fluid.errors import InputError
@@ -32,7 +32,7 @@ from verification.reference.simulator import simulate_literally
 
 ROUNDS = Replica(6, IterationTime(1.0, 0.0), "decode-only")  # a round of [J] a second: l + s tokens at the s-th
 BOTH = (MCSF(), MCBenchmark())
-briefly = settings(sampled, max_examples=30)
+briefly = examples(25)
 
 
 def rounds(policy: Policy, memory: int, prompts: list[int], outputs: list[int], arrivals: list[float] | None = None,
