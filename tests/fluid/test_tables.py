@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import unescape
 
@@ -71,13 +72,22 @@ REPLICA = Replica(137_000, IterationTime(0.0106, 4.013e-7))
 MIX = Workload([PromptType(64, 20, 20.0, "chat"), PromptType(300, 40, 2.0)])
 
 
-@pytest.mark.parametrize("result", [
-    solve(MIX, REPLICA), solve(MIX.scaled(1000.0), REPLICA), wait(MIX, REPLICA), wait(MIX.scaled(1000.0), REPLICA),
-    paced(MIX, REPLICA), paced(MIX, REPLICA, lengths="unknown"), nested(Workload([PromptType(64, 20, 5.0)]), REPLICA),
-    verify(WaitPolicy((3, 1)), MIX, REPLICA, horizon=20.0, replications=2),
-])
-def test_results_show_themselves_in_a_notebook(result: Tabular) -> None:
+RESULTS: dict[str, Callable[[], Tabular]] = {
+    "equilibrium": lambda: solve(MIX, REPLICA),
+    "overload": lambda: solve(MIX.scaled(1000.0), REPLICA),
+    "thresholds": lambda: wait(MIX, REPLICA),
+    "no thresholds": lambda: wait(MIX.scaled(1000.0), REPLICA),
+    "windows": lambda: paced(MIX, REPLICA),
+    "a window": lambda: paced(MIX, REPLICA, lengths="unknown"),
+    "boundaries": lambda: nested(Workload([PromptType(64, 20, 5.0)]), REPLICA),
+    "verification": lambda: verify(WaitPolicy((3, 1)), MIX, REPLICA, horizon=20.0, replications=2),
+}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_results_show_themselves_in_a_notebook(name: str) -> None:
     """Equilibria, designs and verifications are tables under their sentence, also where there is nothing to install."""
+    result = RESULTS[name]()
     html, frame = result._repr_html_(), result.to_frame()
     assert result.caption() in unescape(html)
     assert len(frame.columns) >= 3
