@@ -10,7 +10,7 @@ import pytest
 import sympy as sp
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import Instance, examples, instances, lines, replicas, sampled
+from strategies import Instance, examples, instances, lines, replicas
 
 from fluid import InputError, IterationTime, PromptType, Replica, Workload, solve
 from fluid.symbolic import SymbolicEquilibrium, SymbolicRegion, derive, derive_region
@@ -164,7 +164,7 @@ def test_every_expression_equals_the_numerical_equilibrium(instance: Instance) -
         assert symbolic.numeric(expression, *instance) == pytest.approx(number, rel=1e-12)
 
 
-@sampled
+@briefly
 @given(instances(load=(0.01, 3.0), replica=replicas(lines(), plain=True)))
 def test_the_derived_region_equals_the_numerical_one_at_any_load(instance: Instance) -> None:
     symbolic, found = derived_region(len(instance.workload)), solve(*instance)
