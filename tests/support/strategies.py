@@ -28,7 +28,7 @@ def examples(count: int) -> settings:
     return settings(max_examples=count * MORE, deadline=None, derandomize=True, database=None)
 
 
-sampled = examples(40)
+sampled = examples(60)
 
 LONGEST = 200
 LARGEST_CAPACITY = 100_000

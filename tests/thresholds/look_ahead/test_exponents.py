@@ -14,7 +14,7 @@ from fluid.replica import KVLayout
 from thresholds import LookAheadPolicy
 from thresholds.look_ahead.exponents import NEVER, shares_ahead
 
-sampled = examples(40)
+sampled = examples(100)
 
 
 def rule(prompts: tuple[int, int], survival: tuple[float, ...], points: tuple[int, ...], theta: float, step: int = 1,

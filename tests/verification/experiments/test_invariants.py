@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Instance, capped, instances, sampled
+from strategies import Instance, capped, examples, instances
 
 from fluid import IterationTime, PromptType, Replica, Workload
 from thresholds import LookAheadPolicy, NestedWaitPolicy, PacedPolicy, WaitPolicy
@@ -78,7 +78,7 @@ def test_every_rule_is_among_those_tried() -> None:
 
 
 @pytest.mark.parametrize("name", POLICIES)
-@sampled
+@examples(40)
 @given(st.one_of(instances(load=(0.1, 1.5), most_types=3), capped(load=(0.1, 1.5), most_types=3)), st.data())
 def test_no_run_breaks_an_invariant(name: str, instance: Instance, data: st.DataObject) -> None:
     """Any workload, any replica, memory for one prompt or many, below the edge and above it, by horizon or by list."""
