@@ -15,7 +15,7 @@ import os
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from fluid import IterationTime, PromptType, Replica, Workload, stage_profile
@@ -24,8 +24,9 @@ MORE = int(os.environ.get("FLUIDWAIT_EXAMPLES", "1"))
 
 
 def examples(count: int) -> settings:
-    """The setting of a property test."""
-    return settings(max_examples=count * MORE, deadline=None, derandomize=True, database=None)
+    """The setting of a property test: no clock decides, neither that of an example nor that of drawing it."""
+    return settings(max_examples=count * MORE, deadline=None, derandomize=True, database=None,
+                    suppress_health_check=[HealthCheck.too_slow])
 
 
 sampled = examples(60)
