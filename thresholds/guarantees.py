@@ -102,6 +102,16 @@ class OnReplica(Tabular):
         return "" if cap is None or sequences is None else f", in batches of at most {sequences:,} of {cap:,} sequences"
 
 
+def beside_a_prefill(equilibrium: Equilibrium) -> float:
+    """Return the sequences, this prompt among them, with which the largest first chunk fits a batch: q + 1 - chunk.
+
+    With more of them on average such prompts wait until enough others have left, for ever near the edge. Infinite
+    without a budget; an engine that takes smaller chunks instead is a replica with `prefill` in chunks.
+    """
+    profile = equilibrium.profile
+    return equilibrium.replica.most_tokens + 1 - float(np.minimum(profile.chunk, profile.prefilled).max())
+
+
 @dataclass(frozen=True)
 class OnEveryPath(OnReplica):
     """A design whose `kv_required` is never exceeded, whatever arrives."""

@@ -93,16 +93,21 @@ def test_the_answer_names_the_budget() -> None:
 
 
 def test_designs_keep_to_the_budget() -> None:
-    """Whole thresholds of one prompt a stage need 532 tokens at once; windows need fewer than 512 on average."""
+    """Whole thresholds of one prompt a stage need 532 tokens at once; windows need fewer than 512 on average.
+
+    With prefills in halves: a whole one of 512 tokens would wait until nobody decodes.
+    """
     replica = Replica(137_000, LINE, max_num_batched_tokens=512)
     found = thresholds.wait(SHORT.scaled(20.0), replica)
     assert (found.tokens, found.feasible, found.max_rate_scale) == (532, False, 0.0)
     assert "need 532 tokens in an iteration, 20 more than the replica takes" in found.reason
+    halves = replace(replica, prefill=256)
     for lengths in ("known", "unknown"):
-        windows = thresholds.paced(SHORT.scaled(20.0), replica, lengths=lengths)
+        assert not thresholds.paced(SHORT.scaled(20.0), replica, lengths=lengths).feasible
+        windows = thresholds.paced(SHORT.scaled(20.0), halves, lengths=lengths)
         assert windows.feasible
         assert windows.tokens <= 512
-        assert windows.max_rate_scale * 20 == pytest.approx(solve(SHORT, replica).max_rate_scale, rel=0.05)
+        assert windows.max_rate_scale * 20 == pytest.approx(solve(SHORT, halves).max_rate_scale, rel=0.05)
 
 
 @pytest.mark.parametrize(("options", "message"), [

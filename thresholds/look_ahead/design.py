@@ -51,7 +51,7 @@ import numpy as np
 from fluid import Equilibrium, Replica, StageProfile, Workload, solve
 from fluid.arrays import Floats, Ints, at_most
 from fluid.errors import probability, real
-from thresholds.guarantees import OnReplica, mean_batch
+from thresholds.guarantees import OnReplica, beside_a_prefill, mean_batch
 from thresholds.look_ahead.exponents import shares_ahead
 from thresholds.look_ahead.lives import Lives
 from thresholds.mean_time import Batch, longest_mean
@@ -209,7 +209,8 @@ class _Problem:
         self.lives = Lives.of(profile, rates)
         self.lead = lead_rows(profile, self.lives.step)
         share = rates / rates.sum()
-        self.most = min(self.replica.most_sequences / float(share @ profile.stages),
+        sequences = min(self.replica.most_sequences, beside_a_prefill(equilibrium))
+        self.most = min(sequences / float(share @ profile.stages),
                         self.replica.most_tokens / float(share @ profile.tokens))
 
     @property

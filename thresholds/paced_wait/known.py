@@ -36,8 +36,8 @@ import numpy as np
 from scipy.optimize import brentq
 
 from fluid import Equilibrium, Replica, Workload, solve
-from fluid.arrays import TOLERANCE, Floats, finite_sum
-from thresholds.guarantees import OnEveryPath, batch_time, mean_batch
+from fluid.arrays import TOLERANCE, Floats, at_most, finite_sum
+from thresholds.guarantees import OnEveryPath, batch_time, beside_a_prefill, mean_batch
 from thresholds.mean_time import Batch, longest_mean
 from thresholds.paced_wait.entry_windows import EntryWindow
 from thresholds.paced_wait.window_bounds import fullest_batch, window_bound, window_sequences, windows_of
@@ -110,7 +110,12 @@ class PacedDesign(OnEveryPath, PacedPolicy):
     @property
     def feasible(self) -> bool:
         """Whether the windows carry the offered load inside C, and inside what the engine takes into a batch."""
-        return super().feasible and self.equilibrium.limit is None and self.balanced
+        return super().feasible and self.equilibrium.limit is None and self.balanced and self.prefills_fit
+
+    @property
+    def prefills_fit(self) -> bool:
+        """Whether the largest first chunk fits the budget of tokens beside the sequences of a mean batch."""
+        return at_most(finite_sum(self.rates * self.equilibrium.profile.stages), beside_a_prefill(self.equilibrium))
 
     @cached_property
     def max_rate_scale(self) -> float:
@@ -139,6 +144,10 @@ class PacedDesign(OnEveryPath, PacedPolicy):
             missing = "no windows are proved to carry this load"
         elif self.kv_suffices and self.lacks:
             missing = f"windows that carry this load let {self.lacks}"
+        elif self.kv_suffices and not self.prefills_fit:
+            missing = (f"the longest prefill does not fit beside the batches of this load into "
+                       f"{self.equilibrium.replica.max_num_batched_tokens:,} tokens (max_num_batched_tokens); give "
+                       "prefill as chunks, { chunk = ... }")
         return f"infeasible: {missing}; feasible up to {self.max_rate_scale:.4g} of these rates"
 
 

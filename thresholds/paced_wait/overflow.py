@@ -42,6 +42,7 @@ from functools import cache, cached_property, partial
 
 from fluid import Equilibrium
 from fluid.errors import probability, real
+from thresholds.guarantees import beside_a_prefill
 from thresholds.paced_wait.random_prompt import LengthMix
 from thresholds.paced_wait.tail_bounds import WIDEST, BlockChernoff, Convolution
 
@@ -227,7 +228,8 @@ def overflow_problem(equilibrium: Equilibrium, *, horizon: float, overflow_proba
     iterations = 1 + seconds / float(replica.iteration_time.overheads.max())
     mix = LengthMix.of(equilibrium.profile, equilibrium.workload.rates, MOST_STEPS)
     share = equilibrium.workload.rates / equilibrium.workload.rates.max()
-    most = min(replica.most_sequences / float(mix.stages @ mix.probability),
+    sequences = min(replica.most_sequences, beside_a_prefill(equilibrium))
+    most = min(sequences / float(mix.stages @ mix.probability),
                replica.most_tokens / float(equilibrium.profile.tokens @ share / share.sum()))
     return OverflowProblem(mix, mix.layout.unit * replica.kv_capacity, iterations, chance, most)
 
