@@ -40,3 +40,7 @@ __all__ = [
     "stability_region",
     "stage_profile",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

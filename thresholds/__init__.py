@@ -77,3 +77,7 @@ __all__ = [
     "wait",
     "write_policy",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

@@ -1,5 +1,7 @@
 """Simulation of LLM inference policies, and the statistics that verify them."""
 
+from verification.asymptotics.experiment import HeavyTraffic, experiment, slope
+from verification.asymptotics.scaling import scaled
 from verification.experiments.capacity import Effort, capacity
 from verification.experiments.checks import Check
 from verification.experiments.invariants import invariants
@@ -41,6 +43,7 @@ __all__ = [
     "Difference",
     "Effort",
     "Greedy",
+    "HeavyTraffic",
     "Interval",
     "LogNormalError",
     "MCBenchmark",
@@ -64,6 +67,7 @@ __all__ = [
     "VllmV1",
     "batch_means",
     "capacity",
+    "experiment",
     "invariants",
     "judge",
     "paired",
@@ -71,8 +75,14 @@ __all__ = [
     "positive_interval",
     "quantile_interval",
     "replicate",
+    "scaled",
     "simulate",
+    "slope",
     "t_interval",
     "try_out",
     "verify",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

@@ -157,18 +157,6 @@ def _check_install(install: str | None, policy: str, out: Path | None) -> None:
         raise FluidwaitError("--install must have --out FOLDER beside it (got none)")
 
 
-def _later(name: str) -> None:
-    @app.command(name, epilog=f"Example: fluidwait {name}",
-                 context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-    def command(version: Version = False) -> None:
-        raise FluidwaitError(f"the command {name} comes with a later version")
-
-    command.__doc__ = "(comes with a later version)"
-
-
-_later("plan")
-
-
 def _write(folder: Path, found: Comparison, answer: dict[str, Any]) -> None:
     from fluidwait.figures.run import draw  # matplotlib takes a second to load
 

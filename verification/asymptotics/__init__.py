@@ -28,3 +28,7 @@ __all__ = [
     "scaled",
     "slope",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

@@ -407,6 +407,14 @@ def test_init_writes_a_deployment_that_runs_and_replaces_nothing(tmp_path: Path,
     capsys.readouterr()
 
 
+def test_what_is_not_there_yet_is_not_offered(capsys: pytest.CaptureFixture[str]) -> None:
+    """The list of commands holds those that answer, and no `plan`."""
+    assert status(["--help"]) == 0
+    listed = capsys.readouterr().out
+    assert all(command in listed for command in COMMANDS)
+    assert " plan " not in listed
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example_and_a_version(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """`--help` shows an example, `--version` the version."""
