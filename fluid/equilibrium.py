@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,7 +39,7 @@ from fluid.bounds.impossible import Impossible
 from fluid.region import Region, region_of, stability_region
 from fluid.replica import IterationTime, Replica
 from fluid.stages import StageProfile, stage_profile
-from fluid.tables import Tabular
+from fluid.tables import Tabular, duration, figure, plain
 from fluid.workload import Workload
 
 LIMITS = {"memory": "memory", "sequences": "max_num_seqs", "tokens": "max_num_batched_tokens",
@@ -64,12 +64,44 @@ class Equilibrium(Tabular):
     iteration_time: float | None
     throughput: float
 
+    def __repr__(self) -> str:
+        outcome = self.reason.partition(":")[0].removesuffix(" what was evicted")
+        needs = ("" if self.iteration_time is None else f", iteration {duration(self.iteration_time)}, "
+                 f"{figure(self.kv_required)} of {self.kv_capacity:,} KV tokens")
+        return f"Equilibrium({outcome}, load {self.load:.4g}{needs}, up to {self.max_rate_scale:.4g} of these rates)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what it says in plain values, under the names of `fluidwait solve --json`."""
+        shares = time_shares(self)
+        return plain({  # type: ignore[no-any-return]
+            "stable": self.stable, "reason": self.reason, "load": self.load, "iteration_time": self.iteration_time,
+            "kv_required": self.kv_required, "kv_capacity": self.kv_capacity, "throughput": self.throughput,
+            "max_rate_scale": self.max_rate_scale, "sequences": self.sequences, "tokens": self.tokens,
+            "time_shares": shares._asdict() if shares else None,
+            "max_rate_scale_without_prefill_cost": scale_without_prefill_cost(self), **self._proved,
+            "types": self._types})
+
+    @property
+    def _proved(self) -> dict[str, Any]:
+        """The factors on all rates that no policy carries, with the prices that prove it."""
+        if self.limit == "length":
+            return {"proved_impossible": 0.0, "proved_impossible_recompute": 0.0, "certificate": None}
+        found = self.impossible
+        return {"proved_impossible": found.keeping.scale, "proved_impossible_recompute": found.anyone.scale,
+                "certificate": found.keeping.to_dict()}
+
+    @property
+    def _types(self) -> list[dict[str, Any]]:
+        nothing = [None] * len(self.workload)
+        columns = (self.workload.names, self.workload.rates, nothing if self.inventory is None else self.inventory,
+                   nothing if self.kv_tokens is None else self.kv_tokens, self.profile.kv_work)
+        keys = ("name", "rate", "inventory", "kv_tokens", "kv_work")
+        return [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+
     def columns(self) -> dict[str, Sequence[object] | Floats | Ints]:
         """The types: lengths, rate, prompts per stage and KV tokens (None where rho >= 1)."""
         nothing = [None] * len(self.workload)
-        return {"type": self.workload.names, "prompt tokens": self.workload.prompt_tokens,
-                "output tokens": self.workload.output_tokens, "requests/s": self.workload.rates,
-                "prompts per stage": nothing if self.inventory is None else self.inventory,
+        return {**self.workload.columns(), "prompts per stage": nothing if self.inventory is None else self.inventory,
                 "KV tokens": nothing if self.kv_tokens is None else self.kv_tokens}
 
     def caption(self) -> str:

@@ -51,6 +51,9 @@ class Region:
     limits: tuple[str, ...]
     never_fits: Ints
 
+    def __repr__(self) -> str:
+        return f"Region({len(self.limits)} half-spaces in the rates of {self.half_spaces.shape[1]:,} types)"
+
     def edge_load(self, rates: ArrayLike) -> float:
         """Return max_i sum_j lambda_j h_ij for rates of shape (J,): 1 on the edge, above it outside."""
         return float(min(self._loads(rates).max(), sys.float_info.max))

@@ -21,7 +21,8 @@ them to one size, which is not modelled. Source: mathematics, sections 1.3 and 1
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -41,8 +42,8 @@ class Line(NamedTuple):
 
     overhead: float
     per_kv_token: float
-    per_prefill_token: float
-    per_sequence: float
+    per_prefill_token: float = 0.0
+    per_sequence: float = 0.0
 
 
 @dataclass(frozen=True, init=False)
@@ -93,6 +94,10 @@ class IterationTime:
         array.flags.writeable = False
         return array
 
+    def __repr__(self) -> str:
+        lines = [f"IterationTime({_given(each._asdict(), each._field_defaults)})" for each in self.pieces]
+        return lines[0] if len(lines) == 1 else f"IterationTime.largest({', '.join(lines)})"
+
     @property
     def overheads(self) -> Floats:
         """The overheads d0_i of the pieces, shape (pieces,), seconds."""
@@ -100,6 +105,12 @@ class IterationTime:
 
 
 _UNITS = ("seconds", "seconds per token", "seconds per token", "seconds")
+
+
+def _given(values: Mapping[str, object], defaults: Mapping[str, object]) -> str:
+    """The values as arguments, those that are the defaults left out."""
+    return ", ".join(f"{name}={value!r}" for name, value in values.items()
+                     if name not in defaults or value != defaults[name])
 
 
 @dataclass(frozen=True)
@@ -182,6 +193,26 @@ class Replica:
     windowed_layers: tuple[int, int] | None = None
     state: int = 0
     max_model_len: int | None = None
+
+    @classmethod
+    def of(cls, model: str, gpu: str, **options: Any) -> Replica:
+        """Return the replica of a model on GPUs, both by name, as an engine finds it: capacity, times, limits.
+
+        `model` is a name of the catalogue or the hub, or the path of a Hugging Face config.json; `options` are the
+        keys of a deployment file (`tensor_parallel`, `memory_fraction`, `engine`, `kv_dtype`, `prefill`, ...), which
+        win, and `prompt_tokens`, the mean prompt length that the times are for (512). Raises InputError for an unknown
+        name, with the nearest known ones, and for weights that do not fit.
+
+        >>> Replica.of("llama-3.1-8b", "h100-80gb", max_num_seqs=128, prefill=512).max_num_seqs
+        128
+        """
+        from fluid.hardware.placement import replica_from_catalogue  # upwards, by name only: nothing else here knows it
+
+        return replica_from_catalogue(model, gpu, **options)
+
+    def __repr__(self) -> str:
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        return f"Replica({_given(given, {each.name: each.default for each in fields(self)})})"
 
     def __post_init__(self) -> None:
         def keep(field: str, value: object) -> None:

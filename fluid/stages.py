@@ -52,6 +52,9 @@ class StageProfile:
     first_token_stage: Ints
     layout: KVLayout
 
+    def __repr__(self) -> str:
+        return f"StageProfile({len(self.prompt):,} types of up to {self.stages.max():,} stages)"
+
     @cached_property
     def stages(self) -> Ints:
         """S = K + o, the iterations a prompt takes."""

@@ -99,12 +99,12 @@ class Schedule:
                 np.concatenate([start, np.cumsum(self.durations * self.factors)]))
 
 
-def solve_windows(workload: Workload, schedule: Schedule, replica: Replica) -> tuple[WindowEquilibrium, ...]:
+def solve_windows(workload: Workload, replica: Replica, schedule: Schedule) -> tuple[WindowEquilibrium, ...]:
     """Return the equilibrium of each window of one period, and what waits at its end, starting with nothing waiting.
 
     >>> from fluid import IterationTime, PromptType
     >>> replica = Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.013e-7))
-    >>> windows = solve_windows(Workload([PromptType(512, 20, 150.0)]), Schedule([600, 600], [1.5, 0.5]), replica)
+    >>> windows = solve_windows(Workload([PromptType(512, 20, 150.0)]), replica, Schedule([600, 600], [1.5, 0.5]))
     >>> [window.equilibrium.stable for window in windows], round(windows[0].backlog)
     ([False, True], 108)
     """
@@ -118,6 +118,6 @@ def solve_windows(workload: Workload, schedule: Schedule, replica: Replica) -> t
     return tuple(found)
 
 
-def carries(workload: Workload, schedule: Schedule, replica: Replica) -> bool:
+def carries(workload: Workload, replica: Replica, schedule: Schedule) -> bool:
     """Return whether the mean rates lie in the region, m e <= 1: what piles up in a period is served in it."""
     return at_most(schedule.mean_factor, solve(workload, replica).max_rate_scale)

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fluid.arrays import MOST_TOKENS, Floats, Ints, finite_sum
 from fluid.errors import InputError, real, whole
+from fluid.tables import Tabular
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class PromptType:
         object.__setattr__(self, "rate", real("rate", self.rate, where, unit="requests/s"))
 
 
-class Workload:
+class Workload(Tabular):
     """A mix of prompt types, immutable: arrays `prompt_tokens`, `output_tokens`, `rates`, `cached_prefix`, shape (J,).
 
     Raises InputError when there is no type, or one that cannot be used.
@@ -108,6 +109,11 @@ class Workload:
 
     def __repr__(self) -> str:
         return f"Workload({len(self)} types, {self.rate:g} requests/s)"
+
+    def columns(self) -> dict[str, Sequence[str] | Ints | Floats]:
+        """The types: names, lengths and rates."""
+        return {"type": self.names, "prompt tokens": self.prompt_tokens, "output tokens": self.output_tokens,
+                "requests/s": self.rates}
 
     def __eq__(self, other: object) -> bool:
         return (isinstance(other, Workload) and self.names == other.names

@@ -38,6 +38,9 @@ class Choice:
     why: str
     candidates: tuple[Design, ...]
 
+    def __repr__(self) -> str:
+        return f"Choice({self.why}; of {len(self.candidates)} candidates)"
+
 
 def auto(workload: Workload, replica: Replica, *, lengths: str = "known", horizon: float = 3600.0,
          overflow_probability: float = 1e-3, rows: Trace | int | None = None, confidence: float = 0.95) -> Choice:

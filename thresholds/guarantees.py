@@ -11,11 +11,13 @@ import numpy as np
 
 from fluid import Equilibrium, Replica, Workload, solve
 from fluid.arrays import Floats, at_most, finite_sum
-from fluid.tables import Tabular
+from fluid.tables import Tabular, duration, figure, listed, plain
 from thresholds.mean_time import Batch
 
+INSTALLED = ("boundaries", "thresholds", "entries", "iterations")  # what schedulers take, as policies call it
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class OnReplica(Tabular):
     """What makes a policy a design: the `equilibrium` it was designed at, and what follows from it.
 
@@ -30,6 +32,29 @@ class OnReplica(Tabular):
     def __post_init__(self) -> None:
         if self.exists:
             super().__post_init__()  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        design: Any = self
+        numbers = "".join(f", {name} {listed(value)}" for name in INSTALLED
+                          if isinstance(value := getattr(self, name, None), tuple))
+        chance = f", overflow {design.overflow_probability:.2g}" if design.overflow_probability else ""
+        needs = ", nothing to install"
+        if self.exists and design.iteration_time:
+            needs = (f"{numbers}, {figure(design.kv_required)} of {self.kv_capacity:,} KV tokens{chance}, iteration "
+                     f"{duration(design.iteration_time)}")
+        return f"{type(self).__name__}({'feasible' if self.feasible else 'infeasible'}{needs})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what it says in plain values, under the names of `fluidwait thresholds --json`."""
+        names = ("feasible", "reason", "kv_base", "kv_buffer", "kv_required", "kv_capacity", "iteration_time",
+                 "overflow_probability", "max_rate_scale")
+        answer = {"policy": getattr(self, "name", ""), **{name: getattr(self, name) for name in names},
+                  **self._details()}
+        return plain(answer)  # type: ignore[no-any-return]
+
+    def _details(self) -> dict[str, Any]:
+        """What only this kind of design has to say."""
+        return {}
 
     def columns(self) -> dict[str, Sequence[object] | Floats]:
         """What is installed, by type, or for the mix where one number serves it; no rows where there is nothing."""
@@ -112,7 +137,7 @@ def beside_a_prefill(equilibrium: Equilibrium) -> float:
     return equilibrium.replica.most_tokens + 1 - float(np.minimum(profile.chunk, profile.prefilled).max())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OnEveryPath(OnReplica):
     """A design whose `kv_required` is never exceeded, whatever arrives."""
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from fluid.errors import FileError, InputError, shown, whole
 from fluid.files.whole_file import read_small
 from fluid.files.written import write_file
+from fluid.tables import listed
 
 SCHEMA = 1
 LARGEST_FILE = 2**24  # bytes: thresholds for a million prompt types
@@ -136,6 +137,10 @@ class LookAheadPolicy:
     points: tuple[int, ...]
     thetas: tuple[float, ...]
     log_chances: tuple[float, ...]
+
+    def __repr__(self) -> str:
+        return (f"LookAheadPolicy({len(self.prompts)} classes of prompts, {len(self.points)} blocks of iterations from "
+                f"{listed(self.points)} on)")
 
     def __post_init__(self) -> None:
         def keep(field: str, value: object) -> None:

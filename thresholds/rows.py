@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.stats import beta
@@ -77,6 +78,15 @@ class Evidence:
     def __str__(self) -> str:
         return (f"with confidence {self.confidence:.0%} over {self.rows:,} independent rows of requests of at most "
                 f"{self.longest:,} tokens")
+
+
+def rows_behind(evidence: Evidence | None) -> dict[str, Any]:
+    """The rows that a promise rests on, by the names of the command line; None where the law of lengths is given."""
+    if evidence is None:
+        return {"rows": None, "confidence": None, "max_model_len": None, "lengths_p_value": None}
+    return {"rows": evidence.rows, "confidence": None if evidence.doubt else evidence.confidence,
+            "max_model_len": evidence.longest if evidence.stated else None,
+            "lengths_p_value": evidence.order.p_value if evidence.order else None}
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,6 +36,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ MOST_PROMPTS = 2**52
 STRICT = 1e-6  # of the rates: the slack that makes load balance strict
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class WaitDesign(OnEveryPath, WaitPolicy):
     """The least integer WAIT thresholds of a workload on a replica, and what they guarantee; made by `wait`.
 
@@ -73,6 +74,15 @@ class WaitDesign(OnEveryPath, WaitPolicy):
                 "n*": self.equilibrium.inventory if self.equilibrium.inventory is not None else (),
                 "slack, prompts": self.slack,
                 "least stable": self.stable_thresholds or (None,) * len(self.thresholds)}
+
+    def _details(self) -> dict[str, Any]:
+        workload = self.equilibrium.workload
+        nothing = (None,) * len(workload)
+        rows = zip(workload.names, self.thresholds or nothing, self.stable_thresholds or nothing,
+                   nothing if self.slack is None else self.slack, strict=True)
+        keys = ("name", "threshold", "stable_threshold", "slack")
+        return {"stable_kv_required": self.stable_kv_required,
+                "types": [dict(zip(keys, row, strict=True)) for row in rows]}
 
     @property
     def _counts(self) -> Floats:

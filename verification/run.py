@@ -6,14 +6,17 @@ A request that did not finish has NaN, is counted in `unfinished`, and is never 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fluid import StageProfile
 from fluid.arrays import Floats, Ints
+from fluid.tables import Tabular, duration, figure, plain
 from verification.traffic.arrivals import Arrivals
 
 
@@ -30,6 +33,9 @@ class Timeline:
     kv: Ints
     batch: Ints
 
+    def __repr__(self) -> str:
+        return f"Timeline({len(self.start):,} iterations)"
+
     @property
     def duration(self) -> Floats:
         """How long each iteration takes, seconds."""
@@ -37,9 +43,10 @@ class Timeline:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """One simulated path. Arrays have shape (N,), one entry per request in order of arrival, NaN until it happens.
+class Run(Tabular):
+    """One simulated path; as a table, a row for each request.
 
+    Arrays have shape (N,), one entry per request in order of arrival, NaN until it happens.
     `admitted` (start of the prefill), `first_token` and `finished` are seconds from the start of the run. Of a request
     that was evicted `admitted` is that of its last admission, `first_token` of its last pass under "restart", of its
     first token ever under "recompute". `kv_peak` is the most KV held in an iteration, whole tokens, `overflows` counts
@@ -48,7 +55,7 @@ class Run:
     """
 
     arrivals: Arrivals
-    profile: StageProfile = field(repr=False)
+    profile: StageProfile
     kv_capacity: int
     admitted: Floats
     first_token: Floats
@@ -60,6 +67,31 @@ class Run:
     busy_time: float
     end_time: float
     timeline: Timeline | None = None
+
+    def __repr__(self) -> str:
+        return f"Run({self.caption()})"
+
+    def columns(self) -> dict[str, Sequence[object] | Floats | Ints]:
+        """The requests: arrival, type, lengths, what happened when, latency and TTFT; NaN until it happens."""
+        types = self.arrivals.types
+        return {"arrival, s": self.arrivals.times, "type": types, "prompt tokens": self.profile.prompt[types],
+                "output tokens": self.output_tokens, "admitted, s": self.admitted, "first token, s": self.first_token,
+                "finished, s": self.finished, "latency, s": self.latency, "TTFT, s": self.ttft}
+
+    def caption(self) -> str:
+        """How many requests finished, and what that took."""
+        mean = f", mean latency {duration(_mean(self.latency))}" if self.completed else ""
+        return (f"{self.completed:,} of {len(self.arrivals):,} requests finished in {duration(self.end_time)}{mean}, "
+                f"{figure(self.throughput)} tokens/s, {self.evictions:,} evictions, KV peak {self.kv_peak:,} of "
+                f"{self.kv_capacity:,}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return counts, rates and the means over the requests that finished (None without any), in plain values."""
+        names = ("completed", "unfinished", "rejected", "iterations", "evictions", "overflows", "kv_peak",
+                 "kv_capacity", "busy_share", "end_time", "throughput")
+        return plain({"requests": len(self.arrivals),  # type: ignore[no-any-return]
+                      **{name: getattr(self, name) for name in names},
+                      **{name: _mean(getattr(self, name)) for name in ("latency", "ttft", "time_between_tokens")}})
 
     @cached_property
     def latency(self) -> Floats:
@@ -120,3 +152,9 @@ class Run:
     def busy_share(self) -> float:
         """Share of the time an iteration is running."""
         return self.busy_time / self.end_time if self.end_time > 0 else 0.0
+
+
+def _mean(delays: Floats) -> float:
+    """The mean of those that are known; NaN where none is."""
+    known = delays[np.isfinite(delays)]
+    return float(known.mean()) if known.size else float("nan")

@@ -32,12 +32,13 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fluid.arrays import Floats
 from fluid.bounds.demand import Demand
+from fluid.tables import plain
 
 ROUNDING = 1e-12  # relative, by which the bound is raised against rounding in the sums
 
@@ -122,6 +123,15 @@ class Certificate:
     def scale(self) -> float:
         """The factor on all rates beyond which nothing can carry them."""
         return min(1.0 / self.value, sys.float_info.max) if self.value > 0 else sys.float_info.max
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the prices and, for each class of batches, the multipliers that prove them, in plain values."""
+        keys = ("least_piece", "line_weights", "kv_sequence_token", "presence", "reading")
+        rows = zip([0.0, *self.demand.sizes], self.mixture, self.scarce, self.presence, self.reading, strict=False)
+        answer = {"value": self.value, "lines": self.lines, "limits": self.limits._asdict(),
+                  "prices": self.prices._asdict(), "demand": dict(vars(self.demand)),
+                  "classes": [dict(zip(keys, row, strict=True)) for row in rows]}
+        return plain(answer)  # type: ignore[no-any-return]
 
 
 def repaired(demand: Demand, limits: Limits, lines: Floats, mixture: Floats, scarce: Floats, presence: Floats,

@@ -22,11 +22,29 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from fluid.errors import InputError
+from fluid.hardware.catalogue import find_model
 from fluid.hardware.configs.decoder import WINDOWED, Decoder, switch
 from fluid.hardware.configs.families import family_of
 from fluid.hardware.configs.keys import Keys, read_keys
 from fluid.hardware.configs.quantization import read_quantization
 from fluid.hardware.model import Model
+
+
+def model_named(name: str, folder: Path = Path()) -> Model:
+    """Return the model of a name: that of the config.json where it ends so, a path from `folder`, else a known one.
+
+    Raises InputError for a file that cannot be used, and with the nearest names for one that is not known.
+
+    >>> model_named("llama-2-7b").layers
+    32
+    """
+    if isinstance(name, str) and name.lower().endswith(".json"):
+        return model_from_config(folder / name)
+    try:
+        return find_model(name)
+    except InputError as error:
+        raise InputError("model", f"the path of a Hugging Face config.json, or {error.requirement}", name) from None
 
 
 def model_from_config(path: str | Path) -> Model:

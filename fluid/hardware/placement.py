@@ -26,13 +26,14 @@ and 14.3; the shapes and data sheets of `fluid.hardware.model` and `fluid.hardwa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from fluid.errors import InputError, one_of, real, whole
-from fluid.hardware.catalogue import GIB, Gpu, find_gpu, find_model
+from fluid.errors import InputError, did_you_mean, one_of, real, whole
+from fluid.hardware.catalogue import GIB, Gpu, find_gpu
 from fluid.hardware.element_types import FORMATS, KV_BITS, Quantization, quantization
+from fluid.hardware.huggingface import model_named
 from fluid.hardware.iteration_law import DEFAULT_ENGINE, ENGINES, LawTime, costs, time_by_law
 from fluid.hardware.memory import EngineLimits, default_limits, reserved_bytes
 from fluid.hardware.model import Model
@@ -50,6 +51,7 @@ class Placement:
     (the engine's defaults where not given); `block` the tokens of a cache block. Raises InputError for a value outside
     that, an unknown type, or a number of GPUs the heads cannot be split over.
 
+    >>> from fluid.hardware.catalogue import find_model
     >>> placement = Placement(find_model("llama-2-7b"), find_gpu("a100-80gb"))
     >>> placement.kv_bytes_per_token
     524288
@@ -169,24 +171,45 @@ class Placement:
                       prompt_tokens=prompt_tokens)
         return time_by_law(table, self.engine)
 
+    def replica(self, prompt_tokens: float = TYPICAL_PROMPT, **given: Any) -> Replica:
+        """The replica found here; fields of `Replica` that are `given`, and not None, win over what is found.
 
-def replica_from_catalogue(model: str, gpu: str, *, prompt_tokens: float = TYPICAL_PROMPT,
-                           **placement: Any) -> Replica:
-    """Return the replica of a catalogue model on catalogue GPUs, as an engine finds it: C, tau, and its cap B.
+        Prompts have that mean length; a window that is given is that of every layer, unless its layers are given too.
+        """
+        chosen = {name: value for name, value in given.items() if value is not None}
+        if "attention_window" not in chosen:
+            chosen["attention_window"] = self.attention_window
+            chosen.setdefault("windowed_layers", self.windowed_layers)
+        if "kv_capacity" not in chosen:
+            chosen["kv_capacity"] = self.kv_capacity
+        if "iteration_time" not in chosen:
+            chosen["iteration_time"] = self.time_by_law(prompt_tokens).iteration_time
+        found = {"block": self.block, "max_num_seqs": self.limits.max_num_seqs, "state": self.state,
+                 "max_num_batched_tokens": self.max_num_batched_tokens}
+        return Replica(**{**found, **chosen})
 
-    `placement` are the other fields of `Placement`: `tensor_parallel`, `memory_fraction` (0.90) and so on;
-    `prompt_tokens` is the mean prompt length, weighted by tokens. Raises InputError for an unknown name (listing the
-    known ones) and for weights that do not fit.
+
+def replica_from_catalogue(model: str, gpu: str, *, prompt_tokens: float = TYPICAL_PROMPT, **options: Any) -> Replica:
+    """Return the replica of a model on GPUs, both by name, as an engine finds it; `Replica.of` is the same.
+
+    `model` is a name of the catalogue or the hub, or the path of a config.json; `options` are the other fields of
+    `Placement` (`tensor_parallel`, `memory_fraction` 0.90, ...) and of `Replica`, which win over what is found;
+    `prompt_tokens` is the mean prompt length, weighted by tokens. Raises InputError for an unknown name, with the
+    nearest known ones, and for weights that do not fit.
 
     >>> replica = replica_from_catalogue("llama-2-7b", "a100-80gb")
     >>> replica.max_num_seqs, round(replica.iteration_time.pieces[0].overhead, 4)
     (256, 0.0089)
     """
-    placed = Placement(find_model(model), find_gpu(gpu), **placement)
-    return Replica(placed.kv_capacity, placed.time_by_law(prompt_tokens).iteration_time, block=placed.block,
-                   max_num_seqs=placed.limits.max_num_seqs, attention_window=placed.attention_window,
-                   max_num_batched_tokens=placed.max_num_batched_tokens, windowed_layers=placed.windowed_layers,
-                   state=placed.state)
+    known = [each.name for each in (*fields(Placement)[2:], *fields(Replica))]
+    for name in options:
+        if name not in known:
+            near = did_you_mean(name, known)
+            near = f"a known name: {near}" if near else "one of " + ", ".join(dict.fromkeys(known))
+            raise InputError("option", near, name, "Replica.of")
+    placed = [each.name for each in fields(Placement) if each.name in options]
+    placement = Placement(model_named(model), find_gpu(gpu), **{name: options.pop(name) for name in placed})
+    return placement.replica(prompt_tokens, **options)
 
 
 def _share(field: str, value: Any) -> None:

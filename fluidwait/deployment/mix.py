@@ -82,9 +82,9 @@ def trace_mix(trace: Trace, replica: Replica) -> Mix:
 
 def scheduled(mix: Mix, schedule: Schedule, replica: Replica) -> Mix:
     """The mix with its rates multiplied by the factors of a schedule over time."""
-    windows = solve_windows(mix.workload, schedule, replica)
+    windows = solve_windows(mix.workload, replica, schedule)
     fits = [each.equilibrium.stable for each in windows]
     busiest = float(schedule.factors[fits].max() if any(fits) else schedule.factors.min())
     relative = Schedule(schedule.durations, schedule.factors / busiest)
     return replace(mix, workload=mix.workload.scaled(busiest), traffic=Scheduled(relative), windows=windows,
-                   mean_fits=carries(mix.workload, schedule, replica))
+                   mean_fits=carries(mix.workload, replica, schedule))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from fluid.errors import FileError, InputError
-from fluid.hardware.catalogue import find_gpu, find_model
-from fluid.hardware.huggingface import model_from_config
+from fluid.hardware.catalogue import find_gpu
+from fluid.hardware.huggingface import model_named
 from fluid.hardware.model import Model
 from fluid.hardware.placement import Placement
 from fluid.replica import IterationTime, Replica
@@ -19,6 +20,7 @@ from fluidwait.deployment.toml import found, keys_of
 ITERATION_TIME = "replica.iteration_time"  # the table, as messages name it
 PLACEMENT_KEYS = ("tensor_parallel", "memory_fraction", "activation_memory", "kv_dtype", "weight_dtype", "engine")
 CATALOGUE_KEYS = (*PLACEMENT_KEYS, "times")
+REPLICA_KEYS = tuple(each.name for each in fields(Replica))
 
 
 def read_placement(table: ReplicaTable, source: str, folder: Path) -> Placement | None:
@@ -44,49 +46,29 @@ def _refuse_catalogue_keys(table: ReplicaTable, source: str) -> None:
 
 
 def _model(name: str, source: str, folder: Path) -> Model:
-    if name.lower().endswith(".json"):
-        try:
-            return model_from_config(folder / name)
-        except InputError as error:
-            raise FileError(source, "replica.model", f"cannot be used: {error}") from None
     try:
-        return find_model(name)
+        return model_named(name, folder)
     except InputError as error:
-        raise FileError(source, "replica.model", "must be the path of a Hugging Face config.json, or "
-                        f"{error.requirement} (got {found(name)})") from None
+        problem = (f"cannot be used: {error}" if name.lower().endswith(".json")
+                   else f"must be {error.requirement} (got {found(name)})")
+        raise FileError(source, "replica.model", problem) from None
 
 
 def read_replica(table: ReplicaTable, placement: Placement | None, source: str) -> Replica:
     """The replica, its times (unless the file gives them) for prompts of a typical length; see `read_timing`."""
-    time = _iteration_time(table.iteration_time, source)
-    prefill = table.prefill.chunk if isinstance(table.prefill, ChunkTable) else table.prefill
-    with keys_of(source, "replica"):
-        capacity, window, most = table.kv_capacity, table.attention_window, table.max_num_seqs
-        if placement is not None:
-            capacity = placement.kv_capacity if capacity is None else capacity
-            window = placement.attention_window if window is None else window
-            time = time or placement.time_by_law().iteration_time
-            most = most or placement.limits.max_num_seqs
-        if capacity is None:
-            raise _missing(source, "kv_capacity", "a whole number of tokens")
-        if time is None:
-            raise _missing(source, "iteration_time", "a table of seconds")
-        return Replica(capacity, time, prefill, table.block, table.first_token, most, window,
-                       table.max_num_batched_tokens, _windowed_layers(table, placement), _state(table, placement),
-                       table.max_model_len)
-
-
-def _windowed_layers(table: ReplicaTable, placement: Placement | None) -> tuple[int, int] | None:
-    """The layers that the file says, or those of the model, unless the file gives a window of its own."""
+    given: dict[str, Any] = {key: getattr(table, key) for key in REPLICA_KEYS}
+    given["iteration_time"] = _iteration_time(table.iteration_time, source)
+    if isinstance(table.prefill, ChunkTable):
+        given["prefill"] = table.prefill.chunk
     if table.windowed_layers is not None:
-        return table.windowed_layers.windowed, table.windowed_layers.layers
-    return None if placement is None or table.attention_window is not None else placement.windowed_layers
-
-
-def _state(table: ReplicaTable, placement: Placement | None) -> int:
-    if table.state is not None:
-        return table.state
-    return 0 if placement is None else placement.state
+        given["windowed_layers"] = table.windowed_layers.windowed, table.windowed_layers.layers
+    with keys_of(source, "replica"):
+        if placement is not None:
+            return placement.replica(**given)
+        for key, requirement in (("kv_capacity", "a whole number of tokens"), ("iteration_time", "a table of seconds")):
+            if given[key] is None:
+                raise _missing(source, key, requirement)
+        return Replica(**{key: value for key, value in given.items() if value is not None})
 
 
 def read_timing(table: ReplicaTable, placement: Placement | None, workload: Workload, replica: Replica,

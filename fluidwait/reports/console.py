@@ -19,6 +19,7 @@ from rich.text import Text
 
 from fluid.errors import one_line
 from fluid.files.written import write_files
+from fluid.tables import duration, plain
 from verification import Interval
 
 MOST_ROWS = 20
@@ -99,7 +100,7 @@ def seconds(value: float | None) -> str:
     """A time with its unit, "-" where there is none."""
     if value is None or not math.isfinite(value):
         return "-"
-    return f"{value * 1e3:.4g} ms" if value < 1 else f"{value:.4g} s"
+    return duration(value)
 
 
 def give(answer: dict[str, Any], as_json: bool, show: Callable[[], None]) -> None:
@@ -116,19 +117,9 @@ def give(answer: dict[str, Any], as_json: bool, show: Callable[[], None]) -> Non
 
 def to_text(answer: dict[str, Any]) -> str:
     """The JSON text of an answer; infinite and undefined numbers become null."""
-    return json.dumps(_finite(answer), indent=2, allow_nan=False)
+    return json.dumps(plain(answer), indent=2, allow_nan=False)
 
 
 def write(folder: Path, answer: dict[str, Any], beside: Mapping[str, str | bytes]) -> None:
     """Write an answer as report.json, and the files that go with it, into the folder: all of them or none."""
     write_files(folder, {**beside, "report.json": to_text(answer) + "\n"})
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

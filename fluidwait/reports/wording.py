@@ -18,6 +18,7 @@ from thresholds import (
     predict,
     reachable,
 )
+from thresholds.paced_wait.window_bounds import window_names as names_of_windows
 from verification import Verification
 
 GROWTH = 1.1
@@ -36,8 +37,7 @@ def predicted(design: Design) -> Prediction | None:
 
 def window_names(design: PacedDesign | UnknownPacedDesign) -> tuple[str, ...]:
     """What each window of a paced design admits: a type, or "all"."""
-    names = design.equilibrium.workload.names
-    return ("all",) if len(design.entries) == 1 < len(names) else names
+    return names_of_windows(design, design.equilibrium)
 
 
 def memory(design: Design) -> str:

@@ -39,7 +39,7 @@ def test_each_window_has_the_equilibrium_of_its_own_rates_and_an_overloaded_one_
     and the edge is at factor 2. At factor 3 a second of traffic takes 1.5 s: 100 s leave 50 s to serve; at factor 1
     half the time is free: 60 s later 20 s are left, after 100 s nothing."""
     workload, replica = Workload([PromptType(1, 1, 1.0), PromptType(1, 2, 1.0)]), Replica(9, IterationTime(0.5, 0.0))
-    windows = solve_windows(workload, Schedule([100, 60, 100], [3.0, 1.0, 1.0]), replica)
+    windows = solve_windows(workload, replica, Schedule([100, 60, 100], [3.0, 1.0, 1.0]))
     assert [window.backlog for window in windows] == pytest.approx([50.0, 20.0, 0.0])
     assert [window.equilibrium.stable for window in windows] == [False, True, True]
     assert [(window.start, window.end) for window in windows] == [(0, 100), (100, 160), (160, 260)]
@@ -50,7 +50,7 @@ def test_each_window_has_the_equilibrium_of_its_own_rates_and_an_overloaded_one_
 def test_what_piles_up_is_served_if_the_mean_rates_are_inside_the_region(factor, fits):
     """The edge of the instance above is at factor 2: equal windows at `factor` and 1 have the mean (f + 1)/2."""
     workload, replica = Workload([PromptType(1, 1, 1.0), PromptType(1, 2, 1.0)]), Replica(9, IterationTime(0.5, 0.0))
-    assert carries(workload, Schedule([50, 50], [factor, 1.0]), replica) is fits
+    assert carries(workload, replica, Schedule([50, 50], [factor, 1.0])) is fits
 
 
 @pytest.mark.parametrize(("durations", "factors", "message"), [

@@ -55,6 +55,7 @@ import numpy as np
 from fluid import Equilibrium, Replica, StageProfile, Workload
 from fluid.arrays import Floats, Ints, at_most
 from fluid.errors import InputError
+from fluid.tables import duration
 from thresholds.delay.bulk_queue import MOST_BATCH, bulk_queue_mean, heavy_traffic_mean
 from thresholds.delay.mean_iteration import Pace, pace_of
 from thresholds.guarantees import OnReplica, batch_time, equilibrium_of
@@ -86,6 +87,10 @@ class Prediction:
     exact: bool
     latency_accuracy: float | None
     ttft_accuracy: float | None
+
+    def __repr__(self) -> str:
+        return (f"Prediction({'exact' if self.exact else 'approximate'}, latency {duration(self.latency)}, "
+                f"TTFT {duration(self.ttft)}, {len(self.by_type):,} types)")
 
 
 def predict(policy: WaitPolicy | PacedPolicy | LookAheadPolicy, workload: Workload | None = None,

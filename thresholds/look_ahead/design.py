@@ -45,6 +45,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,7 @@ LARGEST_EXPONENT = 300.0  # theta times the KV of the largest prompt
 NEAR = 1.1  # a block that allows so many times r* more is never the one that refuses
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LookAheadDesign(OnReplica, LookAheadPolicy):
     """Look-ahead admission for a mix of unknown output lengths, and what it guarantees; made by `look_ahead`.
 
@@ -74,6 +75,11 @@ class LookAheadDesign(OnReplica, LookAheadPolicy):
     overflow_probability: float | None = field(kw_only=True, default=None)
     entries_per_iteration: float | None = field(kw_only=True, default=None)
     proved_entries: float | None = field(kw_only=True, default=None)
+
+    def _details(self) -> dict[str, Any]:
+        return {"fluid_share": self.fluid_share, "expected_rate_scale": self.expected_rate_scale,
+                "classes": len(self.prompts), "step": self.step, "points": self.points,
+                "log_chances": self.log_chances, "thetas": self.thetas}
 
     @property
     def exists(self) -> bool:

@@ -36,7 +36,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,7 +50,7 @@ from thresholds.nested_wait.candidates import Candidate, best_chain, places_suff
 from thresholds.nested_wait.segment_count import FIXED_CUTS, OPTIMISED, Scan
 from thresholds.nested_wait.segments import DecodeSegments, UnknownLengths, explicit
 from thresholds.policies import NestedWaitPolicy
-from thresholds.rows import Evidence, Rows, cautious
+from thresholds.rows import Evidence, Rows, cautious, rows_behind
 
 MOST_SEGMENTS = 64
 Boundaries = str | Iterable[int] | None
@@ -70,7 +70,7 @@ class Segment(NamedTuple):
     buffer_tokens: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NestedDesign(OnReplica, NestedWaitPolicy):
     """Nested WAIT for a workload on a replica, and the memory it needs; made by `nested`.
 
@@ -96,6 +96,11 @@ class NestedDesign(OnReplica, NestedWaitPolicy):
     def feasible(self) -> bool:
         """Whether the thresholds exist, fit, and promise something: not where the rows leave a doubt."""
         return super().feasible and (self.evidence is None or not self.evidence.doubt)
+
+    def _details(self) -> dict[str, Any]:
+        doubtful = self.evidence is not None and self.evidence.doubt
+        return {"overflow_probability": None if doubtful else self.overflow_probability,
+                "segments": [each._asdict() for each in self.segments], **rows_behind(self.evidence)}
 
     def columns(self) -> dict[str, Sequence[object] | Floats]:
         """The segments."""

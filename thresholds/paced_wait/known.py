@@ -31,6 +31,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
@@ -40,14 +41,14 @@ from fluid.arrays import TOLERANCE, Floats, at_most, finite_sum
 from thresholds.guarantees import OnEveryPath, batch_time, beside_a_prefill, mean_batch
 from thresholds.mean_time import Batch, longest_mean
 from thresholds.paced_wait.entry_windows import EntryWindow
-from thresholds.paced_wait.window_bounds import fullest_batch, window_bound, window_sequences, windows_of
+from thresholds.paced_wait.window_bounds import fullest_batch, window_bound, window_sequences, windows_of, windows_told
 from thresholds.policies import PacedPolicy
 
 MOST_WINDOWS = 24
 ROUNDS = 60
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PacedDesign(OnEveryPath, PacedPolicy):
     """Entry windows for known output lengths, and what they guarantee; made by `paced`.
 
@@ -55,6 +56,9 @@ class PacedDesign(OnEveryPath, PacedPolicy):
     resident KV never exceeds `kv_required`, no batch has more than `sequences`, so that a cap on them never makes a
     prompt wait, and nothing is evicted, on every path of arrivals.
     """
+
+    def _details(self) -> dict[str, Any]:
+        return {"fluid_share": self.fluid_share, "types": windows_told(self, self.equilibrium)}
 
     @cached_property
     def rates(self) -> Floats:

@@ -28,8 +28,9 @@ Source: mathematics, section 4.8; the proofs are in `thresholds.paced_wait.tail_
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -41,12 +42,12 @@ from thresholds.mean_time import longest_mean
 from thresholds.paced_wait.confident_window import confident_window
 from thresholds.paced_wait.overflow import OverflowBound, OverflowProblem, overflow_problem
 from thresholds.paced_wait.trace_order import order_bound, window_in_order
-from thresholds.paced_wait.window_bounds import fullest_batch, window_bound
+from thresholds.paced_wait.window_bounds import fullest_batch, window_bound, windows_told
 from thresholds.policies import PacedPolicy
-from thresholds.rows import Evidence, Rows
+from thresholds.rows import Evidence, Rows, rows_behind
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class UnknownPacedDesign(OnReplica, PacedPolicy):
     """One window (N, g) for a mix of unknown lengths, and what it guarantees; made by `paced_unknown`.
 
@@ -62,6 +63,12 @@ class UnknownPacedDesign(OnReplica, PacedPolicy):
     evidence: Evidence | None = field(kw_only=True, default=None)
     promised: float | None = field(kw_only=True, default=None, repr=False)
     horizon: float | None = field(kw_only=True, default=None, repr=False)
+
+    def _details(self) -> dict[str, Any]:
+        bounds = {"theorem": self.theorem, "tight": self.tight}
+        return {"fluid_share": self.fluid_share, "types": windows_told(self, self.equilibrium),
+                "bounds": {name: asdict(bound) for name, bound in bounds.items() if bound is not None},
+                "in_order": self.in_order, **rows_behind(self.evidence)}
 
     @property
     def kv_base(self) -> float | None:

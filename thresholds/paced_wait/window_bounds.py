@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,21 @@ def window_bound(policy: PacedPolicy, equilibrium: Equilibrium) -> int:
     """The most KV that residents can hold, whole tokens."""
     pairs = zip(windows_of(equilibrium, len(policy.entries)), policy.entries, policy.iterations, strict=True)
     return int(equilibrium.profile.layout.whole(sum(window.kv_bound(n, g) for window, n, g in pairs)))
+
+
+def window_names(policy: PacedPolicy, equilibrium: Equilibrium) -> tuple[str, ...]:
+    """What each window admits: a type, or "all"."""
+    names = equilibrium.workload.names
+    return ("all",) if len(policy.entries) == 1 < len(names) else names
+
+
+def windows_told(policy: PacedPolicy, equilibrium: Equilibrium) -> list[dict[str, Any]]:
+    """The windows by the names of the command line; None for each number where there are none."""
+    names = window_names(policy, equilibrium)
+    nothing = (None,) * len(names)
+    rows = zip(names, policy.entries or nothing, policy.iterations or nothing, strict=True)
+    return [{"name": name, "entries": entries, "iterations": iterations, "gate": policy.gate}
+            for name, entries, iterations in rows]
 
 
 def windows_of(equilibrium: Equilibrium, lanes: int) -> Sequence[EntryWindow]:

@@ -6,11 +6,12 @@ question of the file, so that an experiment with more points or more replication
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 from fluid import Replica, Workload
 from fluid.arrays import Floats
 from fluid.progress import Progress
+from thresholds.policies import ThresholdPolicy, to_json
 from verification.asymptotics.observed import MEASURES, Observed, Point, observe
 from verification.asymptotics.scaling import scaled
 from verification.experiments.machine import threads
@@ -59,12 +61,15 @@ class Laboratory:
     @contextmanager
     def kept(self, folder: Path | None) -> Iterator[None]:
         """Keep what is finished in a file of this folder while the context lasts, and begin with what is there."""
-        question = Question.of(policy=repr(self.policy), system=_meaning(self.workload, self.replica),
-                               seed=str(self.seed), program=program(FORM))
-        with nullcontext() if folder is None else opened(Path(folder), FILE, question, TABLE, _warn) as self.store:
+        with nullcontext() if folder is None else self._opened(folder) as self.store:
             rows: list[Any] = [] if self.store is None else self.store.rows
             self.found |= {(Point(*row[:2]), row[2]): Observed(*row[3:]) for row in rows}
             yield
+
+    def _opened(self, folder: Path) -> AbstractContextManager[Store]:
+        question = Question.of(policy=_meant(self.policy), system=_meaning(self.workload, self.replica),
+                               seed=str(self.seed), program=program(FORM))
+        return opened(Path(folder), FILE, question, TABLE, _warn)
 
     def values(self, replications: int, progress: Progress | None = None) -> Floats:
         """What so many replications at each point say, shape (points, replications, measures); missing ones are run."""
@@ -115,6 +120,11 @@ class Laboratory:
             yield keep
         finally:
             write()
+
+
+def _meant(policy: Policy) -> str:
+    """Every number of a policy: of a design its `repr` shows some."""
+    return json.dumps(to_json(policy)) if isinstance(policy, ThresholdPolicy) else repr(policy)
 
 
 def _meaning(workload: Workload, replica: Replica) -> Digest:

@@ -67,6 +67,10 @@ class Capacity:
     bound: Bound | None
     probes: tuple[Probe, ...]
 
+    def __repr__(self) -> str:
+        found = "no rate" if self.low is None else f"{self.low:.4g} requests/s"
+        return f"Capacity({found}, not {self.high:.4g}; {len(self.probes)} probes)"
+
     @property
     def reason(self) -> str:
         """The answer in a sentence."""

@@ -77,6 +77,10 @@ class Verdict:
     evidence: Evidence = NOTHING
     replications: int = 10
 
+    def __repr__(self) -> str:
+        waiting = f"{self.backlog.mean:.4g} requests wait after {self.horizon:g} s"
+        return f"Verdict({self.answer}, score {self.score:.3g}, {waiting})"
+
     @property
     def reason(self) -> str:
         """One sentence with the evidence."""

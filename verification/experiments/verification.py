@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from fluid import Replica, Workload
 from fluid.arrays import Floats
 from fluid.errors import InputError
 from fluid.progress import Progress
-from fluid.tables import Tabular
+from fluid.tables import Tabular, duration, figure, plain
 from verification.experiments import measures
 from verification.experiments.checks import Check, Study, inventory_of
 from verification.experiments.evidence.ledger import backlog_of
@@ -29,11 +30,13 @@ from verification.experiments.stability import STABLE, Verdict, settle, weigh
 from verification.experiments.summary import PILOT, Measured, Summary, measure, summarise
 from verification.policies import Policy
 from verification.run import Run
+from verification.statistics.batch_means import BatchMeans
 from verification.statistics.intervals import Interval, positive_interval, warm_up
 from verification.statistics.precision import LEAST, Precision, hopeless, more, relative
 from verification.traffic.processes import POISSON, Traffic, is_steady, may_be_short
 
 MEASURES = ("throughput", "latency", "latency_p99", "ttft", "evictions", "iteration_time", "busy_share")
+COUNTS = ("kv_peak", "overflow_runs", "unfinished", "rejected", "warm_up", "latency_p99_at_least")
 SOUGHT = ("latency", "throughput")  # what a precision is asked of
 PARTS = 10  # of a single replication, for the intervals of its checks
 
@@ -73,6 +76,29 @@ class Verification(Tabular):
     summaries: tuple[Summary, ...]
     runs: tuple[Run, ...]
 
+    def __repr__(self) -> str:
+        wrong, latency = sum(not each.agrees for each in self.checks), self.latency
+        checks = f"{wrong} of {len(self.checks)} checks differ" if wrong else "no check differs"
+        return (f"Verification({_named(self.policy)}: {self.verdict.answer}, {checks}, {self.replications:,} x "
+                f"{duration(self.horizon)}, latency {duration(latency.mean)} [{figure(latency.low)}, "
+                f"{figure(latency.high)}], {figure(self.throughput.mean)} tokens/s)")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what it says in plain values, under the names of `fluidwait verify --json`."""
+        evidence = self.verdict.evidence
+        return plain({  # type: ignore[no-any-return]
+            "policy": _named(self.policy), "replications": self.replications, "horizon": self.horizon,
+            "seed": self.seed, "verdict": self.verdict.answer, "reason": self.verdict.reason, "agrees": self.agrees,
+            "checks": [_told(check) for check in self.checks],
+            **{name: getattr(self, name)._asdict() for name in MEASURES},
+            **{name: getattr(self, name) for name in COUNTS},
+            "score": self.verdict.score, "verdict_horizon": self.verdict.horizon,
+            "drift": self.verdict.drift._asdict(), "falls_behind": evidence.behind,
+            "types_unjudged": evidence.unjudged, "doubts": [each._asdict() for each in self.doubts],
+            "doubted": sorted(self.doubted),
+            "precision": self.precision and {**asdict(self.precision), "reached": self.precision.reached},
+            "batch_means": self.inside and {name: _means(each) for name, each in vars(self.inside).items()}})
+
     def columns(self) -> dict[str, Sequence[object]]:
         """The predictions beside what was measured."""
         return {"check": [each.name for each in self.checks],
@@ -101,6 +127,19 @@ class Verification(Tabular):
     def values(self, measure: str) -> Floats:
         """What each replication measured of one of `MEASURES`, in order: shape (replications,)."""
         return values(self.summaries, measure)
+
+
+def _named(policy: Policy) -> str:
+    return str(getattr(policy, "name", type(policy).__name__))
+
+
+def _told(check: Check) -> dict[str, Any]:
+    names = ("name", "predicted", "measured", "low", "high", "accuracy", "agrees", "answer")
+    return {name: getattr(check, name) for name in names}
+
+
+def _means(means: BatchMeans) -> dict[str, Any]:
+    return {**means.interval._asdict(), "valid": means.valid, "doubt": means.doubt or None}
 
 
 def verify(policy: Policy, workload: Workload, replica: Replica, *, horizon: float = 3600.0, replications: int = 10,
