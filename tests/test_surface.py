@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from html import unescape
 from importlib import import_module
 from pathlib import Path
@@ -12,13 +14,14 @@ import numpy as np
 import pytest
 from command_line import ONE_TYPE, answer, written
 
+import fluidwait
 from fluid import InputError, IterationTime, PromptType, Replica, Workload, solve, stability_region, stage_profile
 from fluidwait.deployment.deployment import load
 from thresholds import WaitPolicy, auto, look_ahead, nested, paced, predict, wait
 from verification import Arrivals, Greedy, simulate, verify
 
 PACKAGES = ("fluid", "thresholds", "verification", "verification.asymptotics", "verification.hindsight",
-            "verification.rounds")
+            "verification.rounds", "fluidwait")
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -126,3 +129,22 @@ def test_a_replica_of_names_is_that_of_the_file(keys: str, options: dict[str, ob
     types = ONE_TYPE.format(rate=5.0).partition("[[")[2]
     file = written(tmp_path, f'[replica]\nmodel = "mistral-7b-v0.1"\ngpu = "a100-80gb"\n{keys}\n[[{types}')
     assert load(file).replica == Replica.of("mistral-7b-v0.1", "a100-80gb", **options)
+
+
+def test_a_deployment_is_loaded_from_python(tmp_path: Path) -> None:
+    """`fluidwait.load` gives the workload and the replica of the file, a line, a table and plain values."""
+    file = written(tmp_path, ONE_TYPE.format(rate=5.0))
+    read = fluidwait.load(file)
+    assert (read.workload, read.replica) == (Workload([PromptType(512, 20, 5.0, "chat")]), REPLICA)
+    assert repr(read) == f"Deployment({file}: 1 types, 5 requests/s; 137,000 KV tokens, iteration time given)"
+    assert read.to_frame()["requests/s"].tolist() == [5.0]
+    said = json.loads(json.dumps(read.to_dict(), allow_nan=False))
+    assert said["types"] == [{"name": "chat", "prompt_tokens": 512, "output_tokens": 20, "rate": 5.0}]
+    assert said["replica"]["iteration_time"]["pieces"][0]["overhead"] == 0.0106
+
+
+def test_the_import_of_fluidwait_is_light() -> None:
+    """Nothing is compiled or drawn before something is asked for; what does not exist is an AttributeError."""
+    program = ("import sys, fluidwait; heavy = {'numba', 'numpy', 'typer', 'fluid'} & set(sys.modules); "
+               "assert not heavy, heavy; assert fluidwait.load and not hasattr(fluidwait, 'lode')")
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -7,14 +7,18 @@ table over the times, of the named model and GPU. A file that cannot be used is 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+from fluid.arrays import Floats, Ints
 from fluid.errors import one_of, probability, real
 from fluid.hardware.placement import Placement
 from fluid.replica import Replica
+from fluid.tables import Tabular, plain
 from fluid.traces.trace import read_trace
 from fluid.workload import Workload
 from fluidwait.deployment.mix import Mix, trace_mix
@@ -32,13 +36,18 @@ TRACE_ENDINGS = (".csv", ".jsonl", ".json")
 
 
 @dataclass(frozen=True)
-class Deployment:
-    """What a deployment file says, checked.
+class Deployment(Tabular):
+    """What a deployment file says, checked; made by `fluidwait.load`, or of the parts. As a table, its prompt types.
 
     `horizon` is in seconds; `confidence` is that of promises over the rows of a trace; `lengths` is what a policy may
     see on arrival, "known", "predicted" or "unknown" output lengths; `predictor` is the model of the error of predicted
     ones; `placement` is the model on its GPUs where the file names them, `timing` where the iteration time comes from;
     `source` is the file's name ("embedded" for the built-in one), `digest` the SHA-256 of its bytes.
+
+    >>> from fluid import solve
+    >>> read = embedded()
+    >>> solve(read.workload, read.replica).stable, read.at(40.0).rate
+    (True, 40.0)
     """
 
     mix: Mix
@@ -58,6 +67,34 @@ class Deployment:
         for name in ("overflow_probability", "confidence"):
             object.__setattr__(self, name, probability(name, getattr(self, name)))
         one_of("lengths", self.lengths, ("known", "predicted", "unknown"))
+
+    def __repr__(self) -> str:
+        return f"Deployment({self.caption()})"
+
+    def columns(self) -> dict[str, Sequence[str] | Ints | Floats]:
+        """The prompt types."""
+        return self.workload.columns()
+
+    def caption(self) -> str:
+        """Where it comes from, what arrives, and the replica."""
+        placed, replica = self.placement, self.replica
+        place = f"{placed.model.name} on {placed.tensor_parallel} x {placed.gpu.name}, " if placed else ""
+        times = f", iteration time {self.timing.source}" if self.timing else ""
+        return (f"{self.source or 'made in Python'}: {len(self.workload):,} types, {self.rate:.4g} requests/s; "
+                f"{place}{replica.kv_capacity:,} KV tokens{times}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what it says in plain values; the source and its digest as in every `--json`."""
+        replica = {each.name: getattr(self.replica, each.name) for each in fields(self.replica)}
+        pieces = [line._asdict() for line in self.replica.iteration_time.pieces]
+        types = zip(*self.columns().values(), strict=True)
+        keys = ("name", "prompt_tokens", "output_tokens", "rate")
+        return plain({  # type: ignore[no-any-return]
+            "source": self.source, "sha256": self.digest, "lengths": self.lengths, "rate": self.rate,
+            "replica": {**replica, "iteration_time": {"pieces": pieces}},
+            "target": {"horizon": self.horizon, "overflow_probability": self.overflow_probability,
+                       "confidence": self.confidence},
+            "types": [dict(zip(keys, each, strict=True)) for each in types]})
 
     @property
     def workload(self) -> Workload:
@@ -98,6 +135,10 @@ def load(path: str | Path) -> Deployment:
     """Read the deployment file at `path`; raises FileError, one line, for anything that cannot be used.
 
     A trace (a name in .csv, .jsonl, .json, with or without .gz) is served by the replica of the built-in deployment.
+    What was read has a `workload` and a `replica`, as `fluid.solve` and all else takes them.
+
+    >>> load(str(files("fluidwait") / "a100.toml")).workload.names
+    ('chat', 'retrieval', 'classify')
     """
     path = Path(path)
     if path.name.lower().removesuffix(".gz").endswith(TRACE_ENDINGS):
