@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import re
 import reprlib
 from collections.abc import Iterable
 from typing import Any
@@ -22,18 +23,19 @@ class FluidwaitError(Exception):
 
 
 class InputError(FluidwaitError, ValueError):
-    """A value that cannot be used: which field, what it must be, what was found, and where."""
+    """A value that cannot be used: which field, what it must be, what was found, where, and what was probably meant."""
 
-    def __init__(self, field: str, requirement: str, value: Any, where: str = "") -> None:
+    def __init__(self, field: str, requirement: str, value: Any, where: str = "", guess: str = "") -> None:
         self.field = field
         self.requirement = requirement
         self.value = value
         self.where = where
+        self.guess = guess
         place = f" in {where}" if where else ""
-        super().__init__(f"{field} must be {requirement} (got {shown(value)}){place}")
+        super().__init__(f"{field} must be {requirement} (got {shown(value)}){place}" + (f"; {guess}" if guess else ""))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.field, self.requirement, self.value, self.where)
+        return type(self), (self.field, self.requirement, self.value, self.where, self.guess)
 
 
 class FileError(FluidwaitError, ValueError):
@@ -90,7 +92,7 @@ def probability(field: str, value: Any, where: str = "") -> float:
     requirement = "a probability above 0 and below 1"
     number = _number(field, requirement, value, where)
     if not 0 < number < 1:
-        raise InputError(field, requirement, value, where)
+        raise InputError(field, requirement, value, where, share_meant(number))
     return number
 
 
@@ -115,8 +117,40 @@ def _number(field: str, requirement: str, value: Any, where: str) -> float:
 def one_of(field: str, value: Any, allowed: tuple[str, ...], where: str = "") -> str:
     """Return `value` if it is one of the names in `allowed`."""
     if not isinstance(value, str) or value not in allowed:
-        raise InputError(field, " or ".join(f'"{name}"' for name in allowed), value, where)
+        names = " or ".join(f'"{name}"' for name in allowed)
+        raise InputError(field, names, value, where, did_you_mean(value, allowed))
     return value
+
+
+def share_meant(value: Any) -> str:
+    """The question whether a number that is no share of one is a percentage; "" where it is neither.
+
+    >>> share_meant(90)
+    'is 0.9 meant, which is 90%?'
+    """
+    percent = isinstance(value, int | float) and 2 <= value <= 100  # 1.5 may be anything
+    return f"is {value / 100:g} meant, which is {value:g}%?" if percent else ""
+
+
+def number_meant(text: str) -> str:
+    """The question which number was meant by a text with separators, a decimal comma or a unit; "" where none shows.
+
+    >>> number_meant("137,000"), number_meant("0,5"), number_meant("1.5 h")
+    ('is 137000 meant?', 'is 0.5 meant?', 'is 5400 meant? Seconds stand without a unit')
+    """
+    text = text.strip()[:60]
+    if re.fullmatch(r"[-+]?[1-9]\d{0,2}([,' ]\d{3})+(\.\d+)?", text, re.ASCII):
+        return f"is {re.sub(r'[^-+.0-9]', '', text)} meant?"
+    if re.fullmatch(r"[-+]?\d+,\d+", text, re.ASCII):
+        return f"is {text.replace(',', '.')} meant?"
+    found = re.fullmatch(r"([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?) ?((?![ex]\d*$)[A-Za-z%/].*)", text, re.ASCII)
+    if found and found[2] in _SECONDS:
+        return f"is {float(found[1]) * _SECONDS[found[2]]:.6g} meant? Seconds stand without a unit"
+    return "numbers stand without a unit" if found else ""
+
+
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "seconds": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0,
+            "hours": 3600.0, "d": 86_400.0, "days": 86_400.0}
 
 
 def did_you_mean(name: Any, known: Iterable[str]) -> str:

@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fluid.arrays import MOST_TOKENS
-from fluid.errors import InputError, real, whole
+from fluid.errors import InputError, real, share_meant, whole
 from fluid.replica import Replica
 from fluid.workload import PromptType, Workload
 
@@ -55,7 +55,8 @@ class SharedPrefix:
         object.__setattr__(self, "tokens", tokens)
         object.__setattr__(self, "hit", real("hit", self.hit, "shared prefix", zero=True))
         if self.hit > 1:
-            raise InputError("hit", "a share of the requests, at most 1", self.hit, "shared prefix")
+            raise InputError("hit", "a share of the requests, at most 1", self.hit, "shared prefix",
+                             share_meant(self.hit))
         if not isinstance(self.name, str):
             raise InputError("name", "text", self.name, "shared prefix")
 

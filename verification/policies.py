@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from fluid import Replica
-from fluid.errors import InputError, one_of, real, whole
+from fluid.errors import InputError, one_of, real, share_meant, whole
 from fluid.replica import DECODE_ONLY, WHOLE
 from verification.reference.system import Request, System
 
@@ -50,7 +50,8 @@ class Protecting:
     def __post_init__(self) -> None:
         name = type(self).__name__
         if real("protection", self.protection, name, zero=True) >= 1:
-            raise InputError("protection", "a share of the KV cache in [0, 1)", self.protection, name)
+            raise InputError("protection", "a share of the KV cache in [0, 1)", self.protection, name,
+                             share_meant(self.protection))
 
     def admission_limit(self, kv_capacity: int, unit: int = 1) -> int:
         """The KV up to which requests are admitted, (1 - protection) C in whole tokens, each of so many units."""
@@ -72,7 +73,8 @@ class Evicting:
     def __post_init__(self) -> None:
         name = type(self).__name__
         if real("watermark", self.watermark, name, zero=True) >= 1:
-            raise InputError("watermark", "a share of the KV cache in [0, 1)", self.watermark, name)
+            raise InputError("watermark", "a share of the KV cache in [0, 1)", self.watermark, name,
+                             share_meant(self.watermark))
         one_of("requeue", self.requeue, ("front", "back"), name)
         one_of("eviction", self.eviction, ("recompute", "restart"), name)
 

@@ -7,8 +7,9 @@ A row is (decode sequences, KV tokens they read, prefill sequences, prompt token
 
 Files, plain or gzip, UTF-8: a CSV file with the columns `num_decode`, `kv_tokens_decode`, `num_prefill`,
 `prefill_tokens`, `batch_time_s` (upper or lower case, in any order, other columns ignored; both prefill columns may be
-left out, for a server that only decodes), or the log of an engine (`fluid.calibration.engine_logs`). Which of the two
-it is, is decided by its content, not by its name.
+left out, for a server that only decodes), separated by commas or, where the first line has none, by semicolons or tabs;
+or the log of an engine (`fluid.calibration.engine_logs`). Which of the two it is, is decided by its content, not by its
+name.
 With chunked prefill, the tokens of earlier chunks that a batch reads again belong in `kv_tokens_decode`.
 
 A row is usable when its counts are whole numbers below 2^53, its seconds are positive and finite, it has a sequence,
@@ -32,7 +33,7 @@ from numpy.typing import ArrayLike
 from fluid.arrays import Bools, Floats, Ints
 from fluid.calibration.engine_logs import Row, iterations
 from fluid.calibration.units import ask_back
-from fluid.errors import FileError, InputError, one_line, shown
+from fluid.errors import FileError, InputError, number_meant, one_line, shown
 from fluid.files.text_file import QUOTED_ROWS, TextFile, hopeless, opened, refuse_bad_rows
 from fluid.replica import Replica
 
@@ -172,11 +173,11 @@ def _rows(text: TextFile, remarks: list[str]) -> Iterator[Row]:
 
 def _is_csv(text: TextFile) -> bool:
     first = next(line for line in text.head.splitlines() if line.strip())
-    return not set(_names(first.split(","))).isdisjoint(CSV_COLUMNS)
+    return not set(_names(first.split(text.separator))).isdisjoint(CSV_COLUMNS)
 
 
 def _csv_rows(text: TextFile) -> Iterator[Row]:
-    reader = csv.reader(text.csv_lines(), strict=True)
+    reader = csv.reader(text.csv_lines(), delimiter=text.separator, strict=True)
     try:
         header = _names(next((row for row in reader if "".join(row).strip()), []))
         columns = _columns(header, text.source)
@@ -214,7 +215,8 @@ def _numbers(fields: list[str]) -> list[float] | str:
         except ValueError:
             pass  # which of them, is said below
     name, wrong = next((name, each) for name, each in zip(CSV_COLUMNS, fields, strict=True) if not _is_number(each))
-    return f"{name} must be a number (got {shown(wrong)})"
+    guess = number_meant(wrong)
+    return f"{name} must be a number (got {shown(wrong)})" + (f": {guess}" if guess else "")
 
 
 def _is_number(text: str) -> bool:

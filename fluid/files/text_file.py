@@ -86,6 +86,12 @@ class TextFile:
                             if len(self.head) == BLOCK else "is empty")
 
     @property
+    def separator(self) -> str:
+        """What separates the columns of a CSV: a comma where its first line has one, else a semicolon or a tab."""
+        first = next((line for line in self.head.splitlines() if line.strip()), "")
+        return next((each for each in ",;\t" if each in first), ",")
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the bytes read so far: of the whole file once the text has been read to its end."""
         return self._watched.sha256.hexdigest()

@@ -30,7 +30,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from fluid.errors import InputError, did_you_mean, one_of, real, whole
+from fluid.errors import InputError, did_you_mean, one_of, real, share_meant, whole
 from fluid.hardware.catalogue import GIB, Gpu, find_gpu
 from fluid.hardware.element_types import FORMATS, KV_BITS, Quantization, quantization
 from fluid.hardware.huggingface import model_named
@@ -214,4 +214,4 @@ def replica_from_catalogue(model: str, gpu: str, *, prompt_tokens: float = TYPIC
 
 def _share(field: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise InputError(field, "a share above 0 and at most 1", value)
+        raise InputError(field, "a share above 0 and at most 1", value, guess=share_meant(value))

@@ -1,4 +1,7 @@
-"""The rows of a trace in CSV: the columns found by their names, the rows below them in chunks."""
+"""The rows of a trace in CSV: the columns found by their names, the rows below them in chunks.
+
+Columns are separated by commas; where the first line has none, by semicolons or tabs, as spreadsheets write them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ MOST_COLUMNS = 10_000
 
 def csv_rows(text: TextFile, name: str | None, columns: Columns | None) -> Rows:
     """The rows of a CSV: in the named format, with the columns given, or in the format its first row shows."""
-    reader = csv.reader(text.csv_lines(), skipinitialspace=True, strict=True)
+    reader = csv.reader(text.csv_lines(), delimiter=text.separator, skipinitialspace=True, strict=True)
     header = _header(reader, text)
     if columns is not None:
         found = Format("columns", columns)

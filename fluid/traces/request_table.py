@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fluid.arrays import Bools, Floats, Ints
-from fluid.errors import FileError, shown
+from fluid.errors import FileError, number_meant, shown
 from fluid.files.text_file import QUOTED_ROWS, TextFile, hopeless, opened, refuse_bad_rows
 from fluid.progress import Progress
 from fluid.traces.csv_rows import csv_rows
@@ -170,15 +170,21 @@ class _Tally:
         names = self.rows.format.columns
         for name, column in ((names.prompt, chunk.prompt), (names.output, chunk.output)):
             if not countable(numbers(column[i : i + 1])).all():
-                return f"{name} must be {TOKENS} (got {shown(column[i])})"
+                return f"{name} must be {TOKENS} (got {shown(column[i])}){_guess(column[i])}"
         assert chunk.time is not None  # the row is bad, and its lengths are not
-        return f"{names.time} must be {self._time_requirement} (got {shown(chunk.time[i])})"
+        return f"{names.time} must be {self._time_requirement} (got {shown(chunk.time[i])}){_guess(chunk.time[i])}"
 
     @property
     def _time_requirement(self) -> str:
         """What a time must be in this file."""
         number = SECONDS if self.rows.format.per_second == 1 else MILLISECONDS
         return {None: f"{number}, or {DATE_AND_TIME}", True: DATE_AND_TIME, False: number}[self._dated]
+
+
+def _guess(value: Any) -> str:
+    """A question about a decimal comma, separated thousands, a unit."""
+    guess = number_meant(value) if isinstance(value, str) else ""
+    return f": {guess}" if guess else ""
 
 
 def _joined(parts: list[Any], dtype: Any = None) -> Any:

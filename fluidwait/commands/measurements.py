@@ -20,7 +20,7 @@ from fluid.traces.formats import FORMATS
 from fluid.traces.summary import TraceSummary, summarise
 from fluid.traces.trace import Columns, Trace, read_trace
 from fluidwait.commands.options import ForDeployment, Json, Out, SkipBadRows, Version, number, whole_number
-from fluidwait.deployment.deployment import Deployment, load
+from fluidwait.deployment.deployment import Deployment, deployment_of
 from fluidwait.deployment.write_workload import workload_section
 from fluidwait.progress import reading
 from fluidwait.reports import answers
@@ -57,7 +57,7 @@ def trace_command(file: TraceFile, format: TraceFormat = None,  # noqa: A002, th
     rate = rate if rate is None else real("--rate", rate, unit="requests/s")
     bins = bins if bins is None else whole("--bins", bins, unit="types")
     window = window if window is None else real("--window", window, unit="seconds")
-    replica = None if deployment is None else load(deployment).replica
+    replica = None if deployment is None else deployment_of(deployment).replica
     trace = _read(file, keys)
     section = workload_section(trace, keys, rate=rate, bins=bins, window=window)
     summary = summarise(trace, replica=replica)
@@ -71,7 +71,7 @@ def calibrate_command(file: BatchFile, pieces: Pieces = 1, skip_bad_rows: SkipBa
                       version: Version = False) -> None:
     """Fit the iteration time to measured batches and print its section for a deployment file."""
     lines = whole("--pieces", pieces, unit="lines", most=8)
-    aim = None if deployment is None else load(deployment)
+    aim = None if deployment is None else deployment_of(deployment)
     batches = read_batches(file, skip_bad_rows=skip_bad_rows)
     found = calibrate(batches if aim is None else batches.within(aim.replica), lines)
     warnings = () if aim is None else _warnings(found, aim, len(batches) - len(found.batches))

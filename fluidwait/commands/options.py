@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fluid.errors import shown
+from fluid.errors import number_meant, shown
 from fluidwait import __version__
 from fluidwait.deployment.policy_names import AUTO, BASELINES, DESIGNED, POLICIES
 from verification.statistics.precision import MOST_REPLICATIONS
@@ -18,7 +18,7 @@ def number(text: str) -> float:
     try:
         return float(text.encode("ascii"))
     except ValueError:
-        raise typer.BadParameter(f"must be a number (got {shown(text)})") from None
+        raise typer.BadParameter(_refusal("a number", text)) from None
 
 
 def whole_number(text: str) -> int:
@@ -26,7 +26,7 @@ def whole_number(text: str) -> int:
     try:
         return int(str(text).encode("ascii"))
     except ValueError:
-        raise typer.BadParameter(f"must be a whole number (got {shown(text)})") from None
+        raise typer.BadParameter(_refusal("a whole number", str(text))) from None
 
 
 def share(text: str) -> float:
@@ -35,7 +35,12 @@ def share(text: str) -> float:
         given = str(text).encode("ascii")  # a default comes as a number
         return float(given[:-1]) / 100 if given.endswith(b"%") else float(given)
     except ValueError:
-        raise typer.BadParameter(f'must be a share, as "2%" or "0.02" (got {shown(text)})') from None
+        raise typer.BadParameter(_refusal('a share, as "2%" or "0.02"', str(text))) from None
+
+
+def _refusal(requirement: str, text: str) -> str:
+    guess = "" if "%" in text + requirement and "," not in text else number_meant(text)
+    return f"must be {requirement} (got {shown(text)})" + (f"; {guess}" if guess else "")
 
 
 def folder(text: str) -> Path:

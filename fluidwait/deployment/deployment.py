@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from fluid.arrays import Floats, Ints
-from fluid.errors import one_of, probability, real
+from fluid.errors import FileError, one_of, probability, real
 from fluid.hardware.placement import Placement
 from fluid.replica import Replica
 from fluid.tables import Tabular, plain
 from fluid.traces.trace import read_trace
 from fluid.workload import Workload
+from fluidwait.deployment.guesses import format_meant, unlikely
 from fluidwait.deployment.mix import Mix, trace_mix
 from fluidwait.deployment.read_replica import read_placement, read_replica, read_timing
 from fluidwait.deployment.read_workload import read_mix, read_predictor, with_windows
 from fluidwait.deployment.schema import DeploymentTable
 from fluidwait.deployment.timing import Timing, by_law, timed
-from fluidwait.deployment.toml import check, keys_of, read_bytes, read_toml
-from fluidwait.progress import reading
+from fluidwait.deployment.toml import behind, check, keys_of, read_bytes, read_toml
+from fluidwait.progress import note, reading
 from verification.traffic.predicted_lengths import Predictor, confusion, seen_workload
 from verification.traffic.processes import Predicted, Traffic
 
@@ -42,7 +43,8 @@ class Deployment(Tabular):
     `horizon` is in seconds; `confidence` is that of promises over the rows of a trace; `lengths` is what a policy may
     see on arrival, "known", "predicted" or "unknown" output lengths; `predictor` is the model of the error of predicted
     ones; `placement` is the model on its GPUs where the file names them, `timing` where the iteration time comes from;
-    `source` is the file's name ("embedded" for the built-in one), `digest` the SHA-256 of its bytes.
+    `source` is the file's name ("embedded" for the built-in one), `digest` the SHA-256 of its bytes; `remarks`
+    are questions about numbers that are legal, and that no deployment has.
 
     >>> from fluid import solve
     >>> read = embedded()
@@ -61,6 +63,7 @@ class Deployment(Tabular):
     source: str = ""
     digest: str = ""
     confidence: float = 0.95
+    remarks: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "horizon", real("horizon", self.horizon, unit="seconds"))
@@ -147,18 +150,33 @@ def load(path: str | Path) -> Deployment:
 
 
 def deployment_of(file: Path | None) -> Deployment:
-    """The deployment of a command: that of its file, or the built-in one."""
-    return embedded() if file is None else load(file)
+    """The deployment of a command: that of its file, or the built-in one; its remarks go to standard error."""
+    read = embedded() if file is None else load(file)
+    for remark in read.remarks:
+        note(f"{read.source}: {remark}")
+    return read
 
 
 def _serving(path: Path) -> Deployment:
     builtin = embedded()
-    with reading(str(path)) as progress:
-        trace = read_trace(path, progress=progress)
+    try:
+        with reading(str(path)) as progress:
+            trace = read_trace(path, progress=progress)
+    except FileError as error:
+        raise FileError(error.source, error.key, error.problem + behind(_deployment_in_json(path))) from None
     mix = trace_mix(trace, builtin.replica)
     timing = by_law(builtin.placement, mix.workload) if builtin.placement else builtin.timing
     replica = timed(builtin.replica, timing) if timing else builtin.replica
     return replace(builtin, mix=mix, replica=replica, timing=timing, source=str(path), digest=trace.digest)
+
+
+def _deployment_in_json(path: Path) -> str:
+    """What a file that is no trace looks like, where it is a deployment in JSON."""
+    try:
+        text = read_bytes(path).decode("utf-8-sig") if path.is_file() else ""  # a pipe is read once
+    except (FileError, UnicodeDecodeError):
+        return ""
+    return format_meant(text) if '"replica"' in text or '"workload"' in text else ""
 
 
 def embedded() -> Deployment:
@@ -191,4 +209,5 @@ def parse(data: bytes, source: str, folder: Path = Path()) -> Deployment:
     with keys_of(source, "target"):
         return Deployment(mix, replica, tables.target.horizon, tables.target.overflow_probability,
                           tables.workload.lengths, read_predictor(tables.workload, source), placement, timing, source,
-                          hashlib.sha256(data).hexdigest(), tables.target.confidence)
+                          hashlib.sha256(data).hexdigest(), tables.target.confidence,
+                          tuple(unlikely(tables.replica, mix.workload, replica)))

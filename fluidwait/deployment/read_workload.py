@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fluid.errors import FileError, InputError, real, whole
+from fluid.errors import FileError, InputError, real, share_meant, whole
 from fluid.replica import Replica
 from fluid.shared_prefixes import SharedPrefix, share_prefixes
 from fluid.stages import stage_profile
@@ -75,7 +75,7 @@ def _predictor(table: PredictionTable | None, source: str) -> Predictor:
 def _share_of_requests(field: str, value: float) -> float:
     share = real(field, value, zero=True)
     if share > 1:
-        raise InputError(field, "a share of the requests, at most 1", share)
+        raise InputError(field, "a share of the requests, at most 1", share, guess=share_meant(share))
     return share
 
 

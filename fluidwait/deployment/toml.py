@@ -7,6 +7,7 @@ with its unit, and what was found.
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 import typing
@@ -20,6 +21,7 @@ from pydantic.fields import FieldInfo
 
 from fluid.errors import FileError, InputError, did_you_mean, shown
 from fluid.files.whole_file import read_small
+from fluidwait.deployment.guesses import OTHER_NAMES, format_meant, slip, value_meant
 from fluidwait.deployment.schema import OUT_OF_SIZE, SIZES
 
 LARGEST_FILE = 2**20
@@ -50,13 +52,39 @@ def read_toml(data: bytes, source: str) -> dict[str, Any]:
     text = _decoded(data, source)
     _refuse_long_lines(text, source)
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text, parse_float=_double)
     except tomllib.TOMLDecodeError as error:
-        raise FileError(source, "", f"must be valid TOML: {error}") from None
+        raise FileError(source, "", f"must be valid TOML: {error}{behind(_mistake(text, str(error)))}") from None
+    except OverflowError as error:
+        raise FileError(source, "", f"must have numbers that fit a double, up to 1.8e308 (got {error})") from None
     except ValueError:  # Python's own limit on the digits of an integer
         raise FileError(source, "", "must be valid TOML: an integer is far beyond 64 bits") from None
     except RecursionError:
         raise FileError(source, "", "must be valid TOML: nested too deeply") from None
+
+
+def _double(text: str) -> float:
+    """The number; raises OverflowError where a double cannot come near it."""
+    number = float(text)
+    digits = text.lower().partition("e")[0]
+    if (math.isinf(number) and "inf" not in text) or (number == 0 and re.search("[1-9]", digits)):
+        raise OverflowError(shown(text).strip("'"))
+    return number
+
+
+def _mistake(text: str, error: str) -> str:
+    """What is probably wrong, from the message of the parser: the format, or the line."""
+    if error.startswith("Cannot declare") and "twice" in error:
+        return "tables of a list stand in double brackets, [[workload.type]]"
+    place = re.search(r"at line (\d+)", error)
+    lines = text.split("\n")
+    line = int(place[1]) if place else len(lines)
+    return format_meant(text) or (slip(lines[line - 1]) if 0 < line <= len(lines) else "")
+
+
+def behind(guess: str) -> str:
+    """A guess as it stands behind a message."""
+    return f"; {guess}" if guess else ""
 
 
 def _decoded(data: bytes, source: str) -> str:
@@ -95,7 +123,9 @@ def keys_of(source: str, table: str) -> Iterator[None]:
         key = f"{table}.{error.field}".replace(" ", ".")
         if error.value is None:  # TOML has no null
             raise FileError(source, key, f"is missing: it must be {error.requirement}{place}") from None
-        raise FileError(source, key, f"must be {error.requirement} (got {found(error.value)}){place}") from None
+        guess = error.guess or value_meant(error.field, error.value, error.requirement)
+        raise FileError(source, key, f"must be {error.requirement} (got {found(error.value)}){place}{behind(guess)}"
+                        ) from None
 
 
 def key_path(loc: tuple[int | str, ...]) -> str:
@@ -129,11 +159,12 @@ def _problem(table: type[BaseModel], kind: str, loc: tuple[int | str, ...], valu
         return f"is missing: it must be {requirement}"
     if kind == OUT_OF_SIZE:
         requirement += f", {SIZES} in size if it is not 0"
-    return f"must be {requirement} (got {found(value)})"
+    return f"must be {requirement} (got {found(value)}){behind(value_meant(str(loc[-1]), value, requirement))}"
 
 
 def _suggestion(key: str, holder: type[BaseModel]) -> str:
     known = [info.alias or name for name, info in holder.model_fields.items()]
+    key = next((own for other, own in OTHER_NAMES.items() if own in known and key.replace("-", "_") == other), key)
     return did_you_mean(key, known) or "known here: " + ", ".join(known)
 
 

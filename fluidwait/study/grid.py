@@ -6,13 +6,14 @@ stop, which it includes. It counts in decimals, so that 0.1:0.5:0.1 holds 0.3 an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import product
 from typing import NamedTuple
 
-from fluid.errors import InputError, within
+from fluid.errors import InputError, number_meant, within
 from fluidwait.deployment.policy_names import BASELINES, DESIGNED, known
 
 RATES, POLICIES = "--rates", "--policies"
@@ -42,7 +43,7 @@ class Grid:
     @classmethod
     def read(cls, rates: str, policies: str) -> Grid:
         """The grid of the flags --rates and --policies; raises an error that names the flag."""
-        names = {known(POLICIES, name.strip(), (*DESIGNED, *BASELINES)) for name in policies.split(",")}
+        names = {_policy(name.strip()) for name in policies.split(",")}
         values = {rate for item in rates.split(",") for rate in _item(item.strip(), rates)}
         if len(values) > MOST_RATES:
             raise InputError(RATES, f"at most {MOST_RATES:,} rates", rates)
@@ -52,6 +53,17 @@ class Grid:
     def cells(self) -> list[Cell]:
         """Every rate with every policy."""
         return [Cell(*pair) for pair in product(self.rates, self.policies)]
+
+
+def _policy(name: str) -> str:
+    try:
+        return known(POLICIES, name, (*DESIGNED, *BASELINES))
+    except InputError as error:
+        raise InputError(POLICIES, error.requirement, name, guess=_commas(name) or error.guess) from None
+
+
+def _commas(text: str) -> str:
+    return "several stand with commas between them" if re.search(r"[^,;|\s][;|\s]+[^,;|\s]", text) else ""
 
 
 def _item(item: str, text: str) -> Iterator[float]:
@@ -76,5 +88,5 @@ def _number(part: str, text: str) -> float:
     try:
         number = float(part)
     except ValueError:
-        raise InputError(RATES, SYNTAX, text) from None
+        raise InputError(RATES, SYNTAX, text, guess=_commas(text) or number_meant(part)) from None
     return within(RATES, number, *PER_SECOND, unit="requests/s")

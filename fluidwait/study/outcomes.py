@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fluid import Equilibrium, Replica, solve
-from fluid.errors import InputError, one_of, whole, within
+from fluid.errors import InputError, one_of, share_meant, whole, within
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.policy_names import AUTO, BASELINES, WATERMARKED
 from fluidwait.progress import working
@@ -50,7 +50,7 @@ class Plan:
         """
         if precision is not None and not LEAST_PRECISION <= precision < 1:
             raise InputError("--precision", f'a share from {LEAST_PRECISION:.2%} to below 1, as "2%" or "0.02"',
-                             precision)
+                             precision, guess=share_meant(precision))
         plan = cls(_whole_periods(deployment, horizon),
                    whole("--replications", replications, unit="replications", most=1_000_000),
                    whole("--seed", seed, unit="seeds", least=0, most=2**128), precision=precision)

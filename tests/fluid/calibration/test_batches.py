@@ -3,6 +3,7 @@
 import gzip
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fluid import Batches, FileError, InputError, IterationTime, Replica, read_batches
@@ -62,6 +63,16 @@ def test_the_same_rows_are_read_however_the_file_is_dressed(file, dress):
     read = read_batches(file(dress("\n".join([HEADER, *GOOD]).encode())))
     assert read.kv_read.tolist() == [4096, 600, 4608]
     assert read.seconds.tolist() == [0.0122, 0.0452, 0.0431]
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_columns_may_be_separated_by_semicolons_or_tabs_where_no_comma_is(file, separator):
+    rows = [HEADER, *GOOD]
+    read, other = read_batches(file(rows)), read_batches(file([row.replace(",", separator) for row in rows]))
+    assert np.array_equal(read.seconds, other.seconds)
+    assert np.array_equal(read.kv_read, other.kv_read)
+    decimal = [row.replace(",", separator).replace("0.0", "0,0") for row in rows]
+    assert "meant?" in refusal(file(decimal))
 
 
 def test_columns_stand_in_any_order_among_others_and_a_decoding_server_has_no_prefill_columns(file):

@@ -150,6 +150,16 @@ def test_a_vllm_result_without_usable_lengths_is_refused(tmp_path: Path, changes
     assert refusal(written(tmp_path, vllm(**changes))) == problem
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_columns_may_be_separated_by_semicolons_or_tabs_where_no_comma_is(tmp_path: Path, separator: str) -> None:
+    """As spreadsheets write them; the table is the same, and a decimal comma is asked about."""
+    text = vidur("0.5,374,44", "2.0,396,109")
+    commas, others = written(tmp_path, text), written(tmp_path, text.replace(",", separator), "others.csv")
+    assert rows_of(read_trace(others)) == rows_of(read_trace(commas))
+    path = written(tmp_path, text.replace(",", separator).replace("0.5", "0,5"), "decimal.csv")
+    assert "(got '0,5'): is 0.5 meant?" in refusal(path)
+
+
 def test_any_csv_can_be_read_by_the_names_of_its_columns(tmp_path: Path) -> None:
     path = written(tmp_path, 'note,out,in,when\n"a\nb",5,10,1.5\n"x, y",6,11,3.5\n')
     assert rows_of(read_trace(path, columns=Columns("in", "out", "when"))) == [(0.0, 10, 5), (2.0, 11, 6)]
