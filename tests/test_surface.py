@@ -15,7 +15,18 @@ import pytest
 from command_line import ONE_TYPE, answer, written
 
 import fluidwait
-from fluid import InputError, IterationTime, PromptType, Replica, Workload, solve, stability_region, stage_profile
+from fluid import (
+    Batches,
+    InputError,
+    IterationTime,
+    PromptType,
+    Replica,
+    Trace,
+    Workload,
+    solve,
+    stability_region,
+    stage_profile,
+)
 from fluidwait.deployment.deployment import load
 from thresholds import WaitPolicy, auto, look_ahead, nested, paced, predict, wait
 from verification import Arrivals, Greedy, simulate, verify
@@ -39,13 +50,16 @@ LONGEST = 130  # characters of a line: a long word may go over 120
 
 
 def results() -> list[object]:
-    """A result of each kind, also where nothing is stable, and for a thousand types."""
+    """A result of each kind, also where nothing is stable, and for a thousand types or rows."""
     many = Workload.from_arrays(np.arange(1, 1001), np.full(1000, 20), np.full(1000, 0.02))
     found = verify(wait(MIX, REPLICA), MIX, REPLICA, horizon=20.0, replications=2)
     return [solve(MIX, REPLICA), solve(MIX.scaled(1000.0), REPLICA), wait(MIX, REPLICA), paced(many, REPLICA),
             wait(MIX.scaled(1000.0), REPLICA), paced(MIX, REPLICA, lengths="unknown"), look_ahead(MIX, REPLICA),
             nested(Workload([PromptType(64, 20, 5.0)]), REPLICA), auto(MIX, REPLICA), predict(wait(many, REPLICA)),
-            found, found.verdict, found.runs[0], stage_profile(many, REPLICA), stability_region(many, REPLICA)]
+            found, found.verdict, found.summaries[0], found.runs[0], found.runs[0].timeline,
+            solve(many, REPLICA).impossible,
+            Trace([10] * 999, [20] * 999, np.arange(999.0)), Batches.from_arrays([1] * 99, [512] * 99, [0.0108] * 99),
+            stage_profile(many, REPLICA), stability_region(many, REPLICA)]
 
 
 def test_a_result_is_one_readable_line() -> None:
@@ -54,7 +68,7 @@ def test_a_result_is_one_readable_line() -> None:
         line = repr(each)
         assert line.startswith(type(each).__name__ + "(")
         assert len(line) <= LONGEST
-        assert not re.search(r"\n|array|object at", line)
+        assert not re.search(r"\n|array\(|object at", line)
 
 
 @pytest.mark.parametrize("replica", [

@@ -81,6 +81,9 @@ class Certificate:
     reading: Floats
     iteration: float
 
+    def __repr__(self) -> str:
+        return f"Certificate(nobody carries more than {self.scale:.4g} of the rates; {len(self.mixture)} classes)"
+
     @cached_property
     def slack(self) -> Floats:
         """What each class has left over of its fixed time, seconds: at least 0, shape (classes,)."""

@@ -46,6 +46,9 @@ class Impossible:
     rates: Floats
     replica: Replica
 
+    def __repr__(self) -> str:
+        return f"Impossible(from {self.anyone.scale:.4g} of the rates on, {self.keeping.scale:.4g} without recomputing)"
+
     @cached_property
     def anyone(self) -> Certificate:
         """No policy carries more."""

@@ -36,6 +36,7 @@ from fluid.calibration.units import ask_back
 from fluid.errors import FileError, InputError, number_meant, one_line, shown
 from fluid.files.text_file import QUOTED_ROWS, TextFile, hopeless, opened, refuse_bad_rows
 from fluid.replica import Replica
+from fluid.tables import duration
 
 CSV_COLUMNS = ("num_decode", "kv_tokens_decode", "num_prefill", "prefill_tokens", "batch_time_s")
 PREFILL_COLUMNS = {"num_prefill", "prefill_tokens"}
@@ -94,6 +95,11 @@ class Batches:
 
     def __len__(self) -> int:
         return int(self.seconds.size)
+
+    def __repr__(self) -> str:
+        longest = f" of up to {duration(self.seconds.max())}" if len(self) else ""
+        source = one_line(self.source)[-40:] or "arrays"
+        return f"Batches({source}: {len(self):,} rows{longest}, {self.skipped:,} left out)"
 
     @property
     def kv_read(self) -> Floats:

@@ -26,6 +26,7 @@ from fluid.calibration.regions import RegionError, region_errors
 from fluid.equilibrium import Equilibrium
 from fluid.errors import one_line
 from fluid.replica import IterationTime, Line
+from fluid.tables import duration
 
 WORST = 5
 
@@ -85,6 +86,12 @@ class Calibration:
     def pieces(self) -> tuple[Line, ...]:
         """The lines, the one with the largest overhead first."""
         return self.iteration_time.pieces
+
+    def __repr__(self) -> str:
+        first = f"{duration(self.pieces[0].overhead)} + {self.pieces[0].per_kv_token * 1e6:.4g} us a KV token"
+        more = f" and {len(self.pieces) - 1} more lines" if len(self.pieces) > 1 else ""
+        return (f"Calibration({first}{more}; {self.rows:,} rows, {self.outliers:,} set aside, mean error "
+                f"{self.mape:.2%}, R2 {self.r2:.4g})")
 
     @property
     def rows(self) -> int:

@@ -42,6 +42,9 @@ class Binned:
     prompt_tokens_error: float
     output_tokens_error: float
 
+    def __repr__(self) -> str:
+        return f"Binned({len(self.types):,} requests in {len(self.workload)} types, KV work {self.kv_work_error:+.2%})"
+
 
 def cells_of(prompt: Ints, output: Ints, counts: Ints, most: int) -> Ints:
     """The number of the cell, from 0 on, that each distinct length pair falls into; there are at most `most` cells."""

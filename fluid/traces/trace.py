@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fluid.arrays import MOST_TOKENS, Floats, Ints
-from fluid.errors import InputError, one_of, real, whole
+from fluid.errors import InputError, one_line, one_of, real, whole
 from fluid.progress import Progress
 from fluid.replica import IterationTime, Replica
 from fluid.stages import StageProfile, stage_profile
+from fluid.tables import duration
 from fluid.traces.binning import Binned, cells_of, lengths_of
 from fluid.traces.fields import TOKENS, countable
 from fluid.traces.formats import FORMATS, Columns
@@ -100,6 +101,12 @@ class Trace:
 
     def __len__(self) -> int:
         return len(self.prompt_tokens)
+
+    def __repr__(self) -> str:
+        over = "" if self.duration is None else f" over {duration(self.duration)}"
+        left_out = f", {self.skipped + self.failed:,} left out" if self.skipped or self.failed else ""
+        return (f"Trace({one_line(self.source)[-40:]}: {len(self):,} requests{over}, {self.prompt_tokens.mean():.4g} + "
+                f"{self.output_tokens.mean():.4g} tokens on average{left_out})")
 
     @property
     def rate(self) -> float | None:

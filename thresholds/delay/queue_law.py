@@ -49,6 +49,9 @@ class QueueLaw(Tabular):
     def __post_init__(self) -> None:
         self.probabilities.setflags(write=False)
 
+    def __repr__(self) -> str:
+        return f"QueueLaw({self.caption()}; mean {self.mean:.4g})"
+
     @property
     def mean(self) -> float:
         """E[Q_K], in prompts."""

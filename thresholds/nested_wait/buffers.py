@@ -82,6 +82,10 @@ class NestedBuffers(Tabular):
     inventory: float
     lines: int
 
+    def __repr__(self) -> str:
+        return (f"NestedBuffers({len(self.queues)} boundaries, {self.kv_required:,.0f} KV tokens proved to be enough, "
+                f"base {self.kv_base:,})")
+
     @property
     def stable(self) -> bool | None:
         """Whether the entry queue is stable: n_1 > n* is needed, and enough with one line of the iteration time.

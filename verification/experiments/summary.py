@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fluid.tables import duration, figure
 from verification.experiments import measures
 from verification.experiments.evidence.ledger import Backlog, backlog_of
 from verification.experiments.evidence.pieces import Pieces, pieces_of
@@ -55,6 +56,10 @@ class Summary(Measured):
     overflows: int
     rejected: int
     pieces: Pieces | None = None
+
+    def __repr__(self) -> str:
+        return (f"Summary(latency {duration(self.latency)}, {figure(self.throughput)} tokens/s, {self.evictions:,} "
+                f"evictions, KV peak {self.kv_peak:,})")
 
 
 def measure(run: Run, window: Window, inventory: Inventory) -> Measured:

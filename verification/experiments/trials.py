@@ -61,6 +61,10 @@ class Trials:
     all: tuple[Trial, ...]
     horizon: float = 0.0
 
+    def __repr__(self) -> str:
+        best = getattr(self.best.policy, "name", type(self.best.policy).__name__)
+        return f"Trials({len(self.all)} policies for {self.horizon:,.4g} s each, best {best})"
+
     @property
     def engine(self) -> Trial:
         """vLLM V1 as it comes."""
