@@ -161,7 +161,9 @@ class Placement:
                            f"{self.reserved_bytes / GIB:,.1f} GiB and {self.tensor_parallel} x {self.gpu.name} "
                            f"has {usable / GIB:,.1f} GiB at memory_fraction {self.memory_fraction:g}, "
                            f"which leaves no room for a token of KV cache")
-            raise InputError("tensor_parallel", requirement, self.tensor_parallel)
+            kept = self.activation_memory or 0.0
+            guess = f"is activation_memory {kept / 1024:g}, in GiB?" if kept * GIB > self.gpu.memory_bytes else ""
+            raise InputError("tensor_parallel", requirement, self.tensor_parallel, guess=guess)
         return blocks * self.block
 
     def time_by_law(self, prompt_tokens: float = TYPICAL_PROMPT) -> LawTime:

@@ -112,6 +112,6 @@ def _unlikely_times(line: LineTable | IterationTimeTable, most: dict[str, tuple[
     for key, (count, what) in most.items():
         each = getattr(line, key) or 0.0
         if each >= SLOW[key] and each * count > STANDSTILL:
-            unit, per_second = ("micro", 1e6) if each * count > 1e3 * STANDSTILL else ("milli", 1e3)
+            unit, per_second = ("micro", 1e6) if each >= 100 * SLOW[key] else ("milli", 1e3)
             yield (f"replica.iteration_time.{key} makes an iteration that {what} last {each * count:,.4g} s: are these "
                    f"{unit}seconds ({each / per_second:g})?")

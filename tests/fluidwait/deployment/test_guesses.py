@@ -68,6 +68,8 @@ def test_a_slip_in_a_line_is_named(old: str, new: str, guess: str) -> None:
     ("4.013e-7", "4e-400", "(got 4e-400)"),
     ("kv_capacity = 137000", 'model = "llama-2-7b"\ngpu = "a100-80gb"\nmemory_fraction = 90',
      "is 0.9 meant, which is 90%?"),
+    ("kv_capacity = 137000", 'model = "llama-2-7b"\ngpu = "a100-80gb"\nactivation_memory = 4096',
+     "is activation_memory 4, in GiB?"),
     ("rate = 5.0", "rate = 5.0\n[target]\noverflow_probability = 5", "is 0.05 meant, which is 5%?"),
     ("rate = 5.0", "rate = 5.0\nshared_prefix = { tokens = 9, hit = 60 }", "is 0.6 meant, which is 60%?"),
     ("kv_capacity", "gpu_memory_utilization = 0.9\nkv_capacity", 'did you mean "memory_fraction"?'),
@@ -127,6 +129,6 @@ def test_a_flag_guesses_too(arguments: list[str], guess: str, capsys: pytest.Cap
     ("5", "greedi", 'did you mean "greedy"?')])
 def test_lists_are_separated_by_commas(rates: str, policies: str, guess: str) -> None:
     """Semicolons and blanks between rates or names are seen."""
-    with pytest.raises(ValueError, match="--rates|--policies") as caught:
+    with pytest.raises(ValueError, match=r"--rates|--policies") as caught:
         Grid.read(rates, policies)
     assert guess in str(caught.value)
