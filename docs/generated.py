@@ -27,7 +27,6 @@ from fluidwait.deployment.schema import DeploymentTable, TomlTable
 
 PAGES = Path(__file__).parent
 COMMON = ("--json", "--version", "--help")  # flags of every command, explained once
-LATER = "comes with a later version"
 _PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 
 
@@ -63,7 +62,7 @@ def models(_: str) -> str:
 def commands(_: str) -> str:
     """Every command with its arguments and flags, as `--help` shows them."""
     every: dict[str, Any] = vars(get_command(app))["commands"]
-    return "\n\n".join(_command(name, command) for name, command in every.items() if LATER not in command.help)
+    return "\n\n".join(_command(name, command) for name, command in every.items())
 
 
 MADE: dict[str, Callable[[str], str]] = {"keys": keys, "gpus": gpus, "models": models, "commands": commands}

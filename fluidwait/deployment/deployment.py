@@ -48,8 +48,8 @@ class Deployment(Tabular):
 
     >>> from fluid import solve
     >>> read = embedded()
-    >>> solve(read.workload, read.replica).stable, read.at(40.0).rate
-    (True, 40.0)
+    >>> solve(read.workload, read.replica).stable, read.at(1.5).rate
+    (True, 1.5)
     """
 
     mix: Mix
@@ -140,8 +140,8 @@ def load(path: str | Path) -> Deployment:
     A trace (a name in .csv, .jsonl, .json, with or without .gz) is served by the replica of the built-in deployment.
     What was read has a `workload` and a `replica`, as `fluid.solve` and all else takes them.
 
-    >>> load(str(files("fluidwait") / "a100.toml")).workload.names
-    ('chat', 'retrieval', 'classify')
+    >>> load(str(files("fluidwait") / "a100.toml")).workload == embedded().workload
+    True
     """
     path = Path(path)
     if path.name.lower().removesuffix(".gz").endswith(TRACE_ENDINGS):

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 PACKAGES = ("fluid", "fluid.symbolic", "thresholds", "verification", "verification.asymptotics", "verification.rounds",
-            "verification.hindsight")
+            "verification.hindsight", "fluidwait")
 PACED = ("--policy", "paced")
 SHORT = ("--replications", "2", "--horizon", "60")
 
