@@ -7,9 +7,9 @@ bound differs when the measured interval lies wholly on its wrong side. Where an
 quarter of the mean away from it, runs are too few, or too short, for a prediction that is wrong to be found out, and
 nothing is said but that. Steady-state delays are claimed only for horizons of at least 20 of them: a shorter run,
 started empty, never gets there. Throughput and the fluid limit are claimed only where a mean life passes before the
-window of measurement begins or runs last 20 of them, the fluid limit only where the server is busy 99% of the time and the iteration time is
-one line (the mean of the largest of several exceeds the largest of the means); a type, only where some 30 of its
-requests are measured, and under WAIT once its stages fill.
+window of measurement begins or runs last 20 of them, the fluid limit only where the server is busy 99% of the time and
+the iteration time is one line (the mean of the largest of several exceeds the largest of the means); a type, only where
+some 30 of its requests are measured, and under WAIT once its stages fill.
 
     every policy   throughput = sum_j lambda_j R_j,   KV peak <= C
     WAIT           KV peak <= M^pi,   residents per stage = n_j over time,   latency, TTFT by `thresholds.predict`

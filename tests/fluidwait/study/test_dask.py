@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
+import warnings
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,15 @@ from fluidwait.study.outcomes import Plan
 
 TEXT = ONE_TYPE.format(rate=100.0)
 CELL, PLAN = Cell(20.0, "greedy"), Plan(30.0, 2, 2**100)
+
+
+@pytest.fixture(autouse=True)
+def _sockets_of_dask() -> Iterator[None]:
+    """What Dask leaves open is closed here, and not in the middle of somebody else's test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 class Bomb:
