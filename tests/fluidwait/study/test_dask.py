@@ -6,7 +6,6 @@ import gc
 import json
 import os
 import socket
-import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -24,17 +23,16 @@ from fluidwait.study.fingerprint import program
 from fluidwait.study.grid import Cell
 from fluidwait.study.outcomes import Plan
 
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # of sockets that Dask leaves open
 TEXT = ONE_TYPE.format(rate=100.0)
 CELL, PLAN = Cell(20.0, "greedy"), Plan(30.0, 2, 2**100)
 
 
 @pytest.fixture(autouse=True)
 def _sockets_of_dask() -> Iterator[None]:
-    """What Dask leaves open is closed here, and not in the middle of somebody else's test."""
+    """They are closed here, and not in the middle of somebody else's test."""
     yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+    gc.collect()
 
 
 class Bomb:
