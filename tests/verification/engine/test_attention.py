@@ -69,14 +69,14 @@ def test_segments_of_nested_wait_hold_at_most_the_window() -> None:
 
 
 def test_nested_wait_keeps_its_memory_behind_a_window() -> None:
-    """The base and buffers hold in every one of 20 runs, with less memory than without the window."""
+    """The base and buffers hold in every one of 10 runs, with less memory than without the window."""
     mix = Workload([PromptType(50, 400, 0.02), PromptType(50, 60, 0.1)])
     design = nested(mix, MISTRAL, horizon=600.0)
     assert design.feasible
     assert design.kv_required < nested(mix, replace(MISTRAL, attention_window=None), horizon=600.0).kv_required
     crowded = mix.scaled(0.9 * design.max_rate_scale)
     again = nested(crowded, MISTRAL, horizon=600.0)
-    for replication in range(20):
+    for replication in range(10):
         run = simulate(again, crowded, MISTRAL, horizon=600.0, replication=replication, record=True)
         assert run.kv_peak <= again.kv_required
         assert run.timeline is not None
