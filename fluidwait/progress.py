@@ -47,7 +47,7 @@ class _CompileNote(event.Listener):
         with self.lock:
             if not _CompileNote.said:
                 _CompileNote.said = True
-                self.console.print("compiling the simulator, once on this machine (some ten seconds) ...")
+                self.console.print("compiling what is simulated, once on this machine (up to a minute) ...")
 
     def on_end(self, event: Any) -> None:
         pass
