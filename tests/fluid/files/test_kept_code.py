@@ -47,6 +47,7 @@ for trial in range(int(sys.argv[1])):
 print("ran")
 """
 FULL = TRIAL + """
+sys.dont_write_bytecode = True  # it would be cut off
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 print(from_disk(1), from_disk(2))
 """

@@ -15,6 +15,7 @@ from fluid.files.written import write_file, write_files
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
+sys.dont_write_bytecode = True  # it would be cut off
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 from fluid.files.written import write_files
