@@ -80,6 +80,8 @@ Out = Annotated[Path | None, typer.Option(parser=folder, metavar="FOLDER", show_
                                           help="Where to put the figures and the report.")]
 Rates = Annotated[str, typer.Option(metavar="RATES", show_default=False,
                                     help="Total requests/s: start:stop:step, stop included, or 5,10,20.")]
+Loads = Annotated[str, typer.Option(metavar="SHARES", show_default=False,
+                                    help="Instead of rates, shares of the edge: 0.7,0.9,0.98 or start:stop:step.")]
 Policies = Annotated[str, typer.Option(metavar="NAMES", show_default=False,
                                        help=f"Policies with commas between: {', '.join((*DESIGNED, *BASELINES))}.")]
 Jobs = Annotated[int | None, typer.Option(parser=whole_number, metavar="NUMBER", show_default=False,

@@ -18,6 +18,7 @@ from fluidwait.commands.options import (
     Json,
     Latency,
     LatencyP99,
+    Loads,
     Out,
     Policies,
     PolicyName,
@@ -36,7 +37,7 @@ from fluidwait.reports.console import give, write
 from fluidwait.reports.rates import capacity_answer, show_capacity, show_sweep, sweep_answer
 from fluidwait.study.cell import Finished
 from fluidwait.study.fingerprint import asked
-from fluidwait.study.grid import Cell, Grid
+from fluidwait.study.grid import LOADS, RATES, Cell, Grid
 from fluidwait.study.largest_rate import largest_rate
 from fluidwait.study.outcomes import Plan
 from fluidwait.study.store import Cells, opened
@@ -44,12 +45,16 @@ from fluidwait.study.sweep import Sweep, Workers, most_kept_by_a_cell, run_cells
 from verification import Bound
 
 
-def sweep_command(rates: Rates, policies: Policies, file: File = None, horizon: Horizon = None,
-                  replications: Replications = 10, seed: Seed = 0, out: Out = None, jobs: Jobs = None,
-                  dask: Dask = None, json: Json = False, version: Version = False) -> None:
+def sweep_command(policies: Policies, rates: Rates = "", loads: Loads = "", file: File = None,
+                  horizon: Horizon = None, replications: Replications = 10, seed: Seed = 0, out: Out = None,
+                  jobs: Jobs = None, dask: Dask = None, json: Json = False, version: Version = False) -> None:
     """Simulate policies over a range of rates; with --out every finished cell is kept, and the same command goes on."""
-    grid, workers = Grid.read(rates, policies), Workers.checked(jobs, dask)
-    deployment = deployment_of(file)
+    if bool(rates) == bool(loads):
+        raise InputError("--rates", "given, or --loads, and not both", (rates, loads))
+    grid = Grid.read(rates or loads, policies, RATES if rates else LOADS)
+    workers, deployment = Workers.checked(jobs, dask), deployment_of(file)
+    if loads:
+        grid = grid.at(solve(deployment.workload, deployment.replica).max_rate_scale * deployment.workload.rate)
     for policy in grid.policies:
         visible("--policies", policy, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed, lowest=grid.rates[0])

@@ -106,4 +106,4 @@ def _at(deployment: Deployment, rate: float) -> Deployment:
     try:
         return deployment.at(rate)
     except InputError as error:
-        raise InputError(RATES, f"rates at which every type has {error.requirement}", rate) from None
+        raise InputError(RATES.flag, f"rates at which every type has {error.requirement}", rate) from None

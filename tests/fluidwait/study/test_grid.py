@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from command_line import written
-from sweeps import RATES, swept, text_of
+from sweeps import QUICK, RATES, swept, text_of
 
 from fluidwait.__main__ import status
 from fluidwait.study.grid import Grid
@@ -23,6 +24,27 @@ from fluidwait.study.grid import Grid
 ])
 def test_rates_are_numbers_and_ranges_that_include_their_stop(text: str, rates: tuple[float, ...]) -> None:
     assert Grid.read(text, "paced").rates == rates
+
+
+def test_loads_are_shares_of_the_edge(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--loads 0.3,0.5` are the rates 0.3 and 0.5 times the fluid limit, whatever rate the file says."""
+    assert status(["sweep", str(file), "--loads", "0.3,0.5", "--policies", "greedy", "--json", *QUICK]) == 0
+    found = json.loads(capsys.readouterr().out)
+    edge = found["fluid_limit"]
+    assert [cell["rate"] for cell in found["cells"]] == [0.3 * edge, 0.5 * edge]
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    (["--loads", "0.5", "--rates", "10"], "--rates must be given, or --loads, and not both"),
+    (["--loads", "50%"], "--loads must be shares of the edge such as 0.7,0.9,0.98"),
+    (["--loads", "101"], "--loads must be a number of times the edge from 1e-06 to 100"),
+    (["--loads", "-1"], "--loads must be a number of times the edge")])
+def test_loads_that_cannot_be_are_one_line(flags: list[str], message: str, file: Path,
+                                           capsys: pytest.CaptureFixture[str]) -> None:
+    assert status(["sweep", str(file), "--policies", "greedy", *flags]) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert message in captured.err
 
 
 def test_cells_are_ordered_by_rate_then_policy() -> None:
