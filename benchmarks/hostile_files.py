@@ -26,7 +26,8 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -55,6 +56,7 @@ rate = 2.0
 """
 
 Pieces = Iterator[bytes]
+Case = tuple[str, str, Callable[[], str]]  # its kind, what is shown of it, and what is done
 
 
 def worst(size: int) -> Iterator[tuple[str, str, Callable[[], Pieces] | str]]:
@@ -156,27 +158,39 @@ def read(kind: str, path: str) -> str:
 
 def commands(number: int) -> int:
     """Give random hostile files to the commands; how many broke the promise."""
+    with TemporaryDirectory() as folder:
+        return tally(_cases_of(Path(folder), number), number)
+
+
+def _cases_of(folder: Path, number: int) -> Iterator[Case]:
+    """Each file, written, and the command that reads it."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
     from hostile_files import COMMAND_OF, hostile_files
 
+    for i, (kind, suffix, content) in enumerate(hostile_files(seed=1, number=number, long=True)):
+        path = folder / f"{i}-{kind}{suffix}"
+        path.write_bytes(content)
+        if kind == "config":  # of the model that a deployment names
+            path = path.with_suffix(".toml")
+            path.write_text(DEPLOYMENT.replace("MODEL", f"{i}-{kind}{suffix}"))
+        yield kind, f"{i}-{kind}", partial(ended_with, [COMMAND_OF[kind], str(path)])
+
+
+def tally(given: Iterable[Case], number: int) -> int:
+    """Do so many pieces of work, each in a process of its own, and say what became of them; how many broke the promise.
+    """
     ended, slowest, broken = Counter[str](), (0.0, ""), 0
-    with TemporaryDirectory() as folder:
-        for i, (kind, suffix, content) in enumerate(hostile_files(seed=1, number=number, long=True)):
-            path = Path(folder) / f"{i}-{kind}{suffix}"
-            path.write_bytes(content)
-            if kind == "config":  # of the model that a deployment names
-                path = path.with_suffix(".toml")
-                path.write_text(DEPLOYMENT.replace("MODEL", f"{i}-{kind}{suffix}"))
-            said = apart(lambda kind=kind, path=path: ended_with([COMMAND_OF[kind], str(path)]), RANDOM_MEMORY)
-            code, seconds, kept, line = json.loads(said) if said.startswith("[") else (-1, 0.0, False, said)
-            ended[f"{kind}: status {code}"] += 1
-            slowest = max(slowest, (seconds, f"{i}-{kind}"))
-            if not kept:
-                broken += 1
-                print(f"BROKEN by {i}-{kind}: status {code}, {line}", flush=True)
+    for kind, shown, work in given:
+        said = apart(work, RANDOM_MEMORY)
+        code, seconds, kept, line = json.loads(said) if said.startswith("[") else (-1, 0.0, False, said)
+        ended[f"{kind}: status {code}"] += 1
+        slowest = max(slowest, (seconds, shown))
+        if not kept:
+            broken += 1
+            print(f"BROKEN by {shown!a}: status {code}, {line!a}", flush=True)
     for name, count in sorted(ended.items()):
         print(f"{name:<28}{count:>6}")
-    print(f"slowest {slowest[0]:.1f} s ({slowest[1]}); promises broken: {broken} of {number}")
+    print(f"slowest {slowest[0]:.1f} s ({slowest[1]!a}); promises broken: {broken} of {number}")
     return broken
 
 

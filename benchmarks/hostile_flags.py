@@ -11,17 +11,16 @@ output. Ends with status 1 where one did.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import sys
 import warnings
-from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hostile_files import RANDOM_MEMORY, apart, ended_with
+from hostile_files import Case, ended_with, tally
 
 DEPLOYMENT = """[replica]
 kv_capacity = 20000
@@ -56,26 +55,13 @@ def arguments(folder: Path, seed: int, number: int) -> Iterator[list[str]]:
     yield from hostile_flags(seed, number, *(str(folder / name) for name in ("good.toml", "batches.csv", "trace.csv")))
 
 
-def broken(number: int, seed: int) -> int:
-    """Give hostile flags to the commands; how many broke the promise."""
-    ended, slowest, found = Counter[str](), (0.0, ""), 0
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        for i, given in enumerate(arguments(folder, seed, number)):
-            place = folder / f"run-{i}"
-            place.mkdir()
-            said = apart(lambda given=given, place=place: inside(place, given), RANDOM_MEMORY)
-            code, seconds, kept, line = json.loads(said) if said.startswith("[") else (-1, 0.0, False, said)
-            ended[f"{given[0]}: status {code}"] += 1
-            shown = shlex.join(each if len(each) < 60 else f"{each[:60]}..." for each in given)
-            slowest = max(slowest, (seconds, shown))
-            if not kept:
-                found += 1
-                print(f"BROKEN by {shown!a}: status {code}, {line!a}", flush=True)
-    for name, count in sorted(ended.items()):
-        print(f"{name:<28}{count:>6}")
-    print(f"slowest {slowest[0]:.1f} s ({slowest[1]!a}); promises broken: {found} of {number}")
-    return found
+def cases(folder: Path, seed: int, number: int) -> Iterator[Case]:
+    """Each list of arguments, given to the command in a folder of its own."""
+    for i, given in enumerate(arguments(folder, seed, number)):
+        place = folder / f"run-{i}"
+        place.mkdir()
+        shown = shlex.join(each if len(each) < 60 else f"{each[:60]}..." for each in given)
+        yield given[0], shown, partial(inside, place, given)
 
 
 def inside(place: Path, given: list[str]) -> str:
@@ -90,7 +76,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the random values")
     options = parser.parse_args()
     warnings.simplefilter("error")
-    sys.exit(broken(options.number, options.seed) > 0)
+    with TemporaryDirectory() as folder:
+        sys.exit(tally(cases(Path(folder), options.seed, options.number), options.number) > 0)
 
 
 if __name__ == "__main__":
