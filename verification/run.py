@@ -25,13 +25,15 @@ class Timeline:
     """One row per iteration, each array of shape (iterations,).
 
     `start` and `end` in seconds, `kv` the tokens all residents hold (rounded up to whole ones where windowed and global
-    layers mix), `batch` the sequences in the batch.
+    layers mix), `batch` the sequences in the batch, `served` the number of segments that decode: under nested WAIT
+    those in the batch, else 1, or 0 where only prefills run.
     """
 
     start: Floats
     end: Floats
     kv: Ints
     batch: Ints
+    served: Ints
 
     def __repr__(self) -> str:
         return f"Timeline({len(self.start):,} iterations)"
@@ -43,6 +45,22 @@ class Timeline:
 
 
 @dataclass(frozen=True, eq=False)
+class Gaps:
+    """Gaps between tokens, those alike in one row, in the order in which they end; each array of shape (rows,).
+
+    `end` is when the later token is made, `seconds` the time since the one before, `count` how many there are
+    (`verification.token_gaps`).
+    """
+
+    end: Floats
+    seconds: Floats
+    count: Ints
+
+    def __repr__(self) -> str:
+        return f"Gaps({self.count.sum():,} between tokens, {len(self.end):,} rows)"
+
+
+@dataclass(frozen=True, eq=False)
 class Run(Tabular):
     """One simulated path; as a table, a row for each request.
 
@@ -51,7 +69,8 @@ class Run(Tabular):
     that was evicted `admitted` is that of its last admission, `first_token` of its last pass under "restart", of its
     first token ever under "recompute". `kv_peak` is the most KV held in an iteration, whole tokens, `overflows` counts
     the iterations that held more than C or had more sequences in the batch than the cap, `end_time` is the horizon or,
-    with explicit arrivals, the last completion.
+    with explicit arrivals, the last completion. `timeline` and `gaps` (between tokens) are there if the run was
+    recorded.
     """
 
     arrivals: Arrivals
@@ -67,6 +86,7 @@ class Run(Tabular):
     busy_time: float
     end_time: float
     timeline: Timeline | None = None
+    gaps: Gaps | None = None
 
     def __repr__(self) -> str:
         return f"Run({self.caption()})"

@@ -31,6 +31,7 @@ from verification.engine.state import (
     LAST_COMPLETION,
     OVERFLOWS,
     RECORDED,
+    SPELLS,
     Kernel,
     Problem,
     State,
@@ -40,7 +41,8 @@ from verification.engine.state import (
 from verification.policies import OwnRule, Policy, on_replica
 from verification.reference.simulator import simulate_literally
 from verification.rules import RULES, rule_of
-from verification.run import Run, Timeline
+from verification.run import Gaps, Run, Timeline
+from verification.token_gaps import gaps_of
 from verification.traffic.arrivals import Arrivals
 from verification.traffic.processes import POISSON, Traffic
 
@@ -68,7 +70,7 @@ def simulate(policy: Policy, workload: Workload, replica: Replica, *, horizon: f
     requests.check(workload)
     if isinstance(policy, OwnRule):
         run = simulate_literally(policy, workload, replica, requests, until)
-        return run if record else replace(run, timeline=None)
+        return run if record else replace(run, timeline=None, gaps=None)
     return _run_kernel(policy, workload, replica, requests, until, record)
 
 
@@ -92,8 +94,10 @@ def _run_kernel(policy: Policy, workload: Workload, replica: Replica, arrivals: 
     profile = stage_profile(workload, served)
     problem = make_problem(arrivals, profile, served, until)
     state = make_state(problem, ROWS if record else 0)
-    pieces = list(_play(_kernel(policy, problem), state))
-    return _run_of(state, problem, arrivals, profile, _timeline(pieces, profile) if record else None)
+    rows, spells = zip(*_play(_kernel(policy, problem), state), strict=True)
+    timeline = _timeline(list(rows), profile) if record else None
+    gaps = None if timeline is None else gaps_of(policy, problem, state, np.concatenate(spells), timeline)
+    return _run_of(state, problem, arrivals, profile, timeline, gaps)
 
 
 def _kernel(policy: Policy, problem: Problem) -> Kernel:
@@ -107,27 +111,27 @@ def _kernel(policy: Policy, problem: Problem) -> Kernel:
     raise InputError("policy", names, policy, "simulate")
 
 
-def _play(kernel: Kernel, state: State) -> Iterator[np.ndarray]:
-    """Run the kernel to the end, slice by slice, yielding the timeline rows of each."""
+def _play(kernel: Kernel, state: State) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Run the kernel to the end, slice by slice, yielding the rows of the timeline and the spells of each."""
     counts = state.counts
     while not counts[DONE]:
         kernel(state, int(counts[ITERATION]) + SLICE)
-        yield state.timeline[: counts[RECORDED]].copy()
-        counts[RECORDED] = 0
+        yield state.timeline[: counts[RECORDED]].copy(), state.spells[: counts[SPELLS]].copy()
+        counts[RECORDED] = counts[SPELLS] = 0
 
 
 def _run_of(state: State, problem: Problem, arrivals: Arrivals, profile: StageProfile,
-            timeline: Timeline | None) -> Run:
+            timeline: Timeline | None, gaps: Gaps | None) -> Run:
     """What the state of a run that is over says; without a horizon it ended with the last completion."""
     counts, clock = state.counts, state.clock
     return Run(arrivals, profile, problem.capacity // problem.unit, state.admitted, state.first_token, state.finished,
                iterations=int(counts[ITERATION]), evictions=int(counts[EVICTIONS]), overflows=int(counts[OVERFLOWS]),
                kv_peak=int(profile.layout.whole(counts[KV_PEAK])), busy_time=float(clock[BUSY]),
                end_time=float(clock[LAST_COMPLETION]) if math.isinf(problem.horizon) else problem.horizon,
-               timeline=timeline)
+               timeline=timeline, gaps=gaps)
 
 
 def _timeline(pieces: list[np.ndarray], profile: StageProfile) -> Timeline:
-    columns = [np.concatenate([piece[:, i] for piece in pieces]) for i in range(4)]  # not rows: columns are read alone
+    columns = [np.concatenate([piece[:, i] for piece in pieces]) for i in range(5)]  # not rows: columns are read alone
     kv = profile.layout.whole(columns[2].astype(np.int64))
-    return Timeline(columns[0], columns[1], kv, columns[3].astype(np.int64))
+    return Timeline(columns[0], columns[1], kv, columns[3].astype(np.int64), columns[4].astype(np.int64))

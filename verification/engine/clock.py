@@ -24,6 +24,7 @@ from verification.engine.state import (
     ORIGIN,
     OVERFLOWS,
     RECORDED,
+    SPELLS,
     Problem,
     State,
 )
@@ -91,22 +92,26 @@ def note_batch(problem: Problem, state: State, iterations: int, kv: int, size: i
 
 
 @compiled
-def record(state: State, start: float, end: float, kv: int, size: int) -> None:
+def record(state: State, start: float, end: float, kv: int, size: int, served: int) -> None:
     """Write a row of the timeline."""
     row = state.timeline[state.counts[RECORDED]]
-    row[0], row[1], row[2], row[3] = start, end, kv, size
+    row[0], row[1], row[2], row[3], row[4] = start, end, kv, size, served
     state.counts[RECORDED] += 1
 
 
 @compiled
-def execute(problem: Problem, state: State, kv: int, read: int, prefill: int, size: int, tokens: int) -> float:
-    """Run one iteration from now, which computes so many tokens: account for it, move the clock, return its end."""
+def execute(problem: Problem, state: State, kv: int, read: int, prefill: int, size: int, tokens: int,
+            served: int) -> float:
+    """Run one iteration from now, which computes so many tokens: account for it, move the clock, return its end.
+
+    `served` says who has decoded in it (`verification.run.Timeline`).
+    """
     line, start = leader(problem, read, prefill, size), state.clock[NOW]
     spend(state, line, 1, read, prefill, size)
     note_batch(problem, state, 1, kv, size, tokens)
     end = moment(problem, state, line, 0, 0, 0, 0)
     if state.timeline.shape[0] > 0:
-        record(state, start, end, kv, size)
+        record(state, start, end, kv, size, served)
     arrive(problem, state, line, end)
     return end
 
@@ -140,13 +145,14 @@ def sleep(problem: Problem, state: State) -> None:
 
 @compiled
 def paused(problem: Problem, state: State, budget: int) -> bool:
-    """Whether the kernel should hand back: all is done, the budget is spent, or the timeline is full."""
+    """Whether the kernel should hand back: all is done, the budget is spent, or what is recorded has no more room."""
     counts = state.counts
     if state.clock[NOW] >= problem.horizon and counts[DONE] == 0:
         rest(problem, state)
         counts[DONE] = 1
     room = state.timeline.shape[0]
-    return counts[DONE] == 1 or counts[ITERATION] >= budget or 0 < room == counts[RECORDED]
+    full = 0 < room == counts[RECORDED] or 2 * counts[SPELLS] > len(state.spells)
+    return counts[DONE] == 1 or counts[ITERATION] >= budget or full
 
 
 @compiled

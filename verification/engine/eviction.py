@@ -29,7 +29,7 @@ from verification.engine.residents import (
     newest,
     take_newest,
 )
-from verification.engine.state import EVICTIONS, Problem, State, held_by, stage_prefill, stage_tokens
+from verification.engine.state import EVICTIONS, NOW, SPELLS, Problem, State, held_by, stage_prefill, stage_tokens
 
 HowFar = TypeVar("HowFar")
 
@@ -74,8 +74,21 @@ def note_eviction(problem: Problem, state: State, queue: Queue, r: int) -> None:
     """Of a request that starts again nothing of this pass counts, but a first token made elsewhere stays."""
     state.counts[EVICTIONS] += 1
     state.admitted[r] = np.nan
+    if queue.keeps and len(state.since) > 0:
+        _end_spell(state, r)
     if not queue.keeps and problem.first_stage[problem.types[r]] >= 0:
         state.first_token[r] = np.nan
+
+
+@compiled
+def _end_spell(state: State, r: int) -> None:
+    """One that had tokens and decoded waits from now on."""
+    begin = state.first_token[r] if np.isnan(state.since[r]) else state.since[r]
+    if begin < np.inf:  # nor NaN
+        row = state.spells[state.counts[SPELLS]]
+        row[0], row[1], row[2] = r, begin, state.clock[NOW]
+        state.counts[SPELLS] += 1
+        state.since[r] = np.inf
 
 
 @compiled

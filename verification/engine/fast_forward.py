@@ -147,5 +147,5 @@ def _record(problem: Problem, state: State, residents: Residents, line: int, t: 
     start = state.clock[NOW]
     for i in range(m):
         after = end if i == m - 1 else end_after(problem, state, residents, line, i + 1)
-        record(state, start, after, held_after(problem, residents, t, i), residents.tally[SIZE])
+        record(state, start, after, held_after(problem, residents, t, i), residents.tally[SIZE], 1)
         start = after

@@ -139,7 +139,7 @@ def _serve(problem: Problem, state: State, segments: Segments) -> None:
         if segments.served[k]:
             read += segments.inside[READ, k]
             size += segments.inside[SIZE, k]
-    end = execute(problem, state, kv, read, prefill, size, size + more)
+    end = execute(problem, state, kv, read, prefill, size, size + more, segments.served.sum())
     for k in range(len(segments.threshold)):
         if segments.served[k]:
             _leave(problem, state, segments, k, end)

@@ -31,6 +31,7 @@ from verification.engine.state import (
     Problem,
     State,
     complete,
+    decode_from,
     held_by,
     make_first_token,
     read_by,
@@ -90,6 +91,8 @@ def enter(problem: Problem, state: State, queue: Queue, residents: Residents, pr
     state.admitted[r] = state.clock[NOW]
     tally[SIZE] += 1
     if to_prefill(problem, j, kept) == 0:
+        if problem.first_stage[j] < 0:
+            decode_from(state, r, state.clock[NOW])
         join(problem, residents, place, j, 0, tally[SERIAL], prefills.tally[CLOCK])
     else:
         prefills.who[last], prefills.serial[last], prefills.kept[last] = place, tally[SERIAL], kept
@@ -165,7 +168,7 @@ def _serve_prefills(problem: Problem, state: State, queue: Queue, residents: Res
             prefill += _to_pay_for(problem, queue, prefills, one)
             size += 1
             tokens += prefills.planned[one]
-    end = execute(problem, state, tally[KV], read, prefill, size, tokens)
+    end = execute(problem, state, tally[KV], read, prefill, size, tokens, int(decoding))
     if decoding:
         t = prefills.tally[CLOCK]
         first_tokens(problem, state, queue, residents, 0, t, 1, end)
@@ -210,6 +213,7 @@ def _end_prefill(problem: Problem, state: State, queue: Queue, residents: Reside
     stage = problem.prefill_stages[j]
     if kept > 0:
         stage += kept - problem.prompt[j]
+        decode_from(state, r, end)
     elif problem.first_stage[j] == stage - 1:
         make_first_token(problem, state, r, end)
     if problem.stages[j] > stage:

@@ -25,7 +25,7 @@ NOBODY = -1
 NO_CAP = 2**62
 
 # places in State.counts
-ARRIVED, ITERATION, OVERFLOWS, EVICTIONS, KV_PEAK, RECORDED, DONE, COUNTS = range(8)
+ARRIVED, ITERATION, OVERFLOWS, EVICTIONS, KV_PEAK, RECORDED, SPELLS, DONE, COUNTS = range(9)
 # places in State.clock
 NOW, ORIGIN, BUSY, LAST_COMPLETION, CLOCKS = range(5)
 
@@ -76,6 +76,9 @@ class State(NamedTuple):
     """What every kernel changes: three times per request (NaN until they happen), counts, clocks, the timeline.
 
     `totals`, with a row for each line of the iteration time, is what the time is made of (`verification.engine.clock`).
+    Where the run is recorded, `since` is when a request began to decode again (NaN: with its first token; inf: it
+    waits, evicted with the tokens it has made), and `spells` are those of its times in the batch that an eviction
+    ended: (request, begin, end).
     """
 
     admitted: Floats
@@ -85,6 +88,8 @@ class State(NamedTuple):
     clock: Floats
     totals: Ints
     timeline: Floats
+    since: Floats
+    spells: Floats
 
 
 Kernel = Callable[[State, int], None]  # runs a rule on a state until its budget of iterations is spent
@@ -116,8 +121,15 @@ def make_state(problem: Problem, record: int) -> State:
     with_token = (problem.first_stage < 0) & (problem.peak <= problem.capacity)  # made elsewhere, before arrival
     if with_token.any():
         first_token = np.where(with_token[problem.types], problem.times, np.nan)
+    requests = len(problem.times) if record else 0
     return State(admitted, first_token, finished, np.zeros(COUNTS, dtype=np.int64), np.zeros(CLOCKS),
-                 np.zeros(problem.pieces.shape, dtype=np.int64), np.empty((record, 4)))
+                 np.zeros(problem.pieces.shape, dtype=np.int64), np.empty((record, 5)), np.full(requests, np.nan),
+                 np.empty((2 * _most_resident(problem) + 2 if record else 0, 3)))
+
+
+def _most_resident(problem: Problem) -> int:
+    """More requests than are ever resident where residents are evicted."""
+    return int(min(len(problem.times), problem.most_sequences, problem.capacity // problem.unit + 1))
 
 
 @compiled
@@ -208,6 +220,13 @@ def next_arrival(problem: Problem, state: State, now: float) -> int:
         if fits(problem, counts[ARRIVED] - 1):
             return counts[ARRIVED] - 1
     return NOBODY
+
+
+@compiled
+def decode_from(state: State, request: int, now: float) -> None:
+    """Note that a request decodes from now on, though its first token was made before."""
+    if len(state.since) > 0:
+        state.since[request] = now
 
 
 @compiled

@@ -11,6 +11,7 @@ It also runs rules that a user writes in Python (`OwnRule`), some ten thousand s
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from fluid import Replica, Workload, stage_profile
 from verification.policies import OwnRule, Policy, on_replica
 from verification.reference.rules import TWINS
 from verification.reference.system import Request, System
-from verification.run import Run, Timeline
+from verification.run import Gaps, Run, Timeline
 from verification.traffic.arrivals import Arrivals
 
 
@@ -71,10 +72,18 @@ def _run(system: System) -> Run:
                system.times("first_token"), finished,
                iterations=system.iterations, evictions=system.evictions, overflows=system.overflows,
                kv_peak=math.ceil(system.kv_peak), busy_time=system.busy,
-               end_time=last if math.isinf(system.horizon) else system.horizon, timeline=_timeline(system))
+               end_time=last if math.isinf(system.horizon) else system.horizon,
+               timeline=_timeline(system), gaps=_gaps(system))
 
 
 def _timeline(system: System) -> Timeline:
-    rows = [(start, end, math.ceil(kv), batch) for start, end, kv, batch in system.rows]
-    start, end, kv, batch = np.array(rows, dtype=np.float64).reshape(-1, 4).T
-    return Timeline(start, end, kv.astype(np.int64), batch.astype(np.int64))
+    rows = [(start, end, math.ceil(kv), batch, served) for start, end, kv, batch, served in system.rows]
+    start, end, kv, batch, served = np.array(rows, dtype=np.float64).reshape(-1, 5).T
+    return Timeline(start, end, *(column.astype(np.int64) for column in (kv, batch, served)))
+
+
+def _gaps(system: System) -> Gaps:
+    """Every gap between two tokens of a request, in the order in which they end."""
+    found = sorted((after, after - before) for r in system.requests for before, after in pairwise(r.tokens))
+    end, seconds = np.array(found, dtype=np.float64).reshape(-1, 2).T
+    return Gaps(end, seconds, np.ones(len(found), dtype=np.int64))

@@ -41,6 +41,8 @@ class Request:
     bound: int = 0
     admitted: float = math.nan
     first_token: float = math.nan
+    made: int = -1  # the stage of its last token
+    tokens: list[float] = field(default_factory=list)  # when each was made
     finished: float = math.nan
 
 
@@ -69,7 +71,7 @@ class System:
     kv_peak: int | Fraction = 0
     fruitless: int = 0  # clearings since somebody completed, once all have come
     entries: list[tuple[int, int]] = field(default_factory=list)  # (iteration, lane), under paced WAIT
-    rows: list[tuple[float, float, int | Fraction, int]] = field(default_factory=list)  # of the timeline
+    rows: list[tuple[float, float, int | Fraction, int, int]] = field(default_factory=list)  # of the timeline
 
     def __post_init__(self) -> None:
         kinds = range(len(self.profile.stages))
@@ -83,6 +85,7 @@ class System:
         for r in self.requests:
             if self.profile.first_token_stage[r.type] < 0 and self.served(r):
                 r.first_token = r.arrival  # made where it was prefilled
+                r.tokens = [r.arrival]
 
     def in_tokens(self, units: np.ndarray) -> list[int | Fraction]:
         """Units of KV as tokens."""
@@ -167,7 +170,8 @@ class System:
         self.spend(read, prefill, len(batch))
         self.before = start
         self.iterations += 1
-        self.rows.append((start, self.now, held, len(batch)))
+        decoding = any(not self.in_prefill(r) for r in batch)
+        self.rows.append((start, self.now, held, len(batch), int(decoding)))
         for r in batch:
             self.finish_stage(r)
 
@@ -203,6 +207,9 @@ class System:
         first = r.stage == self.profile.first_token_stage[r.type] and math.isnan(r.first_token)
         if first and self.now <= self.horizon:
             r.first_token = self.now
+        if self.now <= self.horizon and r.stage > r.made and r.stage >= self.profile.first_token_stage[r.type]:
+            r.made = r.stage
+            r.tokens.append(self.now)
         r.stage += 1
         if r.stage == len(self.kv[r.type]):
             self.residents.remove(r)
@@ -225,7 +232,8 @@ class System:
         if keep:
             self._keep_tokens(r)
             return
-        r.stage = 0
+        r.stage, r.made = 0, -1
+        del r.tokens[int(self.profile.first_token_stage[r.type] < 0):]
         if self.profile.first_token_stage[r.type] >= 0:
             r.first_token = math.nan
 

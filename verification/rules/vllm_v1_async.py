@@ -47,6 +47,7 @@ from verification.engine.state import (
     Problem,
     State,
     complete,
+    decode_from,
     held_by,
     make_first_token,
     read_by,
@@ -142,6 +143,8 @@ def _admit_what_fits(problem: Problem, state: State, queue: Queue, running: Runn
             return
         take(queue, 0)
         state.admitted[r] = state.clock[NOW]
+        if problem.first_stage[problem.types[r]] < 0 and running.kept[one] == 0:
+            decode_from(state, r, state.clock[NOW])
         tally[COUNT] += 1
         _allocate(running, one, taken, _needed(problem, queue, running, one, taken))
         place = head(queue, 0)
@@ -226,7 +229,7 @@ def _serve(problem: Problem, state: State, queue: Queue, running: Running, held:
             else:
                 read += read_by(problem, j, running.done[one] + planned)
                 prefill += planned if planned > 1 or running.done[one] < problem.prompt[j] else 0
-    end = execute(problem, state, held, read, prefill, size, tokens)
+    end = execute(problem, state, held, read, prefill, size, tokens, 1)
     for one in range(running.tally[COUNT]):
         if running.planned[one] > 0:
             _go_on(problem, state, queue, running, one, end)
@@ -241,6 +244,8 @@ def _go_on(problem: Problem, state: State, queue: Queue, running: Running, one: 
         if _left(problem, running, one, j) > 0:
             return
         stage = problem.prefill_stages[j] + (kept - problem.prompt[j] if kept > 0 else 0)
+        if kept > 0:
+            decode_from(state, r, end)
     else:
         stage = running.stage[one] + 1
     running.stage[one] = stage

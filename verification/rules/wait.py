@@ -134,7 +134,7 @@ def _serve(problem: Problem, state: State, cohorts: Cohorts) -> None:
         tokens += n * cohorts.per_prompt[TOKENS, j]
         size += n * cohorts.per_prompt[STAGES, j]
     start = state.clock[NOW]
-    end = execute(problem, state, kv, read, prefill, size, tokens)
+    end = execute(problem, state, kv, read, prefill, size, tokens, 1)
     _move(problem, state, cohorts, start, end)
 
 

@@ -151,9 +151,19 @@ WITH_THRESHOLDS: dict[type, Callable[[Path], st.SearchStrategy[Any]]] = {
 
 
 def assert_twins(policy: Policy, path: Path) -> None:
-    """Every time of every request and every count is the same, to the last bit."""
-    fast = simulate(policy, path.workload, path.replica, arrivals=path.arrivals)
-    assert_same(fast, simulate_literally(policy, path.workload, path.replica, path.arrivals))
+    """Every time of every request, every count and every gap between tokens is the same, to the last bit."""
+    fast = simulate(policy, path.workload, path.replica, arrivals=path.arrivals, record=True)
+    literal = simulate_literally(policy, path.workload, path.replica, path.arrivals)
+    assert_same(fast, literal)
+    assert_same(simulate(policy, path.workload, path.replica, arrivals=path.arrivals), literal)
+    np.testing.assert_array_equal(every_gap(fast), every_gap(literal))
+
+
+def every_gap(run: Run) -> np.ndarray:
+    """The end and length of each gap between two tokens of a request, sorted: shape (gaps, 2)."""
+    assert run.gaps is not None
+    each = np.repeat(np.column_stack([run.gaps.end, run.gaps.seconds]), run.gaps.count, axis=0)
+    return each[np.lexsort(each.T)]
 
 
 def assert_same(fast: Run, literal: Run) -> None:
