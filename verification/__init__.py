@@ -6,9 +6,10 @@ from verification.experiments.capacity import Effort, capacity
 from verification.experiments.checks import Check
 from verification.experiments.invariants import invariants
 from verification.experiments.paired_difference import Difference, paired
-from verification.experiments.rate_search import Bound, Capacity
+from verification.experiments.rate_search import Capacity
 from verification.experiments.replications import replicate
 from verification.experiments.stability import Verdict, judge
+from verification.experiments.targets.bounds import Bound, Goodput, Targets
 from verification.experiments.trials import Trial, Trials, try_out
 from verification.experiments.verification import Verification, verify
 from verification.policies import OwnRule
@@ -22,7 +23,7 @@ from verification.rules.memory_constrained.sorted_f import SortedF
 from verification.rules.sarathi import Sarathi
 from verification.rules.vllm_v0 import VllmV0
 from verification.rules.vllm_v1 import VllmV1
-from verification.run import Run, Timeline
+from verification.run import Gaps, Run, Timeline
 from verification.simulation import simulate
 from verification.statistics.batch_means import BatchMeans, batch_means
 from verification.statistics.intervals import Interval, positive_interval, t_interval
@@ -42,6 +43,8 @@ __all__ = [
     "Clearing",
     "Difference",
     "Effort",
+    "Gaps",
+    "Goodput",
     "Greedy",
     "HeavyTraffic",
     "Interval",
@@ -58,6 +61,7 @@ __all__ = [
     "Sarathi",
     "Scheduled",
     "SortedF",
+    "Targets",
     "Timeline",
     "Trial",
     "Trials",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ from fluidwait.commands.options import (
     Version,
     Watermark,
 )
+from fluidwait.commands.targets import with_targets
 from fluidwait.deployment.deployment import Deployment, deployment_of, embedded, embedded_text
 from fluidwait.deployment.policy_names import AUTO, BASELINES, DESIGNED, known, visible
 from fluidwait.reports import answers
@@ -37,6 +39,7 @@ from fluidwait.study.designs import choose, holds
 from fluidwait.study.outcomes import Comparison, Plan, compare, examine
 from fluidwait.study.plugin import INSTALLED, written
 from thresholds.policies import policy_text
+from verification import Targets
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich",
                   help="How much traffic can this GPU carry, and how do I admit it?")
@@ -103,12 +106,14 @@ def thresholds_command(file: File = None, policy: DesignName = AUTO, install: In
 
 
 @app.command("verify", epilog="Example: fluidwait verify deployment.toml --policy greedy --horizon 600")
-def verify_command(file: File = None, policy: PolicyName = AUTO, horizon: Horizon = None,
+@with_targets
+def verify_command(targets: Targets | None, file: File = None, policy: PolicyName = AUTO, horizon: Horizon = None,
                    replications: Replications = 10, precision: AskedPrecision = None, seed: Seed = 0,
                    watermark: Watermark = None, json: Json = False, version: Version = False) -> None:
-    """Simulate a policy and hold the predictions of the fluid model against it."""
+    """Simulate a policy and hold the predictions of the fluid model against it, and the targets."""
     known("--policy", policy)
     deployment = deployment_of(file)
+    deployment = deployment if targets is None else replace(deployment, targets=targets)
     visible("--policy", policy, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed, precision)
     if policy == ENGINE:

@@ -98,12 +98,6 @@ Install = Annotated[str | None, typer.Option(
 Against = Annotated[str, typer.Option(
     metavar="NAMES", help=f"Simulate these beside it too, with commas between: {', '.join(BASELINES)}.")]
 DesignName = Annotated[str, typer.Option(metavar="NAME", help=either((AUTO, *DESIGNED)))]
-Latency = Annotated[float | None, typer.Option("--latency", parser=number, metavar="SECONDS", show_default=False,
-                                               help="Mean latency that must not be exceeded.")]
-LatencyP99 = Annotated[float | None, typer.Option("--latency-p99", parser=number, metavar="SECONDS", show_default=False,
-                                                  help="Latency that 99% of the requests must not exceed.")]
-Ttft = Annotated[float | None, typer.Option("--ttft", parser=number, metavar="SECONDS", show_default=False,
-                                            help="Mean time to the first token that must not be exceeded.")]
 SearchPrecision = Annotated[float, typer.Option("--precision", parser=share, metavar="SHARE",
                                                 help="Width of the answer over the rate, such as 2% or 0.02.")]
 ForDeployment = Annotated[Path | None, typer.Option("--deployment", metavar="FILE", show_default=False,

@@ -9,15 +9,13 @@ from typing import Any
 import typer
 
 from fluid import solve
-from fluid.errors import InputError, real
+from fluid.errors import InputError
 from fluidwait.commands.options import (
     Dask,
     File,
     Horizon,
     Jobs,
     Json,
-    Latency,
-    LatencyP99,
     Loads,
     Out,
     Policies,
@@ -26,9 +24,9 @@ from fluidwait.commands.options import (
     Replications,
     SearchPrecision,
     Seed,
-    Ttft,
     Version,
 )
+from fluidwait.commands.targets import with_targets
 from fluidwait.deployment.deployment import Deployment, deployment_of
 from fluidwait.deployment.policy_names import AUTO, known, visible
 from fluidwait.progress import note
@@ -42,7 +40,7 @@ from fluidwait.study.largest_rate import largest_rate
 from fluidwait.study.outcomes import Plan
 from fluidwait.study.store import Cells, opened
 from fluidwait.study.sweep import Sweep, Workers, most_kept_by_a_cell, run_cells
-from verification import Bound
+from verification import Targets
 
 
 def sweep_command(policies: Policies, rates: Rates = "", loads: Loads = "", file: File = None,
@@ -69,33 +67,22 @@ def sweep_command(policies: Policies, rates: Rates = "", loads: Loads = "", file
     give(answer, json, lambda: show_sweep(deployment, found, out))
 
 
-def capacity_command(file: File = None, policy: PolicyName = AUTO, latency: Latency = None,
-                     latency_p99: LatencyP99 = None, ttft: Ttft = None, precision: SearchPrecision = 0.02,
-                     horizon: Horizon = None, replications: Replications = 10, seed: Seed = 0, json: Json = False,
-                     version: Version = False) -> None:
-    """Search for the largest rate that a policy sustains, with a bound on a delay or without."""
+@with_targets
+def capacity_command(targets: Targets | None, file: File = None, policy: PolicyName = AUTO,
+                     precision: SearchPrecision = 0.02, horizon: Horizon = None, replications: Replications = 10,
+                     seed: Seed = 0, json: Json = False, version: Version = False) -> None:
+    """Search for the largest rate that a policy sustains, within targets on its delays (of the file, or of the flags in
+    their place) or without.
+    """
     known("--policy", policy)
-    bound = _bound({"latency": latency, "latency_p99": latency_p99, "ttft": ttft})
     deployment = deployment_of(file)
     visible("--policy", policy, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed, precision)
-    found = largest_rate(deployment, policy, plan, bound, precision)
+    found = largest_rate(deployment, policy, plan, deployment.targets if targets is None else targets, precision)
     answer = {**answers.provenance("capacity", deployment), **capacity_answer(found, plan, precision)}
     give(answer, json, lambda: show_capacity(deployment, found, plan))
     if found.capacity.low is None:
         raise typer.Exit(1)
-
-
-def _bound(given: dict[str, float | None]) -> Bound | None:
-    """The bound of the one flag that is given, if any."""
-    bounds = [(name, value) for name, value in given.items() if value is not None]
-    if not bounds:
-        return None
-    name, value = bounds[0]
-    flag = f"--{name.replace('_', '-')}"
-    if len(bounds) > 1:
-        raise InputError(flag, "the only bound on a delay", value)
-    return Bound(name, real(flag, value, unit="seconds"))
 
 
 def _complete(deployment: Deployment, grid: Grid, plan: Plan, kept: float, workers: Workers,

@@ -24,11 +24,13 @@ from fluid.workload import Workload
 from fluidwait.deployment.guesses import format_meant, unlikely
 from fluidwait.deployment.mix import Mix, trace_mix
 from fluidwait.deployment.read_replica import read_placement, read_replica, read_timing
+from fluidwait.deployment.read_targets import read_targets
 from fluidwait.deployment.read_workload import read_mix, read_predictor, with_windows
 from fluidwait.deployment.schema import DeploymentTable
 from fluidwait.deployment.timing import Timing, by_law, timed
 from fluidwait.deployment.toml import behind, check, keys_of, read_bytes, read_toml
 from fluidwait.progress import note, reading
+from verification.experiments.targets.bounds import Targets
 from verification.traffic.predicted_lengths import Predictor, confusion, seen_workload
 from verification.traffic.processes import Predicted, Traffic
 
@@ -43,8 +45,8 @@ class Deployment(Tabular):
     `horizon` is in seconds; `confidence` is that of promises over the rows of a trace; `lengths` is what a policy may
     see on arrival, "known", "predicted" or "unknown" output lengths; `predictor` is the model of the error of predicted
     ones; `placement` is the model on its GPUs where the file names them, `timing` where the iteration time comes from;
-    `source` is the file's name ("embedded" for the built-in one), `digest` the SHA-256 of its bytes; `remarks`
-    are questions about numbers that are legal, and that no deployment has.
+    `source` is the file's name ("embedded" for the built-in one), `digest` the SHA-256 of its bytes; `remarks` are
+    questions about numbers that are legal, and that no deployment has; `targets` what is asked of the delays.
 
     >>> from fluid import solve
     >>> read = embedded()
@@ -64,6 +66,7 @@ class Deployment(Tabular):
     digest: str = ""
     confidence: float = 0.95
     remarks: tuple[str, ...] = field(default=(), compare=False)
+    targets: Targets = field(default=Targets())
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "horizon", real("horizon", self.horizon, unit="seconds"))
@@ -96,7 +99,8 @@ class Deployment(Tabular):
             "source": self.source, "sha256": self.digest, "lengths": self.lengths, "rate": self.rate,
             "replica": {**replica, "iteration_time": {"pieces": pieces}},
             "target": {"horizon": self.horizon, "overflow_probability": self.overflow_probability,
-                       "confidence": self.confidence},
+                       "confidence": self.confidence, **{each.measure: each.seconds for each in self.targets.bounds},
+                       "goodput": self.targets.goodput and self.targets.goodput.text},
             "types": [dict(zip(keys, each, strict=True)) for each in types]})
 
     @property
@@ -210,4 +214,4 @@ def parse(data: bytes, source: str, folder: Path = Path()) -> Deployment:
         return Deployment(mix, replica, tables.target.horizon, tables.target.overflow_probability,
                           tables.workload.lengths, read_predictor(tables.workload, source), placement, timing, source,
                           hashlib.sha256(data).hexdigest(), tables.target.confidence,
-                          tuple(unlikely(tables.replica, mix.workload, replica)))
+                          tuple(unlikely(tables.replica, mix.workload, replica)), read_targets(tables.target))

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model
 from pydantic_core import PydanticCustomError
+
+from verification.experiments.targets.bounds import SHARE
+from verification.experiments.targets.delays import DELAYS
 
 SCHEMA = 1
 LONGEST_NAME = 80
@@ -185,12 +188,21 @@ class WorkloadTable(TomlTable):
 TRACE_KEYS = ("rate", "format", "prompt_column", "output_column", "time_column", "skip_bad_rows", "bins", "arrivals")
 
 
-class TargetTable(TomlTable):
-    """[target]: what the guarantee is for."""
+class PromiseTable(TomlTable):
+    """[target]: what the guarantee is for; the delays that are asked for come with `TargetTable`."""
 
     horizon: Real = Field(default=3600.0, description="a positive number of seconds")
     overflow_probability: float = Field(default=1e-3, description="a probability above 0 and below 1")
     confidence: float = Field(default=0.95, description="a probability above 0 and below 1")
+    goodput: str | None = Field(default=None, description='conditions on a request, as "ttft<=2, tpot<=0.05"')
+    share: Real = Field(default=SHARE, description="a share of the requests above 0 and at most 1")
+
+
+if TYPE_CHECKING:
+    TargetTable = PromiseTable
+else:
+    TargetTable = create_model("TargetTable", __base__=PromiseTable, __doc__=PromiseTable.__doc__, **{
+        name: (Real | None, Field(default=None, description="a positive number of seconds")) for name in DELAYS})
 
 
 class DeploymentTable(TomlTable):

@@ -99,7 +99,7 @@ def _measured(panel: Axes, found: Sweep, name: str) -> Floats:
         cells = [each for each in found.of(policy) if each.measured is not None]
         if not cells:
             continue
-        means, low, high = _values([getattr(each.measured, name) for each in cells])
+        means, low, high = _values([each.measured.interval(name) for each in cells if each.measured is not None])
         at = np.array([each.cell.rate for each in cells]) + (row - (len(found.grid.policies) - 1) / 2) * apart
         panel.errorbar(at, means, yerr=(means - low, high - means), color=colour, ls=line, lw=1.2,
                        elinewidth=1.2 * scale, capsize=2.5 * scale)

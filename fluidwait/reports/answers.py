@@ -90,7 +90,8 @@ def thresholds_answer(design: Design) -> dict[str, Any]:
     """The object of `fluidwait thresholds --json`."""
     delay = predicted(design)
     return {**design.to_dict(), "predicted": {"latency": delay.latency if delay else None,
-                                              "ttft": delay.ttft if delay else None}}
+                                              "ttft": delay.ttft if delay else None,
+                                              "tpot": delay.tpot if delay else None}}
 
 
 def run_answer(found: Comparison) -> dict[str, Any]:
@@ -126,7 +127,8 @@ def verify_answer(outcome: Outcome) -> dict[str, Any]:
         return {**outcome.found.to_dict(), **head}
     return {**head, "horizon": plan.horizon, "seed": plan.seed, "verdict": UNSTABLE, "reason": outcome.reason,
             "agrees": False, "checks": [],
-            **dict.fromkeys((*MEASURES, *COUNTS, *EVIDENCE, "doubts", "doubted", "precision", "batch_means"))}
+            **dict.fromkeys((*MEASURES, *COUNTS, *EVIDENCE, "at_least", "targets", "doubts", "doubted", "precision",
+                             "batch_means"))}
 
 
 def _difference(found: Difference | None) -> dict[str, Any] | None:

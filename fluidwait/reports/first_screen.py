@@ -10,7 +10,7 @@ from rich.table import Table
 
 from fluidwait.deployment.deployment import EMBEDDED, Deployment
 from fluidwait.reports.console import console, new_table, say, title, with_interval
-from fluidwait.reports.simulation import change, marked
+from fluidwait.reports.simulation import ANSWER_COLOURS, change, marked, target
 from fluidwait.reports.wording import DOUBTED, doubts, proved, reason_of, window_names
 from fluidwait.study.advice import Advice, name_of_trial
 from fluidwait.study.outcomes import Comparison
@@ -33,6 +33,8 @@ def show_first_screen(deployment: Deployment, found: Comparison, answer: str, ou
         if text:
             facts.add_row(name, escape(text))
     console.print(facts)
+    for held in found.chosen.found.targets if found.chosen.found is not None else ():
+        console.print(f"[{ANSWER_COLOURS[held.answer]}]{escape(target(held))}[/]")
     _show_gain(found)
     _show_outlook(found.outlook)
     more = ["every number: --verbose or --json"]

@@ -17,6 +17,8 @@ from fluidwait.study.outcomes import Plan
 from fluidwait.study.store import NAME
 from fluidwait.study.sweep import Sweep
 from verification.experiments.rate_search import Probe
+from verification.experiments.targets.bounds import Held
+from verification.experiments.targets.delays import DELAYS
 from verification.store.question import Question
 
 VERDICT_COLOURS = {"stable": "green", "unstable": "red"}
@@ -33,7 +35,7 @@ def _cell(finished: Finished) -> dict[str, Any]:
     measured = finished.measured
     numbers = ("kv_peak", "overflow_runs", "score", "verdict_horizon")
     return {**finished.cell._asdict(),
-            **{name: measured and answers.interval(getattr(measured, name)) for name in KEPT_INTERVALS},
+            **{name: measured and answers.interval(measured.interval(name)) for name in KEPT_INTERVALS},
             "verdict": finished.verdict, "reason": finished.reason,
             **{name: measured and getattr(measured, name) for name in numbers},
             "doubted": measured and finished.doubted}
@@ -42,8 +44,9 @@ def _cell(finished: Finished) -> dict[str, Any]:
 def show_sweep(deployment: Deployment, found: Sweep, out: Path | None) -> None:
     """The report of `fluidwait sweep`."""
     plan = found.plan
-    title("Sweep", f"{deployment.source}: {plan.replications} replications of {plan.horizon:g} s, seed {plan.seed}")
-    table = new_table("requests/s", "policy", "latency s", "TTFT s", "tokens/s", "evictions", "")
+    title("Sweep", f"{deployment.source}: requests/s and seconds, {plan.replications} replications of "
+                   f"{plan.horizon:g} s, seed {plan.seed}")
+    table = new_table("rate", "policy", "latency s", "p99 s", "TTFT p99", "TPOT s", "evictions", "")
     for each in found.finished:
         table.add_row(f"{each.cell.rate:g}", each.cell.policy, *_measured(each), _verdict(each))
     console.print(table)
@@ -65,11 +68,12 @@ def show_sweep(deployment: Deployment, found: Sweep, out: Path | None) -> None:
 
 def _measured(finished: Finished) -> list[str]:
     if finished.measured is None:
-        return ["-"] * 4
+        return ["-"] * 5
     shown = finished.measured
     doubted = DOUBTED if "latency" in finished.doubted else ""
-    return [with_interval(shown.latency) + doubted, optional(shown.ttft.mean), f"{shown.throughput.mean:,.0f}",
-            f"{shown.evictions.mean:,.0f}"]
+    delays = [optional(shown.interval(name).mean) for name in ("latency_p99", "ttft_p99", "tpot")]
+    return [with_interval(shown.interval("latency")) + doubted, *delays,
+            f"{shown.interval('evictions').mean:,.0f}"]
 
 
 def _verdict(finished: Finished) -> str:
@@ -79,10 +83,12 @@ def _verdict(finished: Finished) -> str:
 
 def capacity_answer(found: LargestRate, plan: Plan, precision: float) -> dict[str, Any]:
     """The body of `capacity --json`."""
-    capacity, bound = found.capacity, found.bound
+    capacity, targets = found.capacity, found.targets
+    bound = targets.bounds[0] if len(targets.bounds) == 1 and targets.goodput is None else None
     return {"policy": found.policy, "used": found.used, "horizon": plan.horizon, "replications": plan.replications,
             "seed": plan.seed, "precision": precision,
             "bound": None if bound is None else {"measure": bound.measure, "seconds": bound.seconds},
+            "targets": targets.to_dict(), "binds": capacity.binds or None,
             "low": capacity.low, "high": capacity.high, "reason": capacity.reason, "fluid_limit": found.fluid_limit,
             "design_limit": found.design_limit, "probes": [_probe(each) for each in capacity.probes]}
 
@@ -90,28 +96,34 @@ def capacity_answer(found: LargestRate, plan: Plan, precision: float) -> dict[st
 def _probe(probe: Probe) -> dict[str, Any]:
     return {"rate": probe.rate, "answer": probe.answer, "reason": probe.reason, "score": probe.score,
             "measured": probe.measured and answers.interval(probe.measured), "horizon": probe.horizon,
-            "doubt": probe.doubt or None}
+            "held": [each.to_dict() for each in probe.held], "doubt": probe.doubt or None}
 
 
 def show_capacity(deployment: Deployment, found: LargestRate, plan: Plan) -> None:
     """The report of `fluidwait capacity`."""
     title(f"Capacity with {found.policy}", f"{deployment.source}: {plan.replications} replications of {plan.horizon:g} "
                                            f"s and longer, seed {plan.seed}")
-    delay = "" if found.bound is None else f"{found.bound.measure} s"
-    table = new_table("requests/s", delay, "score of the verdict", "horizon s", "")
+    columns = found.targets.names
+    heads = [f"{name} s" if name in DELAYS else name for name in columns]
+    table = new_table("requests/s", *heads, *([] if heads else ["score"]), "horizon s", "")
     for each in found.capacity.probes:
-        table.add_row(f"{each.rate:.4g}", _interval(each), optional(each.score), optional(each.horizon), each.answer)
+        measured = {held.name: held for held in each.held}
+        table.add_row(f"{each.rate:.4g}", *(_interval(measured.get(name)) for name in columns),
+                      *([] if heads else [optional(each.score)]), optional(each.horizon), each.answer)
     console.print(table)
     if any(each.doubt for each in found.capacity.probes):
         console.print(f"[dim]{DOUBTED}: too short a run, or too heavy a tail, to trust the interval[/dim]")
     say(found.capacity.low is not None, found.capacity.reason)
+    if found.capacity.binds:
+        console.print(f"what binds: {found.capacity.binds}")
     if found.used != found.policy:
         console.print(f"{found.policy} uses {found.used} there")
     console.print(f"fluid limit {found.fluid_limit:.4g} requests/s" + (
         "" if found.design_limit is None else f"; thresholds fit up to {optional(found.design_limit)}"))
 
 
-def _interval(probe: Probe) -> str:
-    measured = probe.measured
-    mark = DOUBTED if probe.doubt else ""
-    return "" if measured is None else f"{measured.low:.4g} .. {measured.high:.4g}{mark}"
+def _interval(held: Held | None) -> str:
+    if held is None:
+        return ""
+    low, high, mark = held.measured.low, held.measured.high, DOUBTED if held.doubt else ""
+    return f"{low:.4g} .. {high:.4g}{mark}" if held.name in DELAYS else f"{low:.2%} .. {high:.2%}{mark}"

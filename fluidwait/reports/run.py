@@ -108,7 +108,7 @@ def show_design(choice: Choice, install: bool = False) -> None:
     delay = predicted(design)
     if delay is not None and math.isfinite(delay.latency):
         console.print(f"expected latency {seconds(delay.latency)}{_within(delay.latency_accuracy)}, "
-                      f"TTFT {seconds(delay.ttft)}{_within(delay.ttft_accuracy)}")
+                      f"TTFT {seconds(delay.ttft)}{_within(delay.ttft_accuracy)}, TPOT {seconds(delay.tpot)}")
     console.print(escape(growth(design)))
     match design:
         case WaitDesign():

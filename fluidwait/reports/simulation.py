@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 
 from rich.markup import escape
+from rich.table import Table
 
 from fluidwait.reports.console import brief, console, new_table, optional, title, with_interval
 from fluidwait.reports.wording import DOUBTED, doubts
 from fluidwait.study.advice import Advice, name_of_trial
 from fluidwait.study.outcomes import Comparison
 from verification import Difference, Interval, Verification
+from verification.experiments.targets.bounds import MET, MISSED, UNSURE, Held
 from verification.statistics.intervals import LEVEL
 from verification.statistics.precision import Precision
 
+QUANTITIES_IN_WORDS = {"latency": "latency", "ttft": "TTFT", "tpot": "TPOT", "itl": "ITL"}
+ANSWER_COLOURS = {MET: "green", MISSED: "red", UNSURE: "yellow"}
 _DOUBT = "; too short a run to trust them: take a longer horizon or more replications"
 
 
@@ -29,10 +33,11 @@ def evidence(found: Verification) -> str:
 def show_measured(found: Verification) -> None:
     """What a policy did; for a single replication with intervals from inside it."""
     inside = found.inside
-    latency, ttft = (found.latency, found.ttft) if inside is None else (inside.latency.interval, inside.ttft.interval)
-    console.print(f"latency {with_interval(latency)} s, {_percentile(found)} s, TTFT {with_interval(ttft)} s; "
-                  f"busy {found.busy_share.mean:.1%}, KV peak {found.kv_peak:,}, "
+    console.print(_delays(found))
+    console.print(f"busy {found.busy_share.mean:.1%}, KV peak {found.kv_peak:,}, "
                   f"evictions {found.evictions.mean:,.0f} a run")
+    for held in found.targets:
+        console.print(f"[{ANSWER_COLOURS[held.answer]}]{escape(target(held))}[/]")
     if inside is not None:
         console.print("± from batch means inside the single replication" + ("" if inside.valid else _DOUBT))
     for sentence in doubts(found):
@@ -42,6 +47,28 @@ def show_measured(found: Verification) -> None:
     if found.unfinished or found.rejected:
         console.print(f"{found.unfinished} requests of the measured windows did not finish (their delay counts as at "
                       f"least their age); {found.rejected} were rejected on arrival")
+
+
+def target(held: Held) -> str:
+    """A target, what was measured of it, and whether that meets it."""
+    return f"target {held.target.text}: {held.text}, {held.answer}" + (DOUBTED if held.doubt else "")
+
+
+def _delays(found: Verification) -> Table:
+    """Every statistic of the delays, seconds; with intervals for the means and the 99th percentiles."""
+    table = new_table("seconds", "mean", "p50", "p90", "p95", "p99")
+    for quantity, name in QUANTITIES_IN_WORDS.items():
+        own = getattr(found.inside, quantity, None)
+        mean = marked(found, quantity) if own is None else with_interval(own.interval)
+        middle = [_at_least(found, f"{quantity}_{each}") + optional(found.delays[f"{quantity}_{each}"].mean)
+                  for each in ("p50", "p90", "p95")]
+        last = f"{quantity}_p99"
+        table.add_row(name, _at_least(found, quantity) + mean, *middle, _at_least(found, last) + marked(found, last))
+    return table
+
+
+def _at_least(found: Verification, measure: str) -> str:
+    return "≥ " if measure in found.at_least else ""
 
 
 def show_beside(found: Comparison) -> None:
@@ -107,16 +134,11 @@ def _gap(gap: Difference | None) -> str:
 
 def marked(found: Verification, measure: str) -> str:
     """A measure with its interval, and the mark of one that may not hold."""
-    return with_interval(getattr(found, measure)) + (DOUBTED if measure in found.doubted else "")
+    return with_interval(found.interval(measure)) + (DOUBTED if measure in found.doubted else "")
 
 
 def _p99(found: Verification) -> str:
     return ("≥ " if found.latency_p99_at_least else "") + f"{optional(found.latency_p99.mean)}"
-
-
-def _percentile(found: Verification) -> str:
-    return ("99th percentile " + ("at least " if found.latency_p99_at_least else "")
-            + with_interval(found.latency_p99))
 
 
 def _reached(precision: Precision, replications: int) -> str:

@@ -25,7 +25,8 @@ GROWTH = 1.1
 MOST_PRICES = 2  # sizes of prefills whose price is said
 ALIKE = 5e-4  # bounds that are nearer are said to be one
 DOUBTED = "?"  # behind an interval that cannot be trusted
-MEASURES = {"latency": "latency", "latency_p99": "99th percentile", "ttft": "TTFT", "throughput": "throughput"}
+MEASURES = {"latency": "latency", "latency_p99": "latency p99", "ttft": "TTFT", "ttft_p99": "TTFT p99",
+            "throughput": "throughput"}
 
 
 def predicted(design: Design) -> Prediction | None:

@@ -19,36 +19,34 @@ from fluidwait.study.grid import Cell
 from fluidwait.study.outcomes import Outcome, Plan, examine
 from verification import Interval, Verification
 from verification.experiments.stability import STABLE, UNSTABLE
+from verification.experiments.targets.delays import DELAYS
 from verification.store.table import Value
 
-KEPT_INTERVALS = ("latency", "latency_p99", "ttft", "throughput", "evictions")
+KEPT_INTERVALS = (*DELAYS, "throughput", "evictions")
 ENDS = ("", "_low", "_high")
 DOUBTED = "; intervals not to be trusted: "
 
 
 class Kept(NamedTuple):
-    """What a simulated cell measured: 95% intervals (s, s, s, output tokens/s, a run), and the verdict's evidence."""
+    """What a simulated cell measured: 95% intervals of KEPT_INTERVALS (seconds, output tokens/s, evictions a run), and
+    the verdict's evidence.
+    """
 
-    latency: Interval
-    latency_p99: Interval
-    ttft: Interval
-    throughput: Interval
-    evictions: Interval
+    intervals: tuple[Interval, ...]
     kv_peak: int
     overflow_runs: int
     score: float
     verdict_horizon: float
 
-    @property
-    def intervals(self) -> tuple[Interval, ...]:
-        """Those of KEPT_INTERVALS, in order."""
-        return self.latency, self.latency_p99, self.ttft, self.throughput, self.evictions
+    def interval(self, name: str) -> Interval:
+        """The interval of one of KEPT_INTERVALS."""
+        return self.intervals[KEPT_INTERVALS.index(name)]
 
     @classmethod
     def of(cls, found: Verification) -> Kept:
         """The part of a verification that a cell keeps."""
-        return cls(found.latency, found.latency_p99, found.ttft, found.throughput, found.evictions, found.kv_peak,
-                   found.overflow_runs, found.verdict.score, found.verdict.horizon)
+        return cls(tuple(found.interval(name) for name in KEPT_INTERVALS), found.kv_peak, found.overflow_runs,
+                   found.verdict.score, found.verdict.horizon)
 
 
 @dataclass(frozen=True)
@@ -120,8 +118,8 @@ def cell_of(row: Sequence[Any]) -> Finished:
     values = dict(zip(COLUMNS, row, strict=True))
     measured = None
     if values["verdict_horizon"] is not None:
-        intervals = [Interval(*(_read(values[name + end]) for end in ENDS)) for name in KEPT_INTERVALS]
-        measured = Kept._make([*intervals, *(values[name] for name in Kept._fields[len(KEPT_INTERVALS):])])
+        intervals = tuple(Interval(*(_read(values[name + end]) for end in ENDS)) for name in KEPT_INTERVALS)
+        measured = Kept(intervals, *(values[name] for name in Kept._fields[1:]))
     return Finished(Cell(values["rate"], values["policy"]), values["verdict"], values["reason"], measured)
 
 

@@ -19,7 +19,7 @@ from verification.store.program import program as computing
 from verification.store.question import Digest, Question
 from verification.traffic.processes import Replay, Scheduled
 
-CELL_VERSION = 1  # of a cell: to be raised when its columns change
+CELL_VERSION = 2  # of a cell: to be raised when its columns change
 
 
 def asked(deployment: Deployment, plan: Plan) -> Question:

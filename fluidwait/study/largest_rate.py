@@ -14,8 +14,8 @@ from fluidwait.progress import counting, quiet
 from fluidwait.study.designs import choose
 from fluidwait.study.outcomes import Plan, baseline
 from thresholds import name_of
-from verification import Bound, Capacity, Effort
-from verification.experiments.capacity import probe
+from verification import Capacity, Effort, Targets
+from verification.experiments.capacity import guess, probe
 from verification.experiments.rate_search import Probe, search
 from verification.policies import Policy
 from verification.traffic.processes import Scheduled
@@ -31,13 +31,13 @@ class LargestRate:
 
     policy: str
     used: str
-    bound: Bound | None
+    targets: Targets
     capacity: Capacity
     fluid_limit: float
     design_limit: float | None
 
 
-def largest_rate(deployment: Deployment, policy: str, plan: Plan, bound: Bound | None,
+def largest_rate(deployment: Deployment, policy: str, plan: Plan, targets: Targets,
                  precision: float) -> LargestRate:
     """Search for the largest rate that the policy of a name sustains."""
     effort = Effort(plan.horizon, plan.replications, plan.seed, plan.workers)
@@ -45,14 +45,15 @@ def largest_rate(deployment: Deployment, policy: str, plan: Plan, bound: Bound |
     def ask(rate: float) -> Probe:
         there = deployment.at(rate)
         made, _ = _policy(there, policy)
-        return probe(rate, made, there.workload, there.replica, bound, effort, there.traffic)
+        return probe(rate, made, there.workload, there.replica, targets, effort, there.traffic)
 
     with counting("searching") as progress, quiet():
         fluid, design = _limits(deployment, policy)
         edge = fluid if design is None or isinstance(deployment.mix.traffic, Scheduled) else min(fluid, design)
-        found = search(ask, edge, precision, bound, progress)
+        found = search(ask, edge, precision, targets, progress,
+                       guess(deployment.workload, deployment.replica, targets))
         used = policy if found.low is None else _policy(deployment.at(found.low), policy)[1]
-    return LargestRate(policy, used, bound, found, fluid, design)
+    return LargestRate(policy, used, targets, found, fluid, design)
 
 
 def _limits(deployment: Deployment, policy: str) -> tuple[float, float | None]:

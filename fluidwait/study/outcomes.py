@@ -235,7 +235,8 @@ def _examine(deployment: Deployment, rule: Policy | None, name: str, equilibrium
         with working(f"simulating {name}") as progress:
             found = verify(rule, deployment.workload, deployment.replica, horizon=plan.horizon,
                            replications=plan.replications, precision=plan.precision,
-                           traffic=deployment.traffic, seed=plan.seed, workers=plan.workers, progress=progress)
+                           traffic=deployment.traffic, targets=deployment.targets, seed=plan.seed,
+                           workers=plan.workers, progress=progress)
     return Outcome(name, plan, found, equilibrium.reason)
 
 

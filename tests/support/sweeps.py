@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fluidwait.__main__ import status
-from fluidwait.study.cell import Finished, Kept
+from fluidwait.study.cell import KEPT_INTERVALS, Finished, Kept
 from fluidwait.study.grid import Cell
 from fluidwait.study.store import NAME
 from verification import Interval
@@ -61,5 +61,5 @@ def cells_in(folder: Path) -> list[Any]:
 def finished(rate: float, policy: str = "greedy", simulated: bool = True) -> Finished:
     """A cell that nothing computed."""
     interval = Interval(rate / 3, rate / 7, float("nan"))
-    measured = Kept(interval, interval, interval, interval, Interval(-0.0, 0.0, 1e300), 17, 0, 0.1, 30.0)
+    measured = Kept((*[interval] * (len(KEPT_INTERVALS) - 1), Interval(-0.0, 0.0, 1e300)), 17, 0, 0.1, 30.0)
     return Finished(Cell(rate, policy), "stable", "says \"why\": 1 × 2", measured if simulated else None)

@@ -76,9 +76,9 @@ class TypeDelay(NamedTuple):
 class Prediction:
     """Mean `latency` and `ttft` over the mix (weighted by arrival rate) and `by_type`, in seconds.
 
-    Infinite where the policy is not stable. `exact` says whether a theorem or an approximation stands behind them;
-    `latency_accuracy` and `ttft_accuracy` are the relative errors that are claimed, 0 for a theorem, None where nothing
-    is.
+    `tpot` is (latency - ttft) / (R - 1), over the types with more than one output token. Infinite where the policy is
+    not stable. `exact` says whether a theorem or an approximation stands behind them; `latency_accuracy` (of `tpot`,
+    too) and `ttft_accuracy` are the relative errors that are claimed, 0 for a theorem, None where nothing is.
     """
 
     latency: float
@@ -87,6 +87,7 @@ class Prediction:
     exact: bool
     latency_accuracy: float | None
     ttft_accuracy: float | None
+    tpot: float = math.nan
 
     def __repr__(self) -> str:
         return (f"Prediction({'exact' if self.exact else 'approximate'}, latency {duration(self.latency)}, "
@@ -186,7 +187,17 @@ def _over_mix(equilibrium: Equilibrium, by_type: tuple[TypeDelay, ...],
     misfits = set(equilibrium.region.never_fits.tolist())
     by_type = tuple(never if j in misfits else delay for j, delay in enumerate(by_type))
     latency, ttft = (float(rates / rates.sum() @ np.array(column)) for column in zip(*by_type, strict=True))
-    return Prediction(latency, ttft, by_type, accuracies[0] == 0, *accuracies)
+    return Prediction(latency, ttft, by_type, accuracies[0] == 0, *accuracies, _tpot(equilibrium, by_type))
+
+
+def _tpot(equilibrium: Equilibrium, by_type: tuple[TypeDelay, ...]) -> float:
+    gaps = equilibrium.workload.output_tokens - 1
+    some = gaps > 0
+    if not some.any():
+        return math.nan
+    weights = equilibrium.workload.rates[some] / equilibrium.workload.rates[some].sum()
+    decoding = np.array([each.latency - each.ttft if math.isfinite(each.latency) else math.inf for each in by_type])
+    return float(weights @ (decoding[some] / gaps[some]))
 
 
 def _wait_delays(equilibrium: Equilibrium, counts: Floats) -> tuple[TypeDelay, ...]:

@@ -12,11 +12,11 @@ the iteration time is one line (the mean of the largest of several exceeds the l
 some 30 of its requests are measured, and under WAIT once its stages fill.
 
     every policy   throughput = sum_j lambda_j R_j,   KV peak <= C
-    WAIT           KV peak <= M^pi,   residents per stage = n_j over time,   latency, TTFT by `thresholds.predict`
+    WAIT           KV peak <= M^pi,   residents per stage = n_j over time,   latency, TTFT, TPOT by `thresholds.predict`
                    iteration time when busy = Delta(n) for one type; for several, between Delta* (work is conserved:
                    E[tau] >= a_i + rho_i E[tau]) and Delta(n) (every type in every batch)
     paced, greedy  iteration time when busy = Delta*,   prompts per stage of a batch = lambda_j Delta*    (fluid: 5%)
-    paced          KV peak <= the bound of the windows,   latency, TTFT by `thresholds.predict`, where it claims them
+    paced          KV peak <= the bound of the windows,   latency, TTFT, TPOT by `thresholds.predict` where it claims
     vLLM v0        iteration time when busy = Delta*    (fluid: 5%; its stages are not equally full: decodes pause)
     nested         iteration time when busy >= Delta*
     Sarathi        iteration time when busy >= Delta* of whole prefills (its chunks only add work)
@@ -32,7 +32,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 
 import numpy as np
 
@@ -193,9 +193,11 @@ class Study:
     def _delays(self, predicted: Prediction) -> Iterator[Test]:
         settled = (SETTLED * predicted.latency <= self.runs[0].end_time
                    and self._seen(self.equilibrium.workload.rate))
-        for name, accuracy in (("latency", predicted.latency_accuracy), ("ttft", predicted.ttft_accuracy)):
+        claims = (("latency", predicted.latency_accuracy), ("ttft", predicted.ttft_accuracy),
+                  ("tpot", predicted.latency_accuracy))
+        for name, accuracy in claims:
             if settled and accuracy is not None:
-                yield partial(self._equal, name, float(getattr(predicted, name)), attrgetter(name), accuracy)
+                yield partial(self._equal, name, float(getattr(predicted, name)), methodcaller("of", name), accuracy)
 
     def _inventories(self, predicted: np.ndarray, accuracy: float) -> Iterator[Test]:
         names = self.equilibrium.workload.names

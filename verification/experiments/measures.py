@@ -16,7 +16,6 @@ import numpy as np
 from fluid.arrays import Floats
 from verification.run import Run, Timeline
 from verification.statistics.batch_means import BATCHES, BatchMeans, batch_means, of_batches
-from verification.statistics.percentiles import percentile
 
 PATH_POINTS = 1000
 
@@ -32,19 +31,6 @@ class Window(NamedTuple):
         """Cut the window into equal parts, for batch means inside one run."""
         edges = np.linspace(self.start, self.last_arrival, parts + 1)
         return [Window(a, b, b) for a, b in pairwise(edges.tolist())]
-
-
-class Delays(NamedTuple):
-    """Mean and 99th percentile latency, mean TTFT (s) of the requests of a window; how many did not finish.
-
-    `p99_at_least`: the percentile is at least what it says, since it may belong to one of those.
-    """
-
-    latency: float
-    latency_p99: float
-    ttft: float
-    unfinished: int
-    p99_at_least: bool
 
 
 def in_system(run: Run) -> Floats:
@@ -84,19 +70,6 @@ def rates(run: Run, window: Window, parts: int) -> Floats:
     tokens = np.bincount(place[inside], run.output_tokens[inside], minlength=parts)
     found: Floats = tokens / (edges[1] - edges[0])
     return found
-
-
-def delays(run: Run, window: Window) -> Delays:
-    """Latency and TTFT of the requests that arrive in the window."""
-    part = slice(*np.searchsorted(run.arrivals.times, [window.start, window.last_arrival]))
-    fits = run.fits[part]
-    if not fits.any():
-        return Delays(math.nan, math.nan, math.nan, 0, False)
-    age = run.end_time - run.arrivals.times[part][fits]
-    latency, ttft = run.latency[part][fits], run.ttft[part][fits]
-    p99 = percentile(latency, age, 0.99)
-    return Delays(float(np.where(np.isnan(latency), age, latency).mean()), p99.value,
-                  float(np.where(np.isnan(ttft), age, ttft).mean()), int(np.isnan(latency).sum()), p99.at_least)
 
 
 def delays_of(run: Run, window: Window) -> tuple[Floats, Floats]:

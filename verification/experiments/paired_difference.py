@@ -37,7 +37,7 @@ class Difference(NamedTuple):
 def paired(first: Verification, second: Verification, measure: str = "latency") -> Difference:
     """Return `measure` of the second policy less that of the first, over replications on the same arrivals.
 
-    `measure` is "throughput", "latency", "latency_p99", "ttft", "evictions", "iteration_time" or "busy_share". Raises
+    `measure` is "throughput", a delay ("latency", "ttft_p99"), "evictions", "iteration_time" or "busy_share". Raises
     InputError unless horizon, seed, replications and arrivals agree.
     """
     one_of("measure", measure, MEASURES, "paired")

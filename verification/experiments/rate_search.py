@@ -11,47 +11,47 @@ mathematics, section 9.10.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fluid.errors import InputError, one_of, real
+from fluid.errors import InputError, real
 from fluid.progress import Progress
 from verification.experiments.stability import UNDECIDED
+from verification.experiments.targets.bounds import Held, Targets
 from verification.statistics.intervals import Interval
 
-BOUNDED = ("latency", "latency_p99", "ttft")
 SUSTAINED, NOT_SUSTAINED = "sustained", "not sustained"
 SHARES = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
 LARGEST_PRECISION = 0.5
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A delay that must not be exceeded: mean `latency`, `latency_p99` (99th percentile) or mean `ttft`, seconds."""
-
-    measure: str
-    seconds: float
-
-    def __post_init__(self) -> None:
-        one_of("measure", self.measure, BOUNDED, "Bound")
-        object.__setattr__(self, "seconds", real(self.measure, self.seconds, "Bound", unit="seconds"))
+ABOVE_GUESS = 1.05
+NOTHING = Targets()
 
 
 @dataclass(frozen=True)
 class Probe:
     """One rate asked: the answer, and what it rests on (None where nothing was simulated).
 
-    `score` is that of the verdict, `measured` the delay the bound is about, `horizon` the last one tried (s), `doubt`
-    why the interval of the delay cannot be trusted.
+    `score` is that of the verdict, `held` the targets beside what was measured, the one that binds first, `horizon` the
+    last one tried (s).
     """
 
     rate: float
     answer: str
     reason: str
     score: float | None = None
-    measured: Interval | None = None
+    held: tuple[Held, ...] = ()
     horizon: float | None = None
-    doubt: str = ""
+
+    @property
+    def measured(self) -> Interval | None:
+        """The interval of the target that binds."""
+        return self.held[0].measured if self.held else None
+
+    @property
+    def doubt(self) -> str:
+        """Why the interval of a target cannot be trusted, if one cannot."""
+        return next((each.doubt for each in self.held if each.doubt), "")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Capacity:
     low: float | None
     high: float
     edge: float
-    bound: Bound | None
+    targets: Targets
     probes: tuple[Probe, ...]
 
     def __repr__(self) -> str:
@@ -74,7 +74,7 @@ class Capacity:
     @property
     def reason(self) -> str:
         """The answer in a sentence."""
-        what = "" if self.bound is None else f" with {self.bound.measure} up to {self.bound.seconds:g} s"
+        what = f" with {self.targets.text}" if self.targets else ""
         if self.low is None:
             return f"no rate is sustained{what}: {self.probes[0].reason}" if self.probes else "no rate is sustained"
         unsure = [f"{each.rate:.4g}" for each in self.probes
@@ -82,10 +82,20 @@ class Capacity:
         between = f"; undecided at {', '.join(unsure)}" if unsure else ""
         return f"sustains {self.low:.4g} requests/s{what}, and not {self.high:.4g}{between}"
 
+    @property
+    def binds(self) -> str:
+        """The name of the target that is the first to be passed above the rate found; "" where it is the edge."""
+        above = [each for each in self.probes if each.rate > (self.low or 0.0) and each.held]
+        passed = [each for each in above if each.held[0].strain > 1]
+        return min(passed, key=lambda each: each.rate).held[0].name if passed else ""
 
-def search(ask: Callable[[float], Probe], edge: float, precision: float = 0.02, bound: Bound | None = None,
-           progress: Progress | None = None) -> Capacity:
-    """Search the rates below `edge` (requests/s) for the largest that `ask` finds sustained; the module says how."""
+
+def search(ask: Callable[[float], Probe], edge: float, precision: float = 0.02, targets: Targets = NOTHING,
+           progress: Progress | None = None, guess: float = math.inf) -> Capacity:
+    """Search the rates below `edge` (requests/s) for the largest that `ask` finds sustained; the module says how.
+
+    Where a `guess` of it is below the edge the search begins there.
+    """
     width = real("precision", precision, "capacity")
     if width > LARGEST_PRECISION:
         raise InputError("precision", f"a share of the rate of at most {LARGEST_PRECISION:g}", precision, "capacity")
@@ -98,14 +108,20 @@ def search(ask: Callable[[float], Probe], edge: float, precision: float = 0.02, 
         return asked[rate].answer
 
     if edge > 0:
-        _look(answer, edge, width)
+        _look(answer, edge, width, _from(guess / edge))
     probes = tuple(asked[rate] for rate in sorted(asked))
     low = max((each.rate for each in probes if each.answer == SUSTAINED), default=None)
     high = min((each.rate for each in probes if each.answer == NOT_SUSTAINED and each.rate > (low or 0)), default=edge)
-    return Capacity(low, high, edge, bound, probes)
+    return Capacity(low, high, edge, targets, probes)
 
 
-def _look(answer: Callable[[float], str], edge: float, width: float) -> None:
+def _from(guess: float) -> tuple[float, ...]:
+    """The shares of the edge to look at, from above, the first a little above a guess."""
+    first = ABOVE_GUESS * guess
+    return SHARES if not first < SHARES[0] else (first, *(each for each in SHARES if each < first / ABOVE_GUESS))
+
+
+def _look(answer: Callable[[float], str], edge: float, width: float, shares: tuple[float, ...]) -> None:
     """Ask what is needed."""
     answers = {edge: NOT_SUSTAINED}
 
@@ -113,15 +129,26 @@ def _look(answer: Callable[[float], str], edge: float, width: float) -> None:
         answers[rate] = answer(rate)
         return answers[rate]
 
-    low = next((share * edge for share in SHARES if ask(share * edge) == SUSTAINED), None)
+    low = next((share * edge for share in shares if ask(share * edge) == SUSTAINED), None)
     if low is None:
         return
+    if low == shares[0] * edge < SHARES[0] * edge:  # the guess was too low
+        low = _upwards(low, edge, ask)
     above = min(rate for rate in answers if rate > low)
     low = _narrow(low, above, width, lambda rate: ask(rate) == SUSTAINED)
     refused = min(rate for rate, each in answers.items() if rate > low and each == NOT_SUSTAINED)
     unsure = [rate for rate, each in answers.items() if low < rate < refused and each == UNDECIDED]
     if unsure:
         _narrow(max(unsure), refused, width, lambda rate: ask(rate) != NOT_SUSTAINED)
+
+
+def _upwards(low: float, edge: float, ask: Callable[[float], str]) -> float:
+    """From a rate that is sustained up the ladder of shares, to the last that is."""
+    for share in sorted(share for share in SHARES if share * edge > low):
+        if ask(share * edge) != SUSTAINED:
+            break
+        low = share * edge
+    return low
 
 
 def _narrow(low: float, high: float, width: float, holds: Callable[[float], bool]) -> float:

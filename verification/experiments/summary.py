@@ -9,6 +9,7 @@ replications.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from verification.experiments import measures
 from verification.experiments.evidence.ledger import Backlog, backlog_of
 from verification.experiments.evidence.pieces import Pieces, pieces_of
 from verification.experiments.measures import Window
+from verification.experiments.targets.bounds import Goodput
+from verification.experiments.targets.delays import DELAYS, Delays, delays
 from verification.run import Run, Timeline
 
 PILOT = 10
@@ -29,17 +32,19 @@ Inventory = Callable[[Run, Timeline, int, Window], float]
 class Measured:
     """What a run did inside a window (`verification.experiments.measures`).
 
-    `inventory` is prompts per stage of the first types.
+    `delays` has every statistic of the delays, `good` the share of requests that meet a goodput (NaN where none is
+    asked for), `inventory` prompts per stage of the first types.
     """
 
     throughput: float
-    latency: float
-    latency_p99: float
-    ttft: float
-    unfinished: int
-    p99_at_least: bool
+    delays: Delays
+    good: float
     iteration_time: float
     inventory: tuple[float, ...]
+
+    def of(self, name: str) -> float:
+        """What was measured, by the name of a delay or of a field."""
+        return self.delays.of(name) if name in DELAYS else float(getattr(self, name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,23 +63,25 @@ class Summary(Measured):
     pieces: Pieces | None = None
 
     def __repr__(self) -> str:
-        return (f"Summary(latency {duration(self.latency)}, {figure(self.throughput)} tokens/s, {self.evictions:,} "
-                f"evictions, KV peak {self.kv_peak:,})")
+        return (f"Summary(latency {duration(self.of('latency'))}, {figure(self.throughput)} tokens/s, "
+                f"{self.evictions:,} evictions, KV peak {self.kv_peak:,})")
 
 
-def measure(run: Run, window: Window, inventory: Inventory) -> Measured:
+def measure(run: Run, window: Window, inventory: Inventory, goodput: Goodput | None = None) -> Measured:
     """Measure a run that was recorded inside a window."""
     timeline = recorded(run)
     kinds = range(min(len(run.profile.stages), MOST_TYPES_MEASURED))
-    return Measured(measures.throughput(run, window), *measures.delays(run, window),
+    good = math.nan if goodput is None else goodput.met(run, window)
+    return Measured(measures.throughput(run, window), delays(run, window), good,
                     measures.busy_iteration(timeline, window),
                     tuple(inventory(run, timeline, j, window) for j in kinds))
 
 
-def summarise(run: Run, warm_up: float, inventory: Inventory, replications: int = PILOT) -> Summary:
+def summarise(run: Run, warm_up: float, inventory: Inventory, replications: int = PILOT,
+              goodput: Goodput | None = None) -> Summary:
     """Measure a run that was recorded after `warm_up`, the share of it to delete; it is one of so many replications."""
     window = measures.window_after(run, warm_up)
-    return Summary(**vars(measure(run, window, inventory)), window=window, backlog=backlog_of(run),
+    return Summary(**vars(measure(run, window, inventory, goodput)), window=window, backlog=backlog_of(run),
                    end_time=run.end_time, busy_share=run.busy_share, kv_peak=run.kv_peak,
                    most_sequences=int(recorded(run).batch.max(initial=0)), evictions=run.evictions,
                    overflows=run.overflows, rejected=run.rejected, pieces=pieces_of(run, window, replications))

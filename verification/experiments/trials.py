@@ -26,6 +26,7 @@ from fluid.progress import Progress
 from verification.experiments import measures
 from verification.experiments.measures import Window
 from verification.experiments.replications import Experiment, told
+from verification.experiments.targets.delays import delays
 from verification.policies import Policy
 from verification.rules.vllm_v1 import VllmV1, as_it_comes
 from verification.run import Run
@@ -142,8 +143,8 @@ def _try(experiment: Experiment, replications: int, progress: Progress | None) -
     window = Window(FROM * experiment.horizon, experiment.horizon, TO * experiment.horizon)
 
     def measured(run: Run) -> tuple[float, ...]:
-        delays = measures.delays(run, window)
-        return (measures.throughput(run, window), delays.latency, delays.latency_p99, delays.ttft,
+        found = delays(run, window)
+        return (measures.throughput(run, window), found.of("latency"), found.of("latency_p99"), found.of("ttft"),
                 run.evictions / run.end_time * HOUR)
 
     found = told(experiment.each(range(replications), measured, record=False), progress, 0, replications)

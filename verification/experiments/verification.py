@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -28,6 +28,8 @@ from verification.experiments.replications import (
 )
 from verification.experiments.stability import STABLE, Verdict, settle, weigh
 from verification.experiments.summary import PILOT, Measured, Summary, measure, summarise
+from verification.experiments.targets.bounds import MISSED, Held, Targets
+from verification.experiments.targets.delays import DELAYS
 from verification.policies import Policy
 from verification.run import Run
 from verification.statistics.batch_means import BatchMeans
@@ -35,9 +37,10 @@ from verification.statistics.intervals import Interval, positive_interval, warm_
 from verification.statistics.precision import LEAST, Precision, hopeless, more, relative
 from verification.traffic.processes import POISSON, Traffic, is_steady, may_be_short
 
-MEASURES = ("throughput", "latency", "latency_p99", "ttft", "evictions", "iteration_time", "busy_share")
+MEASURES = ("throughput", *DELAYS, "evictions", "iteration_time", "busy_share")
 COUNTS = ("kv_peak", "overflow_runs", "unfinished", "rejected", "warm_up", "latency_p99_at_least")
 SOUGHT = ("latency", "throughput")  # what a precision is asked of
+NOTHING = Targets()
 PARTS = 10  # of a single replication, for the intervals of its checks
 
 
@@ -46,9 +49,10 @@ class Verification(Tabular):
     """What replications of a policy say; made by `verify`. Intervals are 95%, over replications; the table is `checks`.
 
     `warm_up` is the share of each run that was deleted; delays are in seconds, `throughput` in output tokens/s.
-    `latency_p99_at_least`: requests that did not finish may make the percentile larger. `inside` holds intervals from
-    inside a single replication, `precision` what was asked for and found. `summaries` is what is kept of each
-    replication, `runs` the first of them, whole. `doubts` says which intervals cannot be trusted, and why.
+    `delays` holds every statistic of them by name (`verification.experiments.targets.delays`), of which requests that
+    did not finish may make those in `at_least` larger; `targets` what was asked of them, what binds first. `inside`
+    holds intervals from inside a single replication, `precision` what was asked for and found. `summaries` is what is
+    kept of each replication, `runs` the first of them, whole. `doubts` says which intervals cannot be trusted, and why.
     """
 
     policy: Policy
@@ -59,9 +63,7 @@ class Verification(Tabular):
     verdict: Verdict
     checks: tuple[Check, ...]
     throughput: Interval
-    latency: Interval
-    latency_p99: Interval
-    ttft: Interval
+    delays: Mapping[str, Interval]
     evictions: Interval
     iteration_time: Interval
     busy_share: Interval
@@ -69,12 +71,13 @@ class Verification(Tabular):
     overflow_runs: int
     unfinished: int
     rejected: int
-    latency_p99_at_least: bool
+    at_least: frozenset[str]
     inside: Inside | None
     doubts: tuple[Doubt, ...]
     precision: Precision | None
     summaries: tuple[Summary, ...]
     runs: tuple[Run, ...]
+    targets: tuple[Held, ...] = ()
 
     def __repr__(self) -> str:
         wrong, latency = sum(not each.agrees for each in self.checks), self.latency
@@ -90,8 +93,9 @@ class Verification(Tabular):
             "policy": _named(self.policy), "replications": self.replications, "horizon": self.horizon,
             "seed": self.seed, "verdict": self.verdict.answer, "reason": self.verdict.reason, "agrees": self.agrees,
             "checks": [_told(check) for check in self.checks],
-            **{name: getattr(self, name)._asdict() for name in MEASURES},
-            **{name: getattr(self, name) for name in COUNTS},
+            **{name: self.interval(name)._asdict() for name in MEASURES},
+            **{name: getattr(self, name) for name in COUNTS}, "at_least": sorted(self.at_least),
+            "targets": [each.to_dict() for each in self.targets],
             "score": self.verdict.score, "verdict_horizon": self.verdict.horizon,
             "drift": self.verdict.drift._asdict(), "falls_behind": evidence.behind,
             "types_unjudged": evidence.unjudged, "doubts": [each._asdict() for each in self.doubts],
@@ -110,6 +114,31 @@ class Verification(Tabular):
         return self.verdict.reason
 
     @property
+    def latency(self) -> Interval:
+        """Mean latency, seconds."""
+        return self.delays["latency"]
+
+    @property
+    def latency_p99(self) -> Interval:
+        """The 99th percentile of the latency, seconds."""
+        return self.delays["latency_p99"]
+
+    @property
+    def latency_p99_at_least(self) -> bool:
+        """Whether requests that did not finish may make that percentile larger."""
+        return "latency_p99" in self.at_least
+
+    @property
+    def ttft(self) -> Interval:
+        """Mean time to the first token, seconds."""
+        return self.delays["ttft"]
+
+    def interval(self, measure: str) -> Interval:
+        """The 95% interval of one of `MEASURES` over replications."""
+        found: Interval = self.delays[measure] if measure in self.delays else getattr(self, measure)
+        return found
+
+    @property
     def agrees(self) -> bool:
         """Whether no check differs."""
         return all(check.agrees for check in self.checks)
@@ -121,8 +150,9 @@ class Verification(Tabular):
 
     @property
     def verified(self) -> bool:
-        """The answer is yes: stable, and no check differs."""
-        return self.verdict.answer == STABLE and self.agrees
+        """The answer is yes: stable, no check differs, and no target is missed."""
+        missed = any(each.answer == MISSED for each in self.targets)
+        return self.verdict.answer == STABLE and self.agrees and not missed
 
     def values(self, measure: str) -> Floats:
         """What each replication measured of one of `MEASURES`, in order: shape (replications,)."""
@@ -143,21 +173,21 @@ def _means(means: BatchMeans) -> dict[str, Any]:
 
 
 def verify(policy: Policy, workload: Workload, replica: Replica, *, horizon: float = 3600.0, replications: int = 10,
-           precision: float | None = None, traffic: Traffic = POISSON, seed: int = 0, workers: int = -1,
-           progress: Progress | None = None) -> Verification:
+           precision: float | None = None, traffic: Traffic = POISSON, targets: Targets = NOTHING, seed: int = 0,
+           workers: int = -1, progress: Progress | None = None) -> Verification:
     """Simulate replications of a policy and hold the predictions of the fluid model against them.
 
     `horizon` in seconds. With a relative `precision` (0.02: 2%) replications are added until mean latency and
     throughput are known so well, 5 at least and 1,000 at most (`verification.statistics.precision`). Steady-state
     predictions are held against Poisson traffic only; what holds on every path, or with a probability, against any.
-    Raises InputError as `simulate` does.
+    `targets` are held against the delays. Raises InputError as `simulate` does.
     """
     if precision is not None and not 0 < precision < 1:
         raise InputError("precision", "a share above 0 and below 1", precision)
     start = checked(replications) if precision is None else max(checked(replications), LEAST)
     experiment = Experiment(policy, workload, replica, horizon, traffic, seed, workers)
     within_memory(experiment.rate, replica, experiment.horizon, min(start, PILOT))
-    found = _Replications(experiment, start, progress)
+    found = _Replications(experiment, start, targets, progress)
     if precision is not None:
         found.grow_to(precision)
     return _verification(found, precision, _verdict(found, start, progress))
@@ -166,8 +196,9 @@ def verify(policy: Policy, workload: Workload, replica: Replica, *, horizon: flo
 class _Replications:
     """Replications as they come: the first of them whole, of each what was measured after a common warm-up."""
 
-    def __init__(self, experiment: Experiment, start: int, progress: Progress | None) -> None:
-        self.experiment, self.start, self.progress = experiment, start, progress
+    def __init__(self, experiment: Experiment, start: int, targets: Targets,
+                 progress: Progress | None) -> None:
+        self.experiment, self.start, self.targets, self.progress = experiment, start, targets, progress
         self.inventory = inventory_of(experiment.policy)
         pilot = told(experiment.each(range(min(start, PILOT)), lambda run: run, record=True), progress, 0, start)
         self.first, self.warm_up = pilot[0], warm_up([measures.in_system(run) for run in pilot])
@@ -176,7 +207,7 @@ class _Replications:
         self.add(start)
 
     def _summary(self, run: Run) -> Summary:
-        return summarise(run, self.warm_up, self.inventory, self.start)
+        return summarise(run, self.warm_up, self.inventory, self.start, self.targets.goodput)
 
     def add(self, to: int) -> None:
         """Simulate those that are missing until there are so many."""
@@ -207,7 +238,7 @@ class _Replications:
 
 def values(summaries: list[Summary] | tuple[Summary, ...], measure: str) -> Floats:
     """One measure of each replication: shape (replications,)."""
-    return np.array([getattr(each, measure) for each in summaries], dtype=np.float64)
+    return np.array([each.of(measure) for each in summaries], dtype=np.float64)
 
 
 def _verdict(found: _Replications, replications: int, progress: Progress | None) -> Verdict:
@@ -229,7 +260,8 @@ def _doubts(found: _Replications) -> tuple[Doubt, ...]:
     experiment = found.experiment
     ledgers = [each.backlog.ledger for each in found.summaries if each.backlog.ledger is not None]
     rates = experiment.workload.rates
-    return (doubts_of([each.pieces for each in found.summaries], found.values("latency_p99"))
+    tails = np.column_stack([found.values("latency_p99"), found.values("ttft_p99")])
+    return (doubts_of([each.pieces for each in found.summaries], tails)
             + undrawn(experiment.equilibrium.profile, rates, ledgers))
 
 
@@ -237,18 +269,22 @@ def _verification(found: _Replications, precision: float | None, verdict: Verdic
     experiment, summaries = found.experiment, tuple(found.summaries)
     study = Study(experiment.equilibrium, experiment.policy, summaries, found.parts(),
                   certain=not (experiment.policy.by_type and may_be_short(experiment.traffic)))
+    doubts = _doubts(found)
     return Verification(
         experiment.policy, experiment.horizon, len(summaries), experiment.seed, found.warm_up, verdict,
         study.checks(steady=is_steady(experiment.traffic, experiment.policy.by_type)),
-        **{name: positive_interval(values(summaries, name), unit=study.unit(name)) for name in MEASURES},
+        **{name: positive_interval(values(summaries, name), unit=study.unit(name)) for name in MEASURES
+           if name not in DELAYS},
+        delays={name: positive_interval(values(summaries, name)) for name in DELAYS},
         kv_peak=max(each.kv_peak for each in summaries),
         overflow_runs=sum(each.overflows > 0 for each in summaries),
-        unfinished=sum(each.unfinished for each in summaries),
+        unfinished=sum(each.delays.unfinished for each in summaries),
         rejected=sum(each.rejected for each in summaries),
-        latency_p99_at_least=any(each.p99_at_least for each in summaries),
+        at_least=frozenset[str]().union(*(each.delays.at_least for each in summaries)),
         inside=inside(found.first, summaries[0].window) if len(summaries) == 1 else None,
-        doubts=_doubts(found),
+        doubts=doubts,
         precision=None if precision is None else Precision(precision, relative(found.sought)),
         summaries=summaries,
         runs=(found.first,),
+        targets=found.targets.held([each.delays for each in summaries], [each.good for each in summaries], doubts),
     )

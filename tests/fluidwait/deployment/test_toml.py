@@ -13,6 +13,7 @@ from fluid import FluidwaitError, solve
 from fluid.errors import FileError
 from fluidwait.deployment.deployment import load, parse
 from fluidwait.deployment.toml import LARGEST_FILE, LONGEST_TOML_LINE
+from verification.experiments.targets.delays import DELAYS
 
 REPLICA = """
 [replica]
@@ -184,7 +185,8 @@ def test_a_missing_key_is_named_with_what_it_must_be(text, key, requirement):
     (changed("rate = 20.0", "rat = 20.0"), "workload.type[0].rat", 'did you mean "rate"?'),
     (changed("kv_capacity", "kv_capasity"), "replica.kv_capasity", 'did you mean "kv_capacity"?'),
     (GOOD + "[targets]\nhorizon = 1.0", "targets", 'did you mean "target"?'),
-    (GOOD + "[target]\ncolour = 1", "target.colour", "known here: horizon, overflow_probability, confidence"),
+    (GOOD + "[target]\ncolour = 1", "target.colour",
+     f"known here: horizon, overflow_probability, confidence, goodput, share, {', '.join(DELAYS)}"),
     (replica_key("prefill = { chunks = 1 }"), "replica.prefill.chunks", 'did you mean "chunk"?'),
     (GOOD + '"a\\nb" = 1', r'workload.type[1]."a\nb"',
      "known here: name, prompt_tokens, output_tokens, rate, shared_prefix"),

@@ -30,6 +30,7 @@ from fluidwait.study.grid import Cell, Grid
 from fluidwait.study.outcomes import Plan, compare
 from fluidwait.study.sweep import Sweep
 from verification import Interval
+from verification.experiments.targets.delays import DELAYS
 
 DEPLOYMENT = """[replica]
 kv_capacity = 60000
@@ -193,8 +194,8 @@ def swept(rates: str, ends: tuple[float, float], doubted: str = "") -> Figure:
     cells = []
     for cell in grid.cells:
         latency = Interval(cell.rate / 10, cell.rate / 10 * ends[0], cell.rate / 10 * ends[1])
-        kept = Kept(latency, latency, latency, Interval(30 * cell.rate, 10 * cell.rate, 50 * cell.rate), nothing, 1,
-                    int(cell.policy == "wait"), 0.0, 1.0)
+        tokens = Interval(30 * cell.rate, 10 * cell.rate, 50 * cell.rate)
+        kept = Kept((*[latency] * len(DELAYS), tokens, nothing), 1, int(cell.policy == "wait"), 0.0, 1.0)
         cells.append(Finished(Cell(*cell), "stable", "why" + (DOUBTED + doubted if doubted else ""), kept))
     found = Sweep(grid, Plan(30.0, 2, 0), tuple(cells), solve(deployment.workload, deployment.replica))
     with own_style():

@@ -135,12 +135,13 @@ def plain(cell: Finished) -> tuple[Any, ...]:
     return TABLE.plain(row_of(cell, PLAN))
 
 
-BEFORE = """
+DELAYS = ", ".join(f"{quantity}{statistic}{end} REAL" for quantity in ("latency", "ttft", "tpot", "itl")
+                   for statistic in ("", "_p50", "_p90", "_p95", "_p99") for end in ("", "_low", "_high"))
+BEFORE = f"""
 CREATE TABLE IF NOT EXISTS questions (digest TEXT PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS cells (
     question TEXT, rate REAL, policy TEXT, seed , replications INTEGER, horizon REAL, verdict TEXT, reason TEXT,
-    latency REAL, latency_low REAL, latency_high REAL, latency_p99 REAL, latency_p99_low REAL, latency_p99_high REAL,
-    ttft REAL, ttft_low REAL, ttft_high REAL, throughput REAL, throughput_low REAL, throughput_high REAL,
+    {DELAYS}, throughput REAL, throughput_low REAL, throughput_high REAL,
     evictions REAL, evictions_low REAL, evictions_high REAL, kv_peak INTEGER, overflow_runs INTEGER, score REAL,
     verdict_horizon REAL, checksum TEXT NOT NULL, PRIMARY KEY (rate, policy)) WITHOUT ROWID;
 PRAGMA user_version = 1;
@@ -148,15 +149,15 @@ PRAGMA user_version = 1;
 
 
 def test_a_sweep_of_the_first_tables_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Written out by hand as version 1 has it: the question's text, a row of 27 values and their checksum."""
+    """Written out by hand as version 1 has it: the question's text, a row of 78 values and their checksum."""
     text = (f'{{"deployment": "{"d" * 64}", "horizon": 30.0, "program": "fluidwait 0", "replications": 2, '
             f'"seed": {2**100}, "trace": ""}}')
     digest = hashlib.sha256(text.encode()).hexdigest()
-    row = [digest, 40.0, "paced", str(2**100), 2, 30.0, "stable", "why", *[1.5, 1.25, None] * 5, 17, 0, 0.1, 30.0]
+    row = [digest, 40.0, "paced", str(2**100), 2, 30.0, "stable", "why", *[1.5, 1.25, None] * 22, 17, 0, 0.1, 30.0]
     with closing(sqlite3.connect(tmp_path / NAME)) as connection, connection:
         connection.executescript(BEFORE)
         connection.execute("INSERT INTO questions VALUES (?, ?)", (digest, text))
-        connection.execute(f"INSERT INTO cells VALUES ({', '.join('?' * 28)})",
+        connection.execute(f"INSERT INTO cells VALUES ({', '.join('?' * 79)})",
                            (*row, hashlib.sha256(json.dumps(row).encode()).hexdigest()))
     with opened(tmp_path, QUESTION, PLAN) as store:
         (found,) = store.found.values()

@@ -16,8 +16,19 @@ from fluid import IterationTime, PromptType, Replica, Workload
 from fluid.errors import InputError
 from fluidwait.__main__ import status
 from thresholds import PacedPolicy, WaitPolicy, wait
-from verification import Bound, Effort, Greedy, Run, Scheduled, capacity, positive_interval, simulate, verify
-from verification.experiments.capacity import PROBE_LEVEL, probe
+from verification import (
+    Bound,
+    Effort,
+    Greedy,
+    Run,
+    Scheduled,
+    Targets,
+    capacity,
+    positive_interval,
+    simulate,
+    verify,
+)
+from verification.experiments.capacity import PROBE_ERROR, probe
 from verification.experiments.rate_search import NOT_SUSTAINED, SUSTAINED, Capacity, Probe, search
 from verification.experiments.stability import UNDECIDED
 from verification.experiments.summary import PILOT
@@ -131,16 +142,16 @@ def test_a_probe_measures_what_verify_does() -> None:
     the horizon that it took to trust a 99th percentile.
     """
     mix = SHORT.scaled(4.0)
-    found = probe(80.0, Greedy(), mix, QUEUE, Bound("latency_p99", 1.0), Effort(60.0, 12, seed=3))
+    found = probe(80.0, Greedy(), mix, QUEUE, Targets((Bound("latency_p99", 1.0),)), Effort(60.0, 12, seed=3))
     assert found.horizon is not None
     known = verify(Greedy(), mix, QUEUE, horizon=found.horizon, replications=12, seed=3)
     assert ("latency_p99" in known.doubted) == (found.doubt != "")
-    assert found.measured == positive_interval(known.values("latency_p99"), PROBE_LEVEL)
+    assert found.measured == positive_interval(known.values("latency_p99"), 1 - PROBE_ERROR)
     assert (found.score, found.horizon) == (known.verdict.score, known.verdict.horizon)
 
 
-@pytest.mark.parametrize(("bound", "most"), [(None, 2), (Bound("ttft", 1.0), PILOT + 2)])
-def test_a_probe_lets_its_runs_go(bound: Bound | None, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("targets", "most"), [(Targets(), 2), (Targets((Bound("ttft", 1.0),)), PILOT + 2)])
+def test_a_probe_lets_its_runs_go(targets: Targets, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 30 runs, made one after the other, the pilot is held where there is a bound, and the one at work."""
     made: list[weakref.ref[Run]] = []
     alive: list[int] = []
@@ -152,7 +163,7 @@ def test_a_probe_lets_its_runs_go(bound: Bound | None, most: int, monkeypatch: p
         return run
 
     monkeypatch.setattr("verification.experiments.replications.simulate", counted)
-    probe(20.0, Greedy(), SHORT, QUEUE, bound, Effort(60.0, 30, workers=1))
+    probe(20.0, Greedy(), SHORT, QUEUE, targets, Effort(60.0, 30, workers=1))
     assert len(made) == 30
     assert max(alive) <= most
 
@@ -267,7 +278,7 @@ def test_no_rate_at_all_is_an_answer(file: Path, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("flags", [
     ["--latency", "0"], ["--latency", "soon"], ["--latency-p99", "-1"], ["--ttft", "nan"],
-    ["--latency", "1", "--ttft", "1"], ["--latency", "1", "--replications", "1"], ["--precision", "0"],
+    ["--latency", "1", "--replications", "1"], ["--precision", "0"],
     ["--precision", "60%"], ["--precision", "%"], ["--precision", "2%%"], ["--policy", "lifo"],
     ["--horizon", "0"], ["--horizon", "1e15"],
 ])

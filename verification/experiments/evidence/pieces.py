@@ -24,7 +24,7 @@ from verification.statistics.trust import NO_VARIANCE, doubt, percentile_doubt
 
 TOPS = 320  # largest values over all replications
 MOST_UNDRAWN = 0.05  # of the work
-DOUBTABLE = ("latency", "latency_p99", "ttft", "throughput")
+DOUBTABLE = ("latency", "latency_p99", "ttft", "ttft_p99", "throughput")
 TOO_FEW = "a run has fewer than 64 requests to measure: too few to test what an interval rests on"
 
 
@@ -61,15 +61,18 @@ def _means(values: Floats) -> tuple[float, ...]:
 
 
 def doubts_of(pieces: Sequence[Pieces | None], percentiles: Floats) -> tuple[Doubt, ...]:
-    """What is doubtful about intervals over replications; `percentiles` are the 99th of each one's latency."""
+    """What is doubtful about intervals over replications; `percentiles` are the 99th of each one's latency
+    and TTFT: shape (replications, 2).
+    """
     known = [each for each in pieces if each is not None]
     if len(known) < len(pieces):
         return tuple(Doubt(name, TOO_FEW) for name in DOUBTABLE)
     latency, tops, ttft, ttft_tops, throughput, length_tops = zip(*known, strict=True)
     found = {"latency": doubt(latency, np.concatenate(tops)), "ttft": doubt(ttft, np.concatenate(ttft_tops)),
              "throughput": doubt(throughput, np.concatenate(length_tops), NO_VARIANCE)}
-    stretches = [np.reshape(row, (BATCHES, -1)).max(axis=1) for row in tops]
-    found["latency_p99"] = found["latency"] or percentile_doubt(stretches, percentiles)
+    for column, (name, largest_of) in enumerate((("latency", tops), ("ttft", ttft_tops))):
+        stretches = [np.reshape(row, (BATCHES, -1)).max(axis=1) for row in largest_of]
+        found[f"{name}_p99"] = found[name] or percentile_doubt(stretches, percentiles[:, column])
     return tuple(Doubt(name, found[name]) for name in DOUBTABLE if found[name])
 
 

@@ -1,0 +1,1 @@
+"""What is asked of delays, by whom: their statistics in a run, bounds on them, goodput."""
