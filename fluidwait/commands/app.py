@@ -12,6 +12,7 @@ from fluid import FluidwaitError, solve
 from fluid.errors import one_line, one_of
 from fluid.files.written import write_file
 from fluidwait.commands import measurements, rates
+from fluidwait.commands.knobs import knobs_command
 from fluidwait.commands.options import (
     Against,
     AskedPrecision,
@@ -142,6 +143,7 @@ app.command("sweep", epilog="Example: fluidwait sweep --rates 10:80:10 --policie
             )(rates.sweep_command)
 app.command("capacity", epilog="Example: fluidwait capacity deployment.toml --policy paced --latency 2"
             )(rates.capacity_command)
+app.command("knobs", epilog="Example: fluidwait knobs deployment.toml --ttft-p99 2 --tpot-mean 0.05")(knobs_command)
 
 
 def _refuse_what_never_fits(deployment: Deployment) -> None:

@@ -18,7 +18,8 @@ mathematics, section 9.11.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fluid import Equilibrium, Replica, Workload, solve
@@ -26,7 +27,8 @@ from fluid.progress import Progress
 from verification.experiments import measures
 from verification.experiments.measures import Window
 from verification.experiments.replications import Experiment, told
-from verification.experiments.targets.delays import delays
+from verification.experiments.targets.bounds import Held, Targets
+from verification.experiments.targets.delays import DELAYS, Delays, delays
 from verification.policies import Policy
 from verification.rules.vllm_v1 import VllmV1, as_it_comes
 from verification.run import Run
@@ -41,18 +43,36 @@ BUDGETS = (0.75, 0.5, 0.375, 0.25, 0.1875, 0.15, 0.125)  # of the engine's own
 LEAST_BUDGET = 256
 REQUESTS, LIVES = 40_000, 60  # a trial lasts so many requests, and so many lives of a request alone
 HOUR = 3600.0
+NOTHING = Targets()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trial:
-    """What a policy did in a short trial, 95% intervals over replications: tokens/s, seconds, evictions an hour."""
+    """What a policy did in a short trial, 95% intervals over replications: tokens/s, seconds, evictions an hour.
+
+    `targets` are those asked for, what binds first, beside what was measured.
+    """
 
     policy: Policy
     throughput: Interval
-    latency: Interval
-    latency_p99: Interval
-    ttft: Interval
+    delays: Mapping[str, Interval]
     evictions_per_hour: Interval
+    targets: tuple[Held, ...] = ()
+
+    @property
+    def latency(self) -> Interval:
+        """Mean latency."""
+        return self.delays["latency"]
+
+    @property
+    def latency_p99(self) -> Interval:
+        """The 99th percentile of the latency."""
+        return self.delays["latency_p99"]
+
+    @property
+    def ttft(self) -> Interval:
+        """Mean time to the first token."""
+        return self.delays["ttft"]
 
 
 @dataclass(frozen=True)
@@ -108,7 +128,8 @@ def try_out(designs: Sequence[Policy], workload: Workload, replica: Replica, *, 
     seconds = horizon or usual_horizon(solve(workload, replica))
 
     def tried(policies: Sequence[Policy]) -> list[Trial]:
-        return [_try(Experiment(policy, workload, replica, seconds, traffic, seed, workers), replications, progress)
+        return [tried_out(Experiment(policy, workload, replica, seconds, traffic, seed, workers), replications,
+                          progress=progress)
                 for policy in policies]
 
     engine = tried(_budgets(as_it_comes(replica), replica))
@@ -139,19 +160,21 @@ def _budgets(own: VllmV1, replica: Replica) -> list[VllmV1]:
     return [own, *(replace(own, max_num_batched_tokens=budget) for budget in smaller if budget >= least)]
 
 
-def _try(experiment: Experiment, replications: int, progress: Progress | None) -> Trial:
+def tried_out(experiment: Experiment, replications: int, targets: Targets = NOTHING, record: bool = False,
+              progress: Progress | None = None) -> Trial:
+    """Return what a policy does; with `record` the gaps between tokens are known too."""
     window = Window(FROM * experiment.horizon, experiment.horizon, TO * experiment.horizon)
 
-    def measured(run: Run) -> tuple[float, ...]:
-        found = delays(run, window)
-        return (measures.throughput(run, window), found.of("latency"), found.of("latency_p99"), found.of("ttft"),
-                run.evictions / run.end_time * HOUR)
+    def measured(run: Run) -> tuple[float, Delays, float, float]:
+        good = math.nan if targets.goodput is None else targets.goodput.met(run, window)
+        return measures.throughput(run, window), delays(run, window), run.evictions / run.end_time * HOUR, good
 
-    found = told(experiment.each(range(replications), measured, record=False), progress, 0, replications)
+    found = told(experiment.each(range(replications), measured, record=record), progress, 0, replications)
+    throughput, delayed, evictions, good = zip(*found, strict=True)
     request = float(experiment.workload.output_tokens.min()) / (window.end - window.start)
-    units = (request, 0.0, 0.0, 0.0, HOUR / experiment.horizon)
-    return Trial(experiment.policy, *(positive_interval(column, unit=unit)
-                                      for column, unit in zip(zip(*found, strict=True), units, strict=True)))
+    return Trial(experiment.policy, positive_interval(throughput, unit=request),
+                 {name: positive_interval([each.of(name) for each in delayed]) for name in DELAYS},
+                 positive_interval(evictions, unit=HOUR / experiment.horizon), targets.held(delayed, good, ()))
 
 
 def flags(policy: Policy, own: Policy) -> str:

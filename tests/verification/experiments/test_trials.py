@@ -18,8 +18,9 @@ QUICK = {"horizon": 60.0, "replications": 2}
 
 def trial(latency: float, tail: float) -> Trial:
     """A trial with these delays."""
-    known = [Interval(value, value, value) for value in (1.0, latency, tail, 0.1, 0.0)]
-    return Trial(Greedy(), *known)
+    delays = {"latency": latency, "latency_p99": tail, "ttft": 0.1}
+    known = {name: Interval(value, value, value) for name, value in delays.items()}
+    return Trial(Greedy(), Interval(1.0, 1.0, 1.0), known, Interval(0.0, 0.0, 0.0))
 
 
 def test_regret_is_the_larger_share_of_what_is_tolerated() -> None:
