@@ -1,17 +1,24 @@
 """The fluid model of LLM inference: workloads, replicas, the equilibrium and the stability region."""
 
-from fluid.calibration.batches import Batches, read_batches
-from fluid.calibration.calibration import Calibration
-from fluid.calibration.fit import calibrate
-from fluid.equilibrium import Equilibrium, solve
-from fluid.errors import FileError, FluidwaitError, InputError
-from fluid.region import Region, stability_region
-from fluid.replica import IterationTime, Replica
-from fluid.shared_prefixes import SharedPrefix, share_prefixes
-from fluid.stages import StageProfile, stage_profile
-from fluid.traces.trace import Binned, Columns, Trace, read_trace
-from fluid.varying_rates import Schedule, solve_windows
-from fluid.workload import PromptType, Workload
+from typing import TYPE_CHECKING
+
+from fluid.loading import on_demand
+
+if TYPE_CHECKING:
+    from fluid.calibration.batches import Batches, read_batches
+    from fluid.calibration.calibration import Calibration
+    from fluid.calibration.fit import calibrate
+    from fluid.equilibrium import Equilibrium, solve
+    from fluid.errors import FileError, FluidwaitError, InputError
+    from fluid.region import Region, stability_region
+    from fluid.replica import IterationTime, Replica
+    from fluid.shared_prefixes import SharedPrefix, share_prefixes
+    from fluid.stages import StageProfile, stage_profile
+    from fluid.traces.trace import Binned, Columns, Trace, read_trace
+    from fluid.varying_rates import Schedule, solve_windows
+    from fluid.workload import PromptType, Workload
+else:
+    __getattr__, __dir__ = on_demand(__name__)
 
 __all__ = [
     "Batches",
@@ -40,7 +47,3 @@ __all__ = [
     "stability_region",
     "stage_profile",
 ]
-
-
-def __dir__() -> list[str]:
-    return [*__all__, *(name for name in globals() if name.startswith("__"))]

@@ -159,6 +159,22 @@ def test_a_deployment_is_loaded_from_python(tmp_path: Path) -> None:
 
 def test_the_import_of_fluidwait_is_light() -> None:
     """Nothing is compiled or drawn before something is asked for; what does not exist is an AttributeError."""
-    program = ("import sys, fluidwait; heavy = {'numba', 'numpy', 'typer', 'fluid'} & set(sys.modules); "
+    program = ("import sys, fluidwait; heavy = {'numba', 'numpy', 'typer'} & set(sys.modules); "
                "assert not heavy, heavy; assert fluidwait.load and not hasattr(fluidwait, 'lode')")
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_package_loads_what_is_used_of_it() -> None:
+    """The three floors and their names are there at once; SciPy and numba come with what needs them."""
+    program = ("import sys, fluid, thresholds, verification; from fluid import PromptType, Workload; "
+               "Workload([PromptType(1, 1, 1.0)]); heavy = {'scipy', 'numba', 'sympy'} & set(sys.modules); "
+               "assert not heavy, heavy; assert callable(thresholds.reachable)")
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_is_offered_is_never_covered_by_a_module_of_its_name() -> None:
+    """Whoever loads `thresholds.look_ahead.design` first still finds the function, and the module's names."""
+    program = ("import thresholds.look_ahead.design, thresholds.reachable\n"
+               "from thresholds import look_ahead, reachable\n"
+               "assert callable(look_ahead) and callable(reachable) and callable(thresholds.look_ahead)")
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -7,19 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from fluid import Equilibrium, solve
 from fluid.calibration.batches import read_batches
 from fluid.calibration.calibration import Calibration
 from fluid.calibration.fit import calibrate
 from fluid.errors import InputError, real, whole
-from fluid.traces.formats import FORMATS
 from fluid.traces.summary import TraceSummary, summarise
 from fluid.traces.trace import Columns, Trace, read_trace
-from fluidwait.commands.options import ForDeployment, Json, Out, SkipBadRows, Version, number, whole_number
 from fluidwait.deployment.deployment import Deployment, deployment_of
 from fluidwait.deployment.write_workload import workload_section
 from fluidwait.progress import reading
@@ -29,31 +25,11 @@ from fluidwait.reports.console import give, write
 from fluidwait.reports.trace import show_trace, trace_answer
 
 DIFFERENT = 0.2  # of the iteration time: what one line may forecast otherwise without a warning
-NAMED = {"metavar": "NAME", "show_default": False}
-TraceFile = Annotated[Path, typer.Argument(help="Request trace: CSV, JSON lines or JSON, also gzipped.")]
-TraceFormat = Annotated[str | None, typer.Option(
-    help=f"{', '.join(FORMATS)}; by default found from the first row.", **NAMED)]
-PromptColumn = Annotated[str | None, typer.Option(help="Column of the prompt tokens, in any other CSV.", **NAMED)]
-OutputColumn = Annotated[str | None, typer.Option(help="Column of the output tokens.", **NAMED)]
-TimeColumn = Annotated[str | None, typer.Option(help="Column of the arrival: seconds, or date and time.", **NAMED)]
-Rate = Annotated[float | None, typer.Option(parser=number, metavar="REQUESTS/S", show_default=False,
-                                            help="Total rate of the section; by default the trace's own.")]
-Bins = Annotated[int | None, typer.Option(parser=whole_number, metavar="NUMBER", show_default=False,
-                                          help="Put the lengths together into so many types.")]
-RateWindow = Annotated[float | None, typer.Option(parser=number, metavar="SECONDS", show_default=False,
-                                              help="Let the rate of the section follow the trace's, in windows.")]
-BatchFile = Annotated[Path, typer.Argument(help="Measured batches: CSV, or the log of an engine, also gzipped.")]
-Pieces = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER", help="Lines; the largest counts.")]
 
 
-def trace_command(file: TraceFile, format: TraceFormat = None,  # noqa: A002, the flag is called so
-                  prompt_column: PromptColumn = None, output_column: OutputColumn = None,
-                  time_column: TimeColumn = None, skip_bad_rows: SkipBadRows = False, rate: Rate = None,
-                  bins: Bins = None, window: RateWindow = None, deployment: ForDeployment = None, out: Out = None,
-                  json: Json = False, version: Version = False) -> None:
-    """Summarise a request trace and print a workload section for it."""
-    keys = {"format": format, "prompt_column": prompt_column, "output_column": output_column,
-            "time_column": time_column, "skip_bad_rows": skip_bad_rows}
+def trace_command(file: Path, keys: dict[str, Any], rate: float | None, bins: int | None, window: float | None,
+                  deployment: Path | None, out: Path | None, json: bool) -> None:
+    """Summarise a request trace, read with the keys of its section, and print a workload section for it."""
     rate = rate if rate is None else real("--rate", rate, unit="requests/s")
     bins = bins if bins is None else whole("--bins", bins, unit="types")
     window = window if window is None else real("--window", window, unit="seconds")
@@ -66,9 +42,8 @@ def trace_command(file: TraceFile, format: TraceFormat = None,  # noqa: A002, th
     give(answer, json, lambda: show_trace(trace, summary, section, out, figures))
 
 
-def calibrate_command(file: BatchFile, pieces: Pieces = 1, skip_bad_rows: SkipBadRows = False,
-                      deployment: ForDeployment = None, out: Out = None, json: Json = False,
-                      version: Version = False) -> None:
+def calibrate_command(file: Path, pieces: int, skip_bad_rows: bool, deployment: Path | None, out: Path | None,
+                      json: bool) -> None:
     """Fit the iteration time to measured batches and print its section for a deployment file."""
     lines = whole("--pieces", pieces, unit="lines", most=8)
     aim = None if deployment is None else deployment_of(deployment)

@@ -1,16 +1,21 @@
-"""The flags that commands share, and how their values are read."""
+"""The flags of the commands, how their values are read, and what the shell completes them to.
+
+Nothing here loads what the commands work with, for `--help` and completion load this.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fluid.errors import number_meant, shown
-from fluidwait import __version__
 from fluidwait.deployment.policy_names import AUTO, BASELINES, DESIGNED, POLICIES
-from verification.statistics.precision import MOST_REPLICATIONS
+
+MOST_REPLICATIONS = 1000  # that of `verification.statistics.precision`
+INSTALLED = ("vllm", "gateway")  # those of `fluidwait.study.plugin`
 
 
 def number(text: str) -> float:
@@ -55,9 +60,32 @@ def either(names: tuple[str, ...]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}."
 
 
+def one_of_these(names: tuple[str, ...]) -> Callable[[str], list[str]]:
+    """What the shell completes a name to."""
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+
+
+def some_of_these(names: tuple[str, ...]) -> Callable[[str], list[str]]:
+    """What the shell completes the last of several names to, commas between them."""
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [before + comma + name for name in names if name.startswith(last) and name not in before.split(",")]
+
+    return complete
+
+
+def trace_formats(incomplete: str) -> list[str]:
+    """What the shell completes the format of a trace to."""
+    from fluid.traces.formats import FORMATS
+
+    return one_of_these(tuple(FORMATS))(incomplete)
+
+
 def show_version(wanted: bool) -> None:
     """Print the version and end."""
     if wanted:
+        from fluidwait.version import __version__
+
         typer.echo(f"fluidwait {__version__}")
         raise typer.Exit
 
@@ -83,24 +111,48 @@ Rates = Annotated[str, typer.Option(metavar="RATES", show_default=False,
 Loads = Annotated[str, typer.Option(metavar="SHARES", show_default=False,
                                     help="Instead of rates, shares of the edge: 0.7,0.9,0.98 or start:stop:step.")]
 Policies = Annotated[str, typer.Option(metavar="NAMES", show_default=False,
+                                       autocompletion=some_of_these((*DESIGNED, *BASELINES)),
                                        help=f"Policies with commas between: {', '.join((*DESIGNED, *BASELINES))}.")]
 Jobs = Annotated[int | None, typer.Option(parser=whole_number, metavar="NUMBER", show_default=False,
                                           help="Cells at a time; by default one per core.")]
 Dask = Annotated[str | None, typer.Option(metavar="ADDRESS", show_default=False,
                                           help="Run the cells on the Dask cluster with this scheduler.")]
-PolicyName = Annotated[str, typer.Option(metavar="NAME", help=either(POLICIES))]
+PolicyName = Annotated[str, typer.Option(metavar="NAME", help=either(POLICIES),
+                                         autocompletion=one_of_these(POLICIES))]
 Watermark = Annotated[float | None, typer.Option(
     parser=share, metavar="SHARE", show_default=False,
     help="Keep this share of the KV cache free when admitting, under a policy that evicts: 5%.")]
 Install = Annotated[str | None, typer.Option(
-    metavar="ENGINE", show_default=False,
+    metavar="ENGINE", show_default=False, autocompletion=one_of_these(INSTALLED),
     help='Write the windows as a scheduler class ("vllm") or a gateway ("gateway") into --out FOLDER instead.')]
 Against = Annotated[str, typer.Option(
-    metavar="NAMES", help=f"Simulate these beside it too, with commas between: {', '.join(BASELINES)}.")]
-DesignName = Annotated[str, typer.Option(metavar="NAME", help=either((AUTO, *DESIGNED)))]
+    metavar="NAMES", autocompletion=some_of_these(BASELINES),
+    help=f"Simulate these beside it too, with commas between: {', '.join(BASELINES)}.")]
+DesignName = Annotated[str, typer.Option(metavar="NAME", help=either((AUTO, *DESIGNED)),
+                                         autocompletion=one_of_these((AUTO, *DESIGNED)))]
 SearchPrecision = Annotated[float, typer.Option("--precision", parser=share, metavar="SHARE",
                                                 help="Width of the answer over the rate, such as 2% or 0.02.")]
 ForDeployment = Annotated[Path | None, typer.Option("--deployment", metavar="FILE", show_default=False,
                                                     help="Deployment file whose replica counts.")]
 SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used, and count "
                                                                    "them, instead of refusing the file.")]
+NewFile = Annotated[Path, typer.Argument(help="The file to write.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
+TraceFile = Annotated[Path, typer.Argument(help="Request trace: CSV, JSON lines or JSON, also gzipped.")]
+TraceFormat = Annotated[str | None, typer.Option(
+    metavar="NAME", show_default=False, autocompletion=trace_formats,
+    help="Its format, such as azure, vllm or columns; by default found from the first row.")]
+PromptColumn = Annotated[str | None, typer.Option(metavar="NAME", show_default=False,
+                                                  help="Column of the prompt tokens, in any other CSV.")]
+OutputColumn = Annotated[str | None, typer.Option(metavar="NAME", show_default=False,
+                                                  help="Column of the output tokens.")]
+TimeColumn = Annotated[str | None, typer.Option(metavar="NAME", show_default=False,
+                                                help="Column of the arrival: seconds, or date and time.")]
+Rate = Annotated[float | None, typer.Option(parser=number, metavar="REQUESTS/S", show_default=False,
+                                            help="Total rate of the section; by default the trace's own.")]
+Bins = Annotated[int | None, typer.Option(parser=whole_number, metavar="NUMBER", show_default=False,
+                                          help="Put the lengths together into so many types.")]
+RateWindow = Annotated[float | None, typer.Option(parser=number, metavar="SECONDS", show_default=False,
+                                                  help="Let the rate of the section follow the trace's, in windows.")]
+BatchFile = Annotated[Path, typer.Argument(help="Measured batches: CSV, or the log of an engine, also gzipped.")]
+Pieces = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER", help="Lines; the largest counts.")]

@@ -6,29 +6,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from fluid import solve
 from fluid.errors import InputError
-from fluidwait.commands.options import (
-    Dask,
-    File,
-    Horizon,
-    Jobs,
-    Json,
-    Loads,
-    Out,
-    Policies,
-    PolicyName,
-    Rates,
-    Replications,
-    SearchPrecision,
-    Seed,
-    Version,
-)
-from fluidwait.commands.targets import with_targets
 from fluidwait.deployment.deployment import Deployment, deployment_of
-from fluidwait.deployment.policy_names import AUTO, known, visible
+from fluidwait.deployment.policy_names import known, visible
+from fluidwait.deployment.read_targets import Asked, asked_targets
 from fluidwait.progress import note
 from fluidwait.reports import answers
 from fluidwait.reports.console import give, write
@@ -40,12 +22,10 @@ from fluidwait.study.largest_rate import largest_rate
 from fluidwait.study.outcomes import Plan
 from fluidwait.study.store import Cells, opened
 from fluidwait.study.sweep import Sweep, Workers, most_kept_by_a_cell, run_cells
-from verification import Targets
 
 
-def sweep_command(policies: Policies, rates: Rates = "", loads: Loads = "", file: File = None,
-                  horizon: Horizon = None, replications: Replications = 10, seed: Seed = 0, out: Out = None,
-                  jobs: Jobs = None, dask: Dask = None, json: Json = False, version: Version = False) -> None:
+def sweep_command(policies: str, rates: str, loads: str, file: Path | None, horizon: float | None, replications: int,
+                  seed: int, out: Path | None, jobs: int | None, dask: str | None, json: bool) -> None:
     """Simulate policies over a range of rates; with --out every finished cell is kept, and the same command goes on."""
     if bool(rates) == bool(loads):
         raise InputError("--rates", "given, or --loads, and not both", (rates, loads))
@@ -67,22 +47,20 @@ def sweep_command(policies: Policies, rates: Rates = "", loads: Loads = "", file
     give(answer, json, lambda: show_sweep(deployment, found, out))
 
 
-@with_targets
-def capacity_command(targets: Targets | None, file: File = None, policy: PolicyName = AUTO,
-                     precision: SearchPrecision = 0.02, horizon: Horizon = None, replications: Replications = 10,
-                     seed: Seed = 0, json: Json = False, version: Version = False) -> None:
-    """Search for the largest rate that a policy sustains, within targets on its delays (of the file, or of the flags in
-    their place) or without.
+def capacity_command(file: Path | None, policy: str, asked: Asked, precision: float, horizon: float | None,
+                     replications: int, seed: int, json: bool) -> bool:
+    """Search for the largest rate that a policy sustains within targets, of flags or else of the file; whether there is
+    one.
     """
     known("--policy", policy)
+    targets = asked_targets(asked)
     deployment = deployment_of(file)
     visible("--policy", policy, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed, precision)
     found = largest_rate(deployment, policy, plan, deployment.targets if targets is None else targets, precision)
     answer = {**answers.provenance("capacity", deployment), **capacity_answer(found, plan, precision)}
     give(answer, json, lambda: show_capacity(deployment, found, plan))
-    if found.capacity.low is None:
-        raise typer.Exit(1)
+    return found.capacity.low is not None
 
 
 def _complete(deployment: Deployment, grid: Grid, plan: Plan, kept: float, workers: Workers,

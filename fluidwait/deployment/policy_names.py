@@ -1,15 +1,22 @@
-"""The policies that the command line knows by name, and where each may be used."""
+"""The policies that the command line knows by name, and where each may be used.
+
+The names are those of `verification.rules.RULES`, in its order; they are written out, so that `--help` and completion
+need not load the simulator, and a test holds them against it.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fluid.errors import FluidwaitError, one_of
-from fluidwait.deployment.deployment import Deployment
-from verification.rules import RULES
+
+if TYPE_CHECKING:
+    from fluidwait.deployment.deployment import Deployment
 
 AUTO = "auto"
-DESIGNED = tuple(rule.name for rule in RULES if rule.made is None)  # thresholds, designed for the rates
-BASELINES = tuple(rule.name for rule in RULES if rule.made)  # no thresholds: the same whatever the rates
-WATERMARKED = tuple(rule.name for rule in RULES if hasattr(rule.policy, "watermark"))
+DESIGNED = ("wait", "paced", "look-ahead", "nested")  # thresholds, designed for the rates
+BASELINES = ("vllm-v1", "greedy", "vllm-v0", "sarathi", "mc-sf", "mc-benchmark", "protected", "clearing", "a-min",
+             "sorted-f")  # no thresholds: the same whatever the rates
 POLICIES = (AUTO, *DESIGNED, *BASELINES)
 
 
@@ -27,4 +34,7 @@ def visible(flag: str, policy: str, deployment: Deployment) -> None:
 
 def _reads_lengths(policy: str, deployment: Deployment) -> bool:
     """Whether a policy without thresholds looks at the lengths of requests."""
-    return any(rule.made(deployment.replica).by_type for rule in RULES if rule.made and rule.name == policy)
+    from verification.rules import rule_named
+
+    made = rule_named(policy).made if policy in BASELINES else None
+    return made is not None and made(deployment.replica).by_type

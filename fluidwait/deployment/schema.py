@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model
 from pydantic_core import PydanticCustomError
 
-from verification.experiments.targets.bounds import SHARE
-from verification.experiments.targets.delays import DELAYS
+from verification.experiments.targets.names import DELAYS, GOOD_SHARE
 
 SCHEMA = 1
 LONGEST_NAME = 80
@@ -195,7 +194,7 @@ class PromiseTable(TomlTable):
     overflow_probability: float = Field(default=1e-3, description="a probability above 0 and below 1")
     confidence: float = Field(default=0.95, description="a probability above 0 and below 1")
     goodput: str | None = Field(default=None, description='conditions on a request, as "ttft<=2, tpot<=0.05"')
-    share: Real = Field(default=SHARE, description="a share of the requests above 0 and at most 1")
+    share: Real = Field(default=GOOD_SHARE, description="a share of the requests above 0 and at most 1")
 
 
 if TYPE_CHECKING:

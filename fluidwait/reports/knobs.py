@@ -12,7 +12,7 @@ from fluidwait.reports.simulation import ANSWER_COLOURS, target
 from fluidwait.study.knobs.search import Knobs
 from fluidwait.study.knobs.setting import Setting
 from verification.experiments.targets.bounds import MET, MISSED, UNSURE
-from verification.experiments.targets.delays import DELAYS
+from verification.experiments.targets.names import DELAYS
 from verification.experiments.trials import Trial
 
 SHOWN = ("ttft_p99", "tpot_p99", "itl_p99")

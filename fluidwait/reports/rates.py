@@ -18,7 +18,7 @@ from fluidwait.study.store import NAME
 from fluidwait.study.sweep import Sweep
 from verification.experiments.rate_search import Probe
 from verification.experiments.targets.bounds import Held
-from verification.experiments.targets.delays import DELAYS
+from verification.experiments.targets.names import DELAYS
 from verification.store.question import Question
 
 VERDICT_COLOURS = {"stable": "green", "unstable": "red"}

@@ -19,7 +19,7 @@ from fluidwait.study.grid import Cell
 from fluidwait.study.outcomes import Outcome, Plan, examine
 from verification import Interval, Verification
 from verification.experiments.stability import STABLE, UNSTABLE
-from verification.experiments.targets.delays import DELAYS
+from verification.experiments.targets.names import DELAYS
 from verification.store.table import Value
 
 KEPT_INTERVALS = (*DELAYS, "throughput", "evictions")

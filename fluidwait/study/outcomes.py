@@ -13,18 +13,19 @@ from typing import Any
 from fluid import Equilibrium, Replica, solve
 from fluid.errors import InputError, one_of, share_meant, whole, within
 from fluidwait.deployment.deployment import Deployment
-from fluidwait.deployment.policy_names import AUTO, BASELINES, WATERMARKED
+from fluidwait.deployment.policy_names import AUTO, BASELINES
 from fluidwait.progress import working
 from fluidwait.study.advice import ENGINE, Advice, advise, name_of_trial, outlook
 from fluidwait.study.designs import choose
 from thresholds import Choice, Design, name_of
 from verification import Difference, Verification, VllmV1, paired, verify
 from verification.policies import Policy
-from verification.rules import rule_named
+from verification.rules import RULES, rule_named
 
 NOTICEABLE = 0.01  # on the same arrivals even a difference of a millionth can be sure
 LEAST_PRECISION = 1e-4  # beyond it no number of replications is enough
 SECONDS = (1e-9, 1e12)  # a horizon
+WATERMARKED = tuple(rule.name for rule in RULES if hasattr(rule.policy, "watermark"))
 MOST_REQUESTS = 2e7  # per replication: beyond it an overloaded replica is not simulated, the answer is known
 
 

@@ -60,7 +60,8 @@ def test_every_public_name_is_in_the_reference(package: str) -> None:
 @pytest.mark.parametrize("command", [
     ("solve",), ("thresholds", *PACED), ("verify", *PACED, *SHORT), ("run", *SHORT),
     ("sweep", "--policies", "paced", "--rates", "5", *SHORT),
-    ("knobs", "--horizon", "30", "--replications", "2"), ("capacity", *PACED, *SHORT, "--precision", "50%")], ids=lambda command: command[0])
+    ("knobs", "--horizon", "30", "--replications", "2"),
+    ("capacity", *PACED, *SHORT, "--precision", "50%")], ids=lambda command: command[0])
 def test_json_has_the_keys_of_the_page(command: tuple[str, ...], tmp_path: Path,
                                        capsys: pytest.CaptureFixture[str]) -> None:
     """The object of a command has the keys that docs/json.md lists for it, and no others."""

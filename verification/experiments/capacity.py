@@ -41,7 +41,8 @@ from verification.experiments.replications import MOST_KEPT, Experiment, checked
 from verification.experiments.stability import DOUBLINGS, STABLE, UNDECIDED, UNSTABLE, Verdict, weigh
 from verification.experiments.summary import PILOT
 from verification.experiments.targets.bounds import MET, MISSED, Bound, Targets
-from verification.experiments.targets.delays import Delays, base, delays
+from verification.experiments.targets.delays import Delays, delays
+from verification.experiments.targets.names import base
 from verification.policies import Policy
 from verification.run import Run
 from verification.statistics.intervals import least_probability, warm_up

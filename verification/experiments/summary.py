@@ -19,7 +19,8 @@ from verification.experiments.evidence.ledger import Backlog, backlog_of
 from verification.experiments.evidence.pieces import Pieces, pieces_of
 from verification.experiments.measures import Window
 from verification.experiments.targets.bounds import Goodput
-from verification.experiments.targets.delays import DELAYS, Delays, delays
+from verification.experiments.targets.delays import Delays, delays
+from verification.experiments.targets.names import DELAYS
 from verification.run import Run, Timeline
 
 PILOT = 10

@@ -28,7 +28,8 @@ from verification.experiments import measures
 from verification.experiments.measures import Window
 from verification.experiments.replications import Experiment, told
 from verification.experiments.targets.bounds import Held, Targets
-from verification.experiments.targets.delays import DELAYS, Delays, delays
+from verification.experiments.targets.delays import Delays, delays
+from verification.experiments.targets.names import DELAYS
 from verification.policies import Policy
 from verification.rules.vllm_v1 import VllmV1, as_it_comes
 from verification.run import Run

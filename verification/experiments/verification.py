@@ -29,7 +29,7 @@ from verification.experiments.replications import (
 from verification.experiments.stability import STABLE, Verdict, settle, weigh
 from verification.experiments.summary import PILOT, Measured, Summary, measure, summarise
 from verification.experiments.targets.bounds import MISSED, Held, Targets
-from verification.experiments.targets.delays import DELAYS
+from verification.experiments.targets.names import DELAYS
 from verification.policies import Policy
 from verification.run import Run
 from verification.statistics.batch_means import BatchMeans

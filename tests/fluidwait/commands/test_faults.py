@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from command_line import ONE_TYPE, written
 
-import fluidwait.commands.app
+import fluidwait.commands.deployments
 from fluidwait.__main__ import TRACEBACK, UNFORESEEN, status
 
 SMALL = ONE_TYPE.format(rate=100.0)
@@ -45,7 +45,7 @@ def test_what_nobody_foresaw_is_one_line_and_a_status_of_its_own(
     def fails(*_: object) -> None:
         raise ZeroDivisionError("no\nsense\x1b[31m")
 
-    monkeypatch.setattr(fluidwait.commands.app, "solve", fails)
+    monkeypatch.setattr(fluidwait.commands.deployments, "solve", fails)
     monkeypatch.setenv(TRACEBACK, "1" if traceback else "")
     assert status(["solve"]) == UNFORESEEN
     found = capsys.readouterr()

@@ -13,7 +13,7 @@ from fluid import FluidwaitError, solve
 from fluid.errors import FileError
 from fluidwait.deployment.deployment import load, parse
 from fluidwait.deployment.toml import LARGEST_FILE, LONGEST_TOML_LINE
-from verification.experiments.targets.delays import DELAYS
+from verification.experiments.targets.names import DELAYS
 
 REPLICA = """
 [replica]

@@ -30,7 +30,7 @@ from fluidwait.study.grid import Cell, Grid
 from fluidwait.study.outcomes import Plan, compare
 from fluidwait.study.sweep import Sweep
 from verification import Interval
-from verification.experiments.targets.delays import DELAYS
+from verification.experiments.targets.names import DELAYS
 
 DEPLOYMENT = """[replica]
 kv_capacity = 60000

@@ -123,7 +123,8 @@ def test_every_setting_sees_the_same_arrivals_and_the_best_is_verified_on_others
 def test_the_command_prints_lines_to_paste(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(tmp_path, NUMBERS)
     short = ("--horizon", "300", "--replications", "2")
-    code, found = answer(capsys, "knobs", file, *short, "--ttft-p99", "5", "--tpot-mean", "0.1")
+    short = (*short, "--ttft-p99", "5", "--tpot-mean", "0.1")
+    code, found = answer(capsys, "knobs", file, *short)
     assert code == 0
     assert found["changes"] == {}
     assert {each["answer"] for each in found["verified"]["targets"]} <= {"met", "undecided"}

@@ -34,7 +34,8 @@ from verification.experiments.capacity import guess
 from verification.experiments.measures import Window
 from verification.experiments.rate_search import SUSTAINED, Probe, search
 from verification.experiments.targets.bounds import MET, MISSED, UNSURE, Held, share_interval
-from verification.experiments.targets.delays import DELAYS, delays
+from verification.experiments.targets.delays import delays
+from verification.experiments.targets.names import DELAYS
 
 MIX = Workload([PromptType(50, 20, 4.0), PromptType(200, 5, 4.0)])
 SMALL = Replica(kv_capacity=2_000, iteration_time=IterationTime(0.02, 1e-5, 1e-4), first_token="prefill")

@@ -20,14 +20,14 @@ import numpy as np
 from fluid.errors import InputError, one_of, real, share_meant
 from verification.experiments.evidence.pieces import TOO_FEW, Doubt
 from verification.experiments.measures import Window
-from verification.experiments.targets.delays import DELAYS, Delays, base
+from verification.experiments.targets.delays import Delays
+from verification.experiments.targets.names import DELAYS, GOOD_SHARE, base
 from verification.run import Run
 from verification.statistics.intervals import LEVEL, Interval, positive_interval
 
 OF_A_REQUEST = ("ttft", "tpot", "latency")
 OTHER_NAMES = {"e2el": "latency", "e2e": "latency"}  # of engines' benchmarks
 MET, MISSED, UNSURE = "met", "missed", "undecided"
-SHARE = 0.99
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Goodput:
     """
 
     conditions: tuple[tuple[str, float], ...]
-    share: float = SHARE
+    share: float = GOOD_SHARE
 
     def __post_init__(self) -> None:
         if not self.conditions:
@@ -80,7 +80,7 @@ class Goodput:
                              guess=share_meant(self.share))
 
     @classmethod
-    def read(cls, text: str, share: float = SHARE, field: str = "goodput") -> Goodput:
+    def read(cls, text: str, share: float = GOOD_SHARE, field: str = "goodput") -> Goodput:
         """The conditions of a text such as "ttft<=2, tpot<=0.05"; "e2el" is the latency."""
         return cls(tuple(_condition(each, text, field) for each in text.split(",")), share)
 

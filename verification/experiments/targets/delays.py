@@ -19,13 +19,11 @@ import numpy as np
 
 from fluid.arrays import Floats
 from verification.experiments.measures import Window
+from verification.experiments.targets.names import DELAYS, PERCENTS, QUANTITIES, STATISTICS
 from verification.run import Gaps, Run
 from verification.statistics.percentiles import percentile
 
-QUANTITIES = ("latency", "ttft", "tpot", "itl")
-SHARES = (0.5, 0.9, 0.95, 0.99)
-STATISTICS = ("", *(f"_p{share:.0%}"[:-1] for share in SHARES))
-DELAYS = tuple(quantity + statistic for quantity in QUANTITIES for statistic in STATISTICS)
+SHARES = tuple(percent / 100 for percent in PERCENTS)
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,6 @@ class Delays:
     def of(self, name: str) -> float:
         """The delay of a name, such as "ttft_p99"."""
         return self.values[DELAYS.index(name)]
-
-
-def base(name: str) -> str:
-    """The quantity that a name is a statistic of: of "ttft_p99" it is "ttft"."""
-    return name.split("_")[0]
 
 
 def delays(run: Run, window: Window) -> Delays:
