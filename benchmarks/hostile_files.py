@@ -100,6 +100,24 @@ def worst(size: int) -> Iterator[tuple[str, str, Callable[[], Pieces] | str]]:
     yield "vLLM, many keys", "trace", lambda: (
         b'%s"%d":1' % (b"," if i else b"{", i) for i in range(size // 12))
     yield "vLLM, many requests", "trace", of(b'{"input_lens":[', b"1,", b'1],"output_lens":[1]}')
+    record = b'[{"number_input_tokens":1,"number_output_tokens":1}'
+    yield "records, empty objects in a list", "trace", of(record, b",{}", b"]")
+    yield "records, numbers in a list", "trace", of(record, b",1", b"]")
+    yield "records, lists in a list", "trace", of(record, b",[[]]", b"]")
+    yield "records, brackets that never close", "trace", of(
+        record + b',', b"[")
+    yield "records, a text without end", "trace", of(record + b',"', b"x")
+    yield "records, objects of 1 MB", "trace", of(
+        record, b',{"a":[' + b"{}," * 350_000 + b"0]}", b"]")
+    yield "records, objects of 16 MB", "trace", of(
+        record, b',{"a":[' + b"{}," * 5_500_000 + b"0]}", b"]")
+    yield "conversations of many turns", "trace", of(
+        b'{"conversations":[{"from":"gpt","tokens":1}]}\n',
+        b'{"conversations":[' + b'{"from":"gpt","tokens":1},' * 150_000 + b'{"from":"gpt","tokens":1}]}\n')
+    yield "runs without end", "trace", of(lens + b"[]}\n", b'{"input_lens":[1],"output_lens":[1]}\n')
+    yield "GuideLLM, empty benchmarks", "trace", of(b'{"benchmarks":[', b'{},', b"{}]}")
+    yield "GuideLLM, empty requests", "trace", of(
+        b'{"benchmarks":[{"requests":{"successful":[', b'{},', b"{}]}}]}")
     yield "gzip members without text", "trace", of(gzip.compress(vidur), gzip.compress(b""))
     yield "log, one line of 21 KB", "batches", of(b"", b"Decode batch. #running-req: 1, #token: 1, " * 8, b"\n", 21_000)
     yield "log, one line of 63 KB", "batches", of(b"", b"Decode batch. #running-req: 1, #token: 1, " * 8, b"\n", 63_000)

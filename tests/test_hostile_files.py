@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_files import GOOD, HostileFile, hostile_files
+from hostile_files import GOOD, TRACES, HostileFile, hostile_files
 
 from fluid import FluidwaitError, calibrate, read_batches, read_trace, solve
 from fluid.hardware.catalogue import find_gpu
@@ -17,7 +17,7 @@ from fluid.hardware.placement import Placement
 from fluidwait.deployment.deployment import load
 from thresholds import read_policy
 
-TRACES, BATCHES = ("azure", "burstgpt", "vidur", "mooncake", "vllm"), ("batches", "sglang", "iterations", "statistics")
+BATCHES = ("batches", "sglang", "iterations", "statistics")
 
 
 def equilibrium(path: Path) -> Any:

@@ -17,20 +17,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fluid.arrays import MOST_TOKENS, Bools, Floats
+from fluid.arrays import MOST_TOKENS, Bools, Floats, Ints
 
 Dates = NDArray[np.datetime64]
-Column = Sequence[Any]
+Column = Sequence[Any] | NDArray[Any]
 
 LATEST = 1e12  # seconds, of either sign
+UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}  # of times, in a second
+UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 DATE = r"(?:19|20)\d\d-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{1,18})?"
 _DATES = re.compile(rf"(?:{DATE}\n)*+", re.ASCII)
 _DATE = re.compile(rf"({DATE}) ?(?:Z|([+-])(\d\d):?(\d\d))?", re.ASCII)
 
 TOKENS = f"a whole number of tokens from 1 to {MOST_TOKENS}"
-SECONDS = "a finite number of seconds, at most 1e12 in size"
-MILLISECONDS = "a finite number of milliseconds, at most 1e15 in size"
 DATE_AND_TIME = "a date and time such as 2023-11-16 18:15:46.68"
+
+
+def time_requirement(unit: str) -> str:
+    """What a time must be that is a number in a unit.
+
+    >>> time_requirement("s")
+    'a finite number of seconds, at most 1e12 in size'
+    """
+    return f"a finite number of {UNIT_NAMES[unit]}, at most {LATEST * UNITS[unit]:g} in size".replace("e+", "e")
 
 
 def numbers(column: Column) -> Floats:
@@ -53,6 +62,24 @@ def seconds(column: Column, per_second: float = 1.0) -> Floats:
     """Times in seconds, read from numbers in a unit of 1 / `per_second` s; NaN where a value is not such a number."""
     times = numbers(column) / per_second
     return np.where(np.abs(times) <= LATEST, times, np.nan)
+
+
+def whole_numbers(column: Column) -> Ints | None:
+    """The values as integers, exact where a float is not; None where one of them is no integer of 63 bits."""
+    if set(map(type, column)) <= {str} and not (_ascii(text := "".join(column)) and text.isdigit()):
+        return None
+    if not set(map(type, column)) <= {int, str}:
+        return None
+    try:
+        return np.array([int(each) for each in column], dtype=np.int64)
+    except (ValueError, OverflowError):
+        return None
+
+
+def spans(column: Column, unit: str) -> Floats:
+    """Lengths of time in seconds, read from numbers in a unit of `UNITS`; NaN where a value is none."""
+    found = numbers(column) / UNITS[unit]
+    return np.where((found >= 0) & (found <= LATEST), found, np.nan)
 
 
 def dates(column: Column) -> Dates:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,30 +18,24 @@ from fluid.arrays import Bools, Floats, Ints
 from fluid.errors import FileError, number_meant, shown
 from fluid.files.text_file import QUOTED_ROWS, TextFile, hopeless, opened, refuse_bad_rows
 from fluid.progress import Progress
-from fluid.traces.csv_rows import csv_rows
-from fluid.traces.fields import (
-    DATE_AND_TIME,
-    MILLISECONDS,
-    SECONDS,
-    TOKENS,
-    Column,
-    countable,
-    dates,
-    numbers,
-    seconds,
-)
-from fluid.traces.formats import MOONCAKE, Chunk, Columns, Rows
-from fluid.traces.json_rows import mooncake_rows, vllm_rows
+from fluid.traces.fields import TOKENS, countable, numbers
+from fluid.traces.formats.csv_rows import csv_rows
+from fluid.traces.formats.format import Asked, Chunk, ReadAs, Rows
+from fluid.traces.formats.json_rows import json_rows
 from fluid.traces.repeats import Repeats
+from fluid.traces.time_units import Times
 
 MOST_REQUESTS = 2**26
+ONLY_JSON = ("mooncake", "bailian", "vllm", "sglang", "aiperf", "guidellm", "llmperf", "sharegpt")
 
 
 @dataclass(frozen=True)
 class RequestTable:
     """The requests of a file in the order of their arrival: `times` are seconds from the first, None if it has none.
 
-    `repeated` are the prompt tokens seen before (`fluid.traces.repeats`), None if the file does not say.
+    `repeated` are the prompt tokens seen before (`fluid.traces.repeats`), `ttft` and `latency` the seconds to the first
+    token and to the end of each (NaN where unknown); None if the file does not say. `closed` says why the times are no
+    traffic, "" where they are; `read_as`, `notes` and `runs` what was understood.
     """
 
     prompt: Ints
@@ -54,48 +48,65 @@ class RequestTable:
     bad: int
     quoted: tuple[str, ...]
     repeated: Ints | None
+    read_as: ReadAs
+    closed: str = ""
+    notes: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    ttft: Floats | None = None
+    latency: Floats | None = None
 
 
-def read_table(path: str | os.PathLike[str], name: str | None, columns: Columns | None, skip_bad_rows: bool,
+def read_table(path: str | os.PathLike[str], asked: Asked, skip_bad_rows: bool,
                progress: Progress | None) -> RequestTable:
     """Read the requests of a file; raises FileError where it is no trace, or has bad rows that may not be skipped."""
     with opened(path, progress) as text:
-        rows = _rows(text, name, columns)
-        tally = _Tally(rows)
+        rows = _rows(text, asked)
+        tally = _Tally(rows, Times(rows.format, asked.unit, text.source), asked.measured)
         for chunk in rows.chunks:
             tally.add(chunk)
             tally.refuse_early(text.source, skip_bad_rows)
         tally.refuse(text.source, skip_bad_rows)
-    prompt, output, times, repeated = tally.arrays()
-    return RequestTable(prompt, output, times, rows.duration, rows.format.name, text.digest, tally.failed, tally.bad,
-                        tuple(tally.quoted), repeated)
+    if asked.run is not None and not rows.runs:
+        raise FileError(text.source, "", "holds one run: --run goes with results of several")
+    kept = tally.arrays()
+    closed = rows.closed or tally.times.burst(kept.times)
+    if not closed:
+        tally.times.check(kept.times)
+    return RequestTable(kept.prompt, kept.output, kept.times, None if closed else rows.duration, rows.format.name,
+                        text.digest, tally.failed, tally.bad, tuple(tally.quoted), kept.repeated,
+                        tally.times.read_as(kept.times is not None), closed, tuple(rows.notes),
+                        tuple(rows.runs) if len(rows.runs) > 1 else (), kept.ttft, kept.latency)
 
 
-def _rows(text: TextFile, name: str | None, columns: Columns | None) -> Rows:
-    """The rows of a trace, in the named format or the one recognised from its first row."""
-    begins_json = text.head.lstrip().startswith("{")
-    if name is None and columns is None and begins_json:
-        first = text.head.lstrip().partition("\n")[0]
-        name = "mooncake" if f'"{MOONCAKE.columns.prompt}"' in first else "vllm"
-    if name == "mooncake":
-        return mooncake_rows(text)
-    if name == "vllm":
-        return vllm_rows(text)
-    return csv_rows(text, name, columns)
+def _rows(text: TextFile, asked: Asked) -> Rows:
+    """The rows of a trace, in the named format or the one recognised from its beginning."""
+    begins_json = text.head.lstrip()[:1] in ("{", "[")
+    return json_rows(text, asked) if begins_json or asked.name in ONLY_JSON else csv_rows(text, asked)
+
+
+class _Kept(NamedTuple):
+    """The rows that are kept, in the order of their times."""
+
+    prompt: Ints
+    output: Ints
+    times: Floats | None
+    repeated: Ints | None
+    ttft: Floats | None
+    latency: Floats | None
 
 
 class _Tally:
     """The rows read so far: lengths and arrival times of those kept as arrays, numbers of the failed and the bad."""
 
-    def __init__(self, rows: Rows) -> None:
-        self.rows = rows
+    def __init__(self, rows: Rows, times: Times, measured: bool) -> None:
+        self.rows, self.times, self.measured = rows, times, measured
         self.kept = self.failed = self.bad = 0
         self.quoted: list[str] = []
         self._prompt: list[Any] = []
         self._output: list[Any] = []
         self._times: list[Any] = []
-        self._repeats, self._repeated = Repeats(), list[Any]()
-        self._dated: bool | None = None  # whether times are dates: unknown until one can be read
+        self._spans: tuple[list[Any], list[Any]] = ([], [])  # to the first token, to the end
+        self._repeats, self._repeated = Repeats(rows.format.block or 1), list[Any]()
 
     def add(self, chunk: Chunk) -> None:
         """Count the rows of a chunk and keep those that can be used."""
@@ -103,7 +114,7 @@ class _Tally:
         failed: Bools = (output == 0) & self.rows.format.fails
         good = countable(prompt) & countable(output)
         if chunk.time is not None:
-            times = self._read_times(chunk.time)
+            times = self.times.read(chunk.time)
             good &= ~np.isnan(times)
             self._times.append(times[good])
         self._prompt.append(prompt[good].astype(np.int32))
@@ -111,6 +122,8 @@ class _Tally:
         if chunk.hashes is not None:
             hashes = list(compress(chunk.hashes, good))
             self._repeated.append(self._repeats.add(hashes, prompt[good].astype(np.int64)))
+        for parts, column in zip(self._spans, (chunk.ttft, chunk.latency) if self.measured else (), strict=False):
+            parts.append(np.full(int(np.count_nonzero(good)), np.nan) if column is None else numbers(column)[good])
         self.kept += int(np.count_nonzero(good))
         self.failed += int(np.count_nonzero(failed))
         self._note(chunk, np.flatnonzero(~(good | failed)))
@@ -132,32 +145,21 @@ class _Tally:
             raise FileError(source, "", f"holds no request that succeeded ({self.failed:,} failed)" if self.failed
                             else "holds no requests")
 
-    def arrays(self) -> tuple[Ints, Ints, Floats | None, Ints | None]:
-        """Prompt tokens, output tokens, seconds since the first request and prompt tokens seen before, sorted by time;
-        the chunks are released.
-        """
-        times = _since_first(_joined(self._times)) if self._times else None
+    def arrays(self) -> _Kept:
+        """The rows kept, sorted by time; the chunks are released."""
+        timed = sum(map(len, self._times)) == self.kept and bool(self._times)  # not in all runs of several
+        times = _since_first(_joined(self._times)) if timed else None
         prompt, output = _joined(self._prompt, np.int64), _joined(self._output, np.int64)
         repeated = _joined(self._repeated) if self._repeated and self._repeats.known else None
+        ttft, latency = (_joined(parts) if parts else None for parts in self._spans)
+        kept = _Kept(prompt, output, times, repeated, ttft, latency)
         if times is not None and np.any(times[1:] < times[:-1]):
             order = np.argsort(times, kind="stable")
-            prompt, output, times = prompt[order], output[order], times[order]
-            repeated = None if repeated is None else repeated[order]
-        for array in (prompt, output, times, repeated):
+            kept = _Kept(*(None if each is None else each[order] for each in kept))  # type: ignore[arg-type]
+        for array in kept:
             if array is not None:
                 array.flags.writeable = False
-        return prompt, output, times, repeated
-
-    def _read_times(self, column: Column) -> Any:
-        """The times as dates or as seconds, whichever the first time of this file that can be read is."""
-        if self._dated is None:
-            dated, numeric = ~np.isnat(dates(column)), ~np.isnan(self._seconds(column))
-            first = np.flatnonzero(dated | numeric)[:1]
-            self._dated = bool(dated[first[0]]) if first.size else None
-        return dates(column) if self._dated else self._seconds(column)
-
-    def _seconds(self, column: Column) -> Floats:
-        return seconds(column, self.rows.format.per_second)
+        return kept
 
     def _note(self, chunk: Chunk, bad: Ints) -> None:
         self.bad += len(bad) + len(chunk.broken)
@@ -172,13 +174,7 @@ class _Tally:
             if not countable(numbers(column[i : i + 1])).all():
                 return f"{name} must be {TOKENS} (got {shown(column[i])}){_guess(column[i])}"
         assert chunk.time is not None  # the row is bad, and its lengths are not
-        return f"{names.time} must be {self._time_requirement} (got {shown(chunk.time[i])}){_guess(chunk.time[i])}"
-
-    @property
-    def _time_requirement(self) -> str:
-        """What a time must be in this file."""
-        number = SECONDS if self.rows.format.per_second == 1 else MILLISECONDS
-        return {None: f"{number}, or {DATE_AND_TIME}", True: DATE_AND_TIME, False: number}[self._dated]
+        return f"{names.time} must be {self.times.requirement} (got {shown(chunk.time[i])}){_guess(chunk.time[i])}"
 
 
 def _guess(value: Any) -> str:

@@ -25,8 +25,8 @@ from fluid.replica import IterationTime, Replica
 from fluid.stages import StageProfile, stage_profile
 from fluid.tables import duration
 from fluid.traces.binning import Binned, cells_of, lengths_of
-from fluid.traces.fields import TOKENS, countable
-from fluid.traces.formats import FORMATS, Columns
+from fluid.traces.fields import TOKENS, UNITS, countable
+from fluid.traces.formats.format import FORMATS, Asked, Columns, ReadAs
 from fluid.traces.request_table import read_table
 from fluid.workload import Workload
 
@@ -61,8 +61,9 @@ class Trace:
     `prompt_tokens` l, `output_tokens` R, `times` (seconds from the first request; None if unknown), `duration` (seconds
     from the first arrival to the last; without times as given). Where it was read from: `format`, `source`, `digest`
     (SHA-256 of the file), `skipped` (bad rows left out, the first of them quoted in `bad_rows`), `failed` (requests,
-    which are left out too). `repeated_tokens` are those of each prompt that an earlier one began with, None where the
-    trace does not tell (`fluid.traces.repeats`).
+    which are left out too), `read_as` (its columns and the unit of its times), `notes` (what else was understood, such
+    as why it has no traffic rate), `runs` (those of a file with several, in words). `repeated_tokens` are those of each
+    prompt that an earlier one began with, None where the trace does not tell (`fluid.traces.repeats`).
 
     Raises InputError unless there is a request, lengths are whole and positive, and times are sorted and start at 0.
 
@@ -83,6 +84,9 @@ class Trace:
     failed: int = 0
     bad_rows: tuple[str, ...] = ()
     repeated_tokens: Ints | None = None
+    read_as: ReadAs | None = None
+    notes: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         def keep(field: str, value: object) -> None:
@@ -214,26 +218,41 @@ class Trace:
 
 def read_trace(path: str | os.PathLike[str], *,
                format: str | None = None,  # noqa: A002 - the deployment file's word for it
-               columns: Columns | None = None, skip_bad_rows: bool = False,
-               progress: Progress | None = None) -> Trace:
-    """Read a request trace, plain or gzipped, in one of the formats of `fluid.traces.formats`.
+               columns: Columns | None = None, time_unit: str | None = None, run: int | None = None,
+               skip_bad_rows: bool = False, progress: Progress | None = None) -> Trace:
+    """Read a request trace, plain or gzipped, in one of the formats of `fluid.traces.formats.format`.
 
-    The format is found from the first row unless given by name; `columns` names those of any other CSV. Rows that
-    cannot be used are refused together, or left out and counted with `skip_bad_rows`. `progress` is called with the
-    bytes read so far and in all. Requests are sorted by their times. Raises FileError, one line, for anything wrong.
+    The format is found from the beginning of the file unless given by name; `columns` names those of any other CSV, or
+    the keys of any other JSON; `time_unit` is "s", "ms", "us" or "ns"; `run` chooses one of several runs of a
+    benchmark, the first being 1. Rows that cannot be used are refused together, or left out and counted with
+    `skip_bad_rows`. `progress` is called with the bytes read so far and in all. Requests are sorted by their times;
+    times that are no traffic (all requests at once) are left out, and `notes` says so. Raises FileError, one line, for
+    anything wrong, a unit that the file does not tell included.
     """
+    asked = asked_of("read_trace", format, columns, time_unit, run)
+    table = read_table(path, asked, skip_bad_rows, progress)
+    return Trace(table.prompt, table.output, None if table.closed else table.times, table.duration,
+                 format=table.format, source=os.fspath(path), digest=table.digest, skipped=table.bad,
+                 failed=table.failed, bad_rows=table.quoted, repeated_tokens=table.repeated, read_as=table.read_as,
+                 notes=(*([table.closed] if table.closed else []), *table.notes), runs=table.runs)
+
+
+def asked_of(where: str, format: str | None, columns: Columns | None,  # noqa: A002
+             time_unit: str | None, run: int | None) -> Asked:
+    """What a user says of a file, checked; raises InputError where options do not go together."""
     if format is not None:
-        one_of("format", format, FORMATS, "read_trace")
+        one_of("format", format, FORMATS, where)
+    if time_unit is not None:
+        one_of("time_unit", time_unit, tuple(UNITS), where)
+    if run is not None:
+        run = whole("run", run, where, unit="runs")
     if columns is not None and not isinstance(columns, Columns):
-        raise InputError("columns", "a Columns object", columns, "read_trace")
+        raise InputError("columns", "a Columns object", columns, where)
     if columns is None and format == "columns":
-        raise InputError("columns", 'given with the format "columns"', columns, "read_trace")
+        raise InputError("columns", 'given with the format "columns"', columns, where)
     if columns is not None and format not in (None, "columns"):
-        raise InputError("format", '"columns" where columns are named', format, "read_trace")
-    table = read_table(path, format, columns, skip_bad_rows, progress)
-    return Trace(table.prompt, table.output, table.times, table.duration, format=table.format, source=os.fspath(path),
-                 digest=table.digest, skipped=table.bad, failed=table.failed, bad_rows=table.quoted,
-                 repeated_tokens=table.repeated)
+        raise InputError("format", '"columns" where columns are named', format, where)
+    return Asked(None if columns is not None else format, columns, time_unit, run)
 
 
 def _lengths(field: str, values: ArrayLike, where: str) -> Ints:

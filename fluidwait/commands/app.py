@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from fluidwait import commands
+from fluidwait.commands.flag_groups import with_flags
 from fluidwait.commands.options import (
     Against,
     AskedPrecision,
@@ -28,28 +29,25 @@ from fluidwait.commands.options import (
     Loads,
     NewFile,
     Out,
-    OutputColumn,
     Pieces,
     Policies,
     PolicyName,
-    PromptColumn,
-    Rate,
     Rates,
     RateWindow,
     Replications,
     SearchPrecision,
     Seed,
     SkipBadRows,
-    TimeColumn,
     TraceFile,
-    TraceFormat,
     Verbose,
     Version,
     Watermark,
 )
-from fluidwait.commands.targets import with_targets
+from fluidwait.commands.targets import TARGETS
+from fluidwait.commands.trace_options import TRACE
 from fluidwait.deployment.policy_names import AUTO
 
+Group = dict[str, Any]  # flags by name
 app = typer.Typer(rich_markup_mode="rich", help="How much traffic can this GPU carry, and how do I admit it?")
 
 
@@ -59,33 +57,36 @@ def _everything(version: Version = False) -> None:
 
 
 @app.command("run", epilog="Example: fluidwait run deployment.toml --out results")
-def _run(file: File = None, horizon: Horizon = None, replications: Replications = 10, precision: AskedPrecision = None,
-         seed: Seed = 0, against: Against = "", out: Out = None, verbose: Verbose = False, json: Json = False,
-         version: Version = False) -> None:
+@with_flags(keys=TRACE)
+def _run(keys: Group, file: File = None, horizon: Horizon = None, replications: Replications = 10,
+         precision: AskedPrecision = None, seed: Seed = 0, against: Against = "", out: Out = None,
+         verbose: Verbose = False, json: Json = False, version: Version = False) -> None:
     """Solve, derive thresholds and verify what is best to use, beside vLLM V1, in one report."""
-    _say(commands.run_command(file, horizon, replications, precision, seed, against, out, verbose, json))
+    _say(commands.run_command(file, keys, horizon, replications, precision, seed, against, out, verbose, json))
 
 
 @app.command("solve", epilog="Example: fluidwait solve deployment.toml --json")
-def _solve(file: File = None, json: Json = False, version: Version = False) -> None:
+@with_flags(keys=TRACE)
+def _solve(keys: Group, file: File = None, json: Json = False, version: Version = False) -> None:
     """Solve the fluid equilibrium: batch, KV cache, iteration time, how far the mix can grow."""
-    _say(commands.solve_command(file, json))
+    _say(commands.solve_command(file, keys, json))
 
 
 @app.command("thresholds", epilog="Example: fluidwait thresholds deployment.toml --policy paced")
-def _thresholds(file: File = None, policy: DesignName = AUTO, install: Install = None, out: Out = None,
+@with_flags(keys=TRACE)
+def _thresholds(keys: Group, file: File = None, policy: DesignName = AUTO, install: Install = None, out: Out = None,
                 json: Json = False, version: Version = False) -> None:
     """Derive admission thresholds, say what they guarantee and how to install them."""
-    _say(commands.thresholds_command(file, policy, install, out, json))
+    _say(commands.thresholds_command(file, keys, policy, install, out, json))
 
 
 @app.command("verify", epilog="Example: fluidwait verify deployment.toml --policy greedy --horizon 600")
-@with_targets
-def _verify(asked: dict[str, Any], file: File = None, policy: PolicyName = AUTO, horizon: Horizon = None,
+@with_flags(keys=TRACE, asked=TARGETS)
+def _verify(keys: Group, asked: Group, file: File = None, policy: PolicyName = AUTO, horizon: Horizon = None,
             replications: Replications = 10, precision: AskedPrecision = None, seed: Seed = 0,
             watermark: Watermark = None, json: Json = False, version: Version = False) -> None:
     """Simulate a policy and hold the predictions of the fluid model against it, and the targets."""
-    _say(commands.verify_command(file, policy, asked, horizon, replications, precision, seed, watermark, json))
+    _say(commands.verify_command(file, keys, policy, asked, horizon, replications, precision, seed, watermark, json))
 
 
 @app.command("init", epilog="Example: fluidwait init my-deployment.toml")
@@ -96,14 +97,11 @@ def _init(file: NewFile = Path("deployment.toml"), force: Force = False, json: J
 
 
 @app.command("trace", epilog="Example: fluidwait trace requests.csv --out results")
-def _trace(file: TraceFile, format: TraceFormat = None,  # noqa: A002, the flag is called so
-           prompt_column: PromptColumn = None, output_column: OutputColumn = None, time_column: TimeColumn = None,
-           skip_bad_rows: SkipBadRows = False, rate: Rate = None, bins: Bins = None, window: RateWindow = None,
+@with_flags(keys=TRACE)
+def _trace(keys: Group, file: TraceFile, bins: Bins = None, window: RateWindow = None,
            deployment: ForDeployment = None, out: Out = None, json: Json = False, version: Version = False) -> None:
     """Summarise a request trace and print a workload section for it."""
-    keys = {"format": format, "prompt_column": prompt_column, "output_column": output_column,
-            "time_column": time_column, "skip_bad_rows": skip_bad_rows}
-    commands.trace_command(file, keys, rate, bins, window, deployment, out, json)
+    commands.trace_command(file, keys, bins, window, deployment, out, json)
 
 
 @app.command("calibrate", epilog="Example: fluidwait calibrate batches.csv --pieces 2")
@@ -115,28 +113,29 @@ def _calibrate(file: BatchFile, pieces: Pieces = 1, skip_bad_rows: SkipBadRows =
 
 
 @app.command("sweep", epilog="Example: fluidwait sweep --rates 10:80:10 --policies greedy,paced --out results")
-def _sweep(policies: Policies, rates: Rates = "", loads: Loads = "", file: File = None, horizon: Horizon = None,
-           replications: Replications = 10, seed: Seed = 0, out: Out = None, jobs: Jobs = None, dask: Dask = None,
-           json: Json = False, version: Version = False) -> None:
+@with_flags(keys=TRACE)
+def _sweep(keys: Group, policies: Policies, rates: Rates = "", loads: Loads = "", file: File = None,
+           horizon: Horizon = None, replications: Replications = 10, seed: Seed = 0, out: Out = None,
+           jobs: Jobs = None, dask: Dask = None, json: Json = False, version: Version = False) -> None:
     """Simulate policies over a range of rates; with --out every finished cell is kept, and the same command goes on."""
-    commands.sweep_command(policies, rates, loads, file, horizon, replications, seed, out, jobs, dask, json)
+    commands.sweep_command(policies, rates, loads, file, keys, horizon, replications, seed, out, jobs, dask, json)
 
 
 @app.command("capacity", epilog="Example: fluidwait capacity deployment.toml --policy paced --latency 2")
-@with_targets
-def _capacity(asked: dict[str, Any], file: File = None, policy: PolicyName = AUTO, precision: SearchPrecision = 0.02,
-              horizon: Horizon = None, replications: Replications = 10, seed: Seed = 0, json: Json = False,
-              version: Version = False) -> None:
+@with_flags(keys=TRACE, asked=TARGETS)
+def _capacity(keys: Group, asked: Group, file: File = None, policy: PolicyName = AUTO,
+              precision: SearchPrecision = 0.02, horizon: Horizon = None, replications: Replications = 10,
+              seed: Seed = 0, json: Json = False, version: Version = False) -> None:
     """Search for the largest rate that a policy sustains, within the targets of the flags, or else of the file."""
-    _say(commands.capacity_command(file, policy, asked, precision, horizon, replications, seed, json))
+    _say(commands.capacity_command(file, keys, policy, asked, precision, horizon, replications, seed, json))
 
 
 @app.command("knobs", epilog="Example: fluidwait knobs deployment.toml --ttft-p99 2 --tpot-mean 0.05")
-@with_targets
-def _knobs(asked: dict[str, Any], file: File = None, horizon: Horizon = None, replications: Replications = 4,
+@with_flags(keys=TRACE, asked=TARGETS)
+def _knobs(keys: Group, asked: Group, file: File = None, horizon: Horizon = None, replications: Replications = 4,
            seed: Seed = 0, json: Json = False, version: Version = False) -> None:
     """Find the flags of vLLM for a workload and targets: what each setting costs and gains, and a line to paste."""
-    _say(commands.knobs_command(file, asked, horizon, replications, seed, json))
+    _say(commands.knobs_command(file, keys, asked, horizon, replications, seed, json))
 
 
 def _say(yes: bool) -> None:

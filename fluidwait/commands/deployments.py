@@ -14,6 +14,7 @@ from fluid.files.written import write_file
 from fluidwait.deployment.deployment import Deployment, deployment_of, embedded, embedded_text
 from fluidwait.deployment.policy_names import AUTO, BASELINES, DESIGNED, known, visible
 from fluidwait.deployment.read_targets import Asked, asked_targets
+from fluidwait.deployment.trace_keys import Flags, TraceKeys
 from fluidwait.reports import answers
 from fluidwait.reports.console import give, write
 from fluidwait.reports.run import show_equilibrium, show_outcome, show_plugin, show_run, show_thresholds
@@ -24,11 +25,11 @@ from fluidwait.study.plugin import INSTALLED, written
 from thresholds.policies import policy_text
 
 
-def run_command(file: Path | None, horizon: float | None, replications: int, precision: float | None, seed: int,
-                against: str, out: Path | None, verbose: bool, json: bool) -> bool:
+def run_command(file: Path | None, keys: Flags, horizon: float | None, replications: int, precision: float | None,
+                seed: int, against: str, out: Path | None, verbose: bool, json: bool) -> bool:
     """Solve, design and simulate what is best to use, beside vLLM V1 and the policies `against`."""
     rivals = tuple(known("--against", name.strip(), BASELINES) for name in against.split(",") if name.strip())
-    deployment = deployment_of(file)
+    deployment = deployment_of(file, TraceKeys.of_flags(keys))
     for rival in rivals:
         visible("--against", rival, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed, precision)
@@ -42,9 +43,9 @@ def run_command(file: Path | None, horizon: float | None, replications: int, pre
     return found.yes
 
 
-def solve_command(file: Path | None, json: bool) -> bool:
+def solve_command(file: Path | None, keys: Flags, json: bool) -> bool:
     """Solve the fluid equilibrium."""
-    deployment = deployment_of(file)
+    deployment = deployment_of(file, TraceKeys.of_flags(keys))
     equilibrium = solve(deployment.workload, deployment.replica)
     answer = {**answers.provenance("solve", deployment), **answers.solve_answer(equilibrium),
               **answers.timing_answer(deployment), **answers.mix_answer(deployment.mix)}
@@ -52,11 +53,12 @@ def solve_command(file: Path | None, json: bool) -> bool:
     return equilibrium.stable and not deployment.mix.overload
 
 
-def thresholds_command(file: Path | None, policy: str, install: str | None, out: Path | None, json: bool) -> bool:
+def thresholds_command(file: Path | None, keys: Flags, policy: str, install: str | None, out: Path | None,
+                       json: bool) -> bool:
     """Design thresholds, or write them as what an engine loads."""
     known("--policy", policy, (AUTO, *DESIGNED))
     _check_install(install, policy, out)
-    deployment = deployment_of(file)
+    deployment = deployment_of(file, TraceKeys.of_flags(keys))
     visible("--policy", policy, deployment)
     if install is not None and out is not None:
         path = written(deployment, install, out)
@@ -74,12 +76,12 @@ def thresholds_command(file: Path | None, policy: str, install: str | None, out:
     return choice.design.feasible
 
 
-def verify_command(file: Path | None, policy: str, asked: Asked, horizon: float | None, replications: int,
+def verify_command(file: Path | None, keys: Flags, policy: str, asked: Asked, horizon: float | None, replications: int,
                    precision: float | None, seed: int, watermark: float | None, json: bool) -> bool:
     """Simulate a policy and hold the predictions against it, and the targets."""
     known("--policy", policy)
     targets = asked_targets(asked)
-    deployment = deployment_of(file)
+    deployment = deployment_of(file, TraceKeys.of_flags(keys))
     deployment = deployment if targets is None else replace(deployment, targets=targets)
     visible("--policy", policy, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed, precision)

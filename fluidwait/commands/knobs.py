@@ -9,6 +9,7 @@ from fluid import FluidwaitError, solve
 from fluid.errors import whole
 from fluidwait.deployment.deployment import deployment_of
 from fluidwait.deployment.read_targets import Asked, asked_targets
+from fluidwait.deployment.trace_keys import Flags, TraceKeys
 from fluidwait.reports import answers
 from fluidwait.reports.console import give
 from fluidwait.reports.knobs import knobs_answer, show_knobs
@@ -16,12 +17,12 @@ from fluidwait.study.knobs.search import knobs, usual_plan
 from fluidwait.study.outcomes import Plan
 
 
-def knobs_command(file: Path | None, asked: Asked, horizon: float | None, replications: int, seed: int,
+def knobs_command(file: Path | None, keys: Flags, asked: Asked, horizon: float | None, replications: int, seed: int,
                   json: bool) -> bool:
     """Find the flags of vLLM for a workload and targets; whether the best setting is stable and misses none."""
     targets = asked_targets(asked)
     whole("--replications", replications, unit="replications", least=2)  # intervals decide
-    deployment = deployment_of(file)
+    deployment = deployment_of(file, TraceKeys.of_flags(keys))
     deployment = deployment if targets is None else replace(deployment, targets=targets)
     equilibrium = solve(deployment.workload, deployment.replica)
     if equilibrium.limit is not None:

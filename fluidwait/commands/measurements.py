@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,12 @@ from fluid import Equilibrium, solve
 from fluid.calibration.batches import read_batches
 from fluid.calibration.calibration import Calibration
 from fluid.calibration.fit import calibrate
-from fluid.errors import InputError, real, whole
+from fluid.errors import real, whole
 from fluid.traces.summary import TraceSummary, summarise
-from fluid.traces.trace import Columns, Trace, read_trace
+from fluid.traces.trace import Trace
 from fluidwait.deployment.deployment import Deployment, deployment_of
+from fluidwait.deployment.trace_keys import Flags, TraceKeys, as_flags
 from fluidwait.deployment.write_workload import workload_section
-from fluidwait.progress import reading
 from fluidwait.reports import answers
 from fluidwait.reports.calibration import calibration_answer, show_calibration
 from fluidwait.reports.console import give, write
@@ -27,15 +25,16 @@ from fluidwait.reports.trace import show_trace, trace_answer
 DIFFERENT = 0.2  # of the iteration time: what one line may forecast otherwise without a warning
 
 
-def trace_command(file: Path, keys: dict[str, Any], rate: float | None, bins: int | None, window: float | None,
-                  deployment: Path | None, out: Path | None, json: bool) -> None:
-    """Summarise a request trace, read with the keys of its section, and print a workload section for it."""
-    rate = rate if rate is None else real("--rate", rate, unit="requests/s")
+def trace_command(file: Path, keys: Flags, bins: int | None, window: float | None, deployment: Path | None,
+                  out: Path | None, json: bool) -> None:
+    """Summarise a request trace and print a workload section for it."""
+    read = TraceKeys.of_flags(keys)
     bins = bins if bins is None else whole("--bins", bins, unit="types")
     window = window if window is None else real("--window", window, unit="seconds")
     replica = None if deployment is None else deployment_of(deployment).replica
-    trace = _read(file, keys)
-    section = workload_section(trace, keys, rate=rate, bins=bins, window=window)
+    with as_flags():
+        trace = read.read(file, str(file))
+    section = workload_section(trace, read.of_reading, rate=read.rate, bins=bins, window=window)
     summary = summarise(trace, replica=replica)
     answer = {**answers.provenance("trace", trace), **trace_answer(trace, summary, section)}
     figures = [] if out is None else _write_trace(out, trace, summary, answer)
@@ -55,24 +54,6 @@ def calibrate_command(file: Path, pieces: int, skip_bad_rows: bool, deployment: 
     if out is not None:
         _write_calibration(out, found, answer)
     give(answer, json, lambda: show_calibration(found, warnings, out))
-
-
-def _read(file: Path, keys: dict[str, Any]) -> Trace:
-    """The trace of a file, read with the keys of its section."""
-    with _flags(), reading(str(file)) as progress:
-        columns = Columns.of(*(keys[key] for key in ("format", "prompt_column", "output_column", "time_column")))
-        return read_trace(file, format=keys["format"], columns=columns, skip_bad_rows=keys["skip_bad_rows"],
-                          progress=progress)
-
-
-@contextmanager
-def _flags() -> Iterator[None]:
-    """Turn an InputError about a key into one about the flag of that name."""
-    try:
-        yield
-    except InputError as error:
-        requirement = error.requirement if error.value is not None else f"given, as {error.requirement}"
-        raise InputError("--" + error.field.replace("_", "-"), requirement, error.value) from None
 
 
 def _warnings(found: Calibration, deployment: Deployment, beyond: int) -> tuple[str, ...]:

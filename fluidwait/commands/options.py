@@ -74,13 +74,6 @@ def some_of_these(names: tuple[str, ...]) -> Callable[[str], list[str]]:
     return complete
 
 
-def trace_formats(incomplete: str) -> list[str]:
-    """What the shell completes the format of a trace to."""
-    from fluid.traces.formats import FORMATS
-
-    return one_of_these(tuple(FORMATS))(incomplete)
-
-
 def show_version(wanted: bool) -> None:
     """Print the version and end."""
     if wanted:
@@ -139,17 +132,6 @@ SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out ro
 NewFile = Annotated[Path, typer.Argument(help="The file to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
 TraceFile = Annotated[Path, typer.Argument(help="Request trace: CSV, JSON lines or JSON, also gzipped.")]
-TraceFormat = Annotated[str | None, typer.Option(
-    metavar="NAME", show_default=False, autocompletion=trace_formats,
-    help="Its format, such as azure, vllm or columns; by default found from the first row.")]
-PromptColumn = Annotated[str | None, typer.Option(metavar="NAME", show_default=False,
-                                                  help="Column of the prompt tokens, in any other CSV.")]
-OutputColumn = Annotated[str | None, typer.Option(metavar="NAME", show_default=False,
-                                                  help="Column of the output tokens.")]
-TimeColumn = Annotated[str | None, typer.Option(metavar="NAME", show_default=False,
-                                                help="Column of the arrival: seconds, or date and time.")]
-Rate = Annotated[float | None, typer.Option(parser=number, metavar="REQUESTS/S", show_default=False,
-                                            help="Total rate of the section; by default the trace's own.")]
 Bins = Annotated[int | None, typer.Option(parser=whole_number, metavar="NUMBER", show_default=False,
                                           help="Put the lengths together into so many types.")]
 RateWindow = Annotated[float | None, typer.Option(parser=number, metavar="SECONDS", show_default=False,

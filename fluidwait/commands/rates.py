@@ -11,6 +11,7 @@ from fluid.errors import InputError
 from fluidwait.deployment.deployment import Deployment, deployment_of
 from fluidwait.deployment.policy_names import known, visible
 from fluidwait.deployment.read_targets import Asked, asked_targets
+from fluidwait.deployment.trace_keys import Flags, TraceKeys
 from fluidwait.progress import note
 from fluidwait.reports import answers
 from fluidwait.reports.console import give, write
@@ -24,13 +25,14 @@ from fluidwait.study.store import Cells, opened
 from fluidwait.study.sweep import Sweep, Workers, most_kept_by_a_cell, run_cells
 
 
-def sweep_command(policies: str, rates: str, loads: str, file: Path | None, horizon: float | None, replications: int,
-                  seed: int, out: Path | None, jobs: int | None, dask: str | None, json: bool) -> None:
+def sweep_command(policies: str, rates: str, loads: str, file: Path | None, keys: Flags, horizon: float | None,
+                  replications: int, seed: int, out: Path | None, jobs: int | None, dask: str | None,
+                  json: bool) -> None:
     """Simulate policies over a range of rates; with --out every finished cell is kept, and the same command goes on."""
     if bool(rates) == bool(loads):
         raise InputError("--rates", "given, or --loads, and not both", (rates, loads))
     grid = Grid.read(rates or loads, policies, RATES if rates else LOADS)
-    workers, deployment = Workers.checked(jobs, dask), deployment_of(file)
+    workers, deployment = Workers.checked(jobs, dask), deployment_of(file, TraceKeys.of_flags(keys))
     if loads:
         grid = grid.at(solve(deployment.workload, deployment.replica).max_rate_scale * deployment.workload.rate)
     for policy in grid.policies:
@@ -47,14 +49,14 @@ def sweep_command(policies: str, rates: str, loads: str, file: Path | None, hori
     give(answer, json, lambda: show_sweep(deployment, found, out))
 
 
-def capacity_command(file: Path | None, policy: str, asked: Asked, precision: float, horizon: float | None,
-                     replications: int, seed: int, json: bool) -> bool:
+def capacity_command(file: Path | None, keys: Flags, policy: str, asked: Asked, precision: float,
+                     horizon: float | None, replications: int, seed: int, json: bool) -> bool:
     """Search for the largest rate that a policy sustains within targets, of flags or else of the file; whether there is
     one.
     """
     known("--policy", policy)
     targets = asked_targets(asked)
-    deployment = deployment_of(file)
+    deployment = deployment_of(file, TraceKeys.of_flags(keys))
     visible("--policy", policy, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed, precision)
     found = largest_rate(deployment, policy, plan, deployment.targets if targets is None else targets, precision)

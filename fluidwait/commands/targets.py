@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from functools import wraps
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
+from fluidwait.commands.flag_groups import Flags
 from fluidwait.commands.options import number, share
 from verification.experiments.targets.names import DELAYS, GOOD_SHARE, base
 
 PANEL = "Targets (seconds)"
 MEANING = {"latency": "latency", "ttft": "time to the first token", "tpot": "mean time between tokens of a request",
            "itl": "time between two tokens, every gap"}
-
-
-def with_targets(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with the flags of all targets: it gets what they say as `asked`, by name, None where not given."""
-    hints = get_type_hints(command, include_extras=True)
-    del hints["asked"]
-    added = {name: _flag(name) for name in DELAYS} | {"goodput": GOODPUT, "share": SHARE}
-    own = [each.replace(annotation=hints[name])
-           for name, each in inspect.signature(command).parameters.items() if name != "asked"]
-    flags = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=hint)
-             for name, hint in added.items()]
-
-    @wraps(command)
-    def run(**given: Any) -> None:
-        command({name: given.pop(name) for name in added}, **given)
-
-    del vars(run)["__wrapped__"]  # its signature is another
-    run.__annotations__ = hints | added
-    vars(run)["__signature__"] = inspect.Signature([*own, *flags])
-    return run
 
 
 def _flag(delay: str) -> Any:
@@ -52,3 +30,4 @@ GOODPUT = Annotated[str | None, typer.Option(
 SHARE = Annotated[float | None, typer.Option(
     "--share", parser=share, metavar="SHARE", show_default=False, rich_help_panel=PANEL,
     help=f"The share of requests that must meet --goodput: {GOOD_SHARE:.0%} unless told otherwise.")]
+TARGETS: Flags = {**{name: (_flag(name), None) for name in DELAYS}, "goodput": (GOODPUT, None), "share": (SHARE, None)}

@@ -19,7 +19,6 @@ from fluid.errors import FileError, one_of, probability, real
 from fluid.hardware.placement import Placement
 from fluid.replica import Replica
 from fluid.tables import Tabular, plain
-from fluid.traces.trace import read_trace
 from fluid.workload import Workload
 from fluidwait.deployment.guesses import format_meant, unlikely
 from fluidwait.deployment.mix import Mix, trace_mix
@@ -29,13 +28,14 @@ from fluidwait.deployment.read_workload import read_mix, read_predictor, with_wi
 from fluidwait.deployment.schema import DeploymentTable
 from fluidwait.deployment.timing import Timing, by_law, timed
 from fluidwait.deployment.toml import behind, check, keys_of, read_bytes, read_toml
-from fluidwait.progress import note, reading
+from fluidwait.deployment.trace_keys import TraceKeys, as_flags
+from fluidwait.progress import note
 from verification.experiments.targets.bounds import Targets
 from verification.traffic.predicted_lengths import Predictor, confusion, seen_workload
 from verification.traffic.processes import Predicted, Traffic
 
 EMBEDDED = "embedded"
-TRACE_ENDINGS = (".csv", ".jsonl", ".json")
+AS_THE_FILE_SAYS = TraceKeys()
 
 
 @dataclass(frozen=True)
@@ -138,37 +138,39 @@ class Deployment(Tabular):
         return replace(self, mix=self.mix.at(rate, self.replica))
 
 
-def load(path: str | Path) -> Deployment:
+def load(path: str | Path, keys: TraceKeys = AS_THE_FILE_SAYS) -> Deployment:
     """Read the deployment file at `path`; raises FileError, one line, for anything that cannot be used.
 
-    A trace (a name in .csv, .jsonl, .json, with or without .gz) is served by the replica of the built-in deployment.
+    A trace (a name in .csv, .jsonl, .json, with or without .gz) is served by the replica of the built-in deployment;
+    `keys` say how it is read, and at which rate it is served.
     What was read has a `workload` and a `replica`, as `fluid.solve` and all else takes them.
 
     >>> load(str(files("fluidwait") / "a100.toml")).workload == embedded().workload
     True
     """
     path = Path(path)
-    if path.name.lower().removesuffix(".gz").endswith(TRACE_ENDINGS):
-        return _serving(path)
+    if keys.serves(path):
+        return _serving(path, keys)
     return parse(read_bytes(path), str(path), path.parent)
 
 
-def deployment_of(file: Path | None) -> Deployment:
+def deployment_of(file: Path | None, keys: TraceKeys = AS_THE_FILE_SAYS) -> Deployment:
     """The deployment of a command: that of its file, or the built-in one; its remarks go to standard error."""
-    read = embedded() if file is None else load(file)
+    keys.serves(file or Path("a100.toml"))
+    read = embedded() if file is None else load(file, keys)
     for remark in read.remarks:
         note(f"{read.source}: {remark}")
     return read
 
 
-def _serving(path: Path) -> Deployment:
+def _serving(path: Path, keys: TraceKeys) -> Deployment:
     builtin = embedded()
     try:
-        with reading(str(path)) as progress:
-            trace = read_trace(path, progress=progress)
+        with as_flags():
+            trace = keys.read(path, str(path))
+            mix = trace_mix(trace, builtin.replica, keys.rate)
     except FileError as error:
         raise FileError(error.source, error.key, error.problem + behind(_deployment_in_json(path))) from None
-    mix = trace_mix(trace, builtin.replica)
     timing = by_law(builtin.placement, mix.workload) if builtin.placement else builtin.timing
     replica = timed(builtin.replica, timing) if timing else builtin.replica
     return replace(builtin, mix=mix, replica=replica, timing=timing, source=str(path), digest=trace.digest)

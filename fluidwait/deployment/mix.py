@@ -73,9 +73,9 @@ class Mix:
         return f"{len(over)} of {len(self.windows)} windows do not fit; the mean rate, {rate}, {end}"
 
 
-def trace_mix(trace: Trace, replica: Replica) -> Mix:
-    """The mix of a trace at its own rate, every length pair kept."""
-    workload = trace.workload()
+def trace_mix(trace: Trace, replica: Replica, rate: float | None = None) -> Mix:
+    """The mix of a trace at a total rate (requests/s; None: its own), every length pair kept."""
+    workload = trace.workload(rate)
     stage_profile(workload, replica)  # refuses a type that the replica cannot serve
     return Mix(workload, POISSON, trace)
 

@@ -8,13 +8,13 @@ from fluid.errors import FileError, InputError, real, share_meant, whole
 from fluid.replica import Replica
 from fluid.shared_prefixes import SharedPrefix, share_prefixes
 from fluid.stages import stage_profile
-from fluid.traces.trace import Columns, Trace, read_trace
+from fluid.traces.trace import Trace
 from fluid.varying_rates import Schedule
 from fluid.workload import PromptType, Workload
 from fluidwait.deployment.mix import Mix, scheduled
 from fluidwait.deployment.schema import PredictionTable, TypeTable, WindowTable, WorkloadTable
 from fluidwait.deployment.toml import found, keys_of
-from fluidwait.progress import reading
+from fluidwait.deployment.trace_keys import TraceKeys, in_words_of_the_file
 from verification.traffic.predicted_lengths import LogNormalError, Misclassified, Overestimate, Predictor
 from verification.traffic.processes import POISSON, Replay
 
@@ -93,14 +93,14 @@ def _mix_of_trace(table: WorkloadTable, name: str, replica: Replica, source: str
 
 def _read_trace(table: WorkloadTable, path: Path, source: str) -> Trace:
     try:
-        with keys_of(source, "workload"), reading(path.name) as progress:
-            columns = Columns.of(table.format, table.prompt_column, table.output_column, table.time_column)
-            return read_trace(path, format=table.format, columns=columns, skip_bad_rows=bool(table.skip_bad_rows),
-                              progress=progress)
+        with keys_of(source, "workload"):
+            keys = {key: getattr(table, key) for key in TraceKeys.__dataclass_fields__}
+            return TraceKeys(**{**keys, "skip_bad_rows": bool(table.skip_bad_rows)}).read(path, path.name)
     except FileError as error:
         if error.source == source:
             raise
-        problem = error.problem.replace("--skip-bad-rows", "workload.skip_bad_rows = true")
+        key = f"{error.key} " if error.key else ""
+        problem = key + in_words_of_the_file(error.problem)
         raise FileError(source, "workload.trace", f"must be a trace (got {found(table.trace)}): {problem}") from None
 
 

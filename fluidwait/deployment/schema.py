@@ -164,9 +164,11 @@ class WorkloadTable(TomlTable):
     type: list[TypeTable] | None = Field(default=None, min_length=1, description="at least one [[workload.type]] table")
     trace: str | None = Field(default=None, description="the path of a trace")
     format: str | None = Field(default=None, description="the name of a trace format")
-    prompt_column: str | None = Field(default=None, description="the name of a column of the trace")
-    output_column: str | None = Field(default=None, description="the name of a column of the trace")
-    time_column: str | None = Field(default=None, description="the name of a column of the trace")
+    prompt_column: str | None = Field(default=None, description="the name of a column or key of the trace")
+    output_column: str | None = Field(default=None, description="the name of a column or key of the trace")
+    time_column: str | None = Field(default=None, description="the name of a column or key of the trace")
+    time_unit: Literal["s", "ms", "us", "ns"] | None = Field(default=None, description='"s", "ms", "us" or "ns"')
+    run: Int | None = Field(default=None, description="a whole number of a run, at least 1")
     skip_bad_rows: bool | None = Field(default=None, description="true or false")
     bins: Int | None = Field(default=None, description="a whole number of prompt types, at least 1")
     arrivals: Literal["poisson", "trace"] | None = Field(default=None, description='"poisson" or "trace"')
@@ -184,7 +186,8 @@ class WorkloadTable(TomlTable):
         return {key: value for key, value in given.items() if value is not None}
 
 
-TRACE_KEYS = ("rate", "format", "prompt_column", "output_column", "time_column", "skip_bad_rows", "bins", "arrivals")
+TRACE_KEYS = ("rate", "format", "prompt_column", "output_column", "time_column", "time_unit", "run", "skip_bad_rows",
+              "bins", "arrivals")
 
 
 class PromiseTable(TomlTable):

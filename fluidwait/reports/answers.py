@@ -76,7 +76,9 @@ def mix_origin(mix: Mix) -> dict[str, Any]:
     if mix.trace is not None:
         trace = mix.trace
         answer["trace"] = {"source": trace.source, "sha256": trace.digest, "format": trace.format,
-                           "requests": len(trace), "skipped": trace.skipped, "failed": trace.failed}
+                           "requests": len(trace), "skipped": trace.skipped, "failed": trace.failed,
+                           "read_as": None if trace.read_as is None else trace.read_as._asdict(),
+                           "notes": list(trace.notes)}
     if mix.windows:
         answer["windows"] = [{"start": each.start, "end": each.end, "rate": each.equilibrium.workload.rate,
                               "stable": each.equilibrium.stable, "kv_required": each.equilibrium.kv_required,

@@ -28,7 +28,8 @@ def trace_answer(trace: Trace, summary: TraceSummary, section: str) -> dict[str,
             "repeated_share": summary.repeated_share, "lengths_p_value": summary.order.p_value,
             "dispersion": {f"{window:g}": index for window, index in summary.dispersion.items()},
             "poisson_p_value": summary.poisson.p_value if summary.poisson else None,
-            "poisson_window": summary.poisson.window if summary.poisson else None,
+            "read_as": None if trace.read_as is None else trace.read_as._asdict(), "notes": list(trace.notes),
+            "runs": list(trace.runs), "poisson_window": summary.poisson.window if summary.poisson else None,
             "rate_over_time": {key: getattr(rates, key).tolist() for key in rates._fields} if rates else None,
             "workload": section}
 
@@ -39,6 +40,7 @@ def show_trace(trace: Trace, summary: TraceSummary, section: str, out: Path | No
     over = f" over {seconds(summary.duration)}" if summary.duration else ""
     rate = f", {summary.rate:.4g} requests/s" if summary.rate else ", at a rate it does not tell"
     console.print(f"{summary.requests:,} requests{over}{rate}; {summary.pairs:,} distinct length pairs")
+    show_reading(trace)
     _show_left_out(trace)
     _show_lengths(summary)
     _show_rates(trace)
@@ -47,6 +49,16 @@ def show_trace(trace: Trace, summary: TraceSummary, section: str, out: Path | No
     console.print(section, markup=False, soft_wrap=True)
     if out is not None:
         console.print(f"Written to {escape(str(out))}: report.json, {', '.join(figures)} as PNG and SVG.")
+
+
+def show_reading(trace: Trace) -> None:
+    """What the file was read as, and what it says of its traffic."""
+    if trace.read_as is not None:
+        console.print(escape(f"read: {trace.read_as}"))
+    for note in trace.notes:
+        console.print(f"[yellow]note:[/yellow] {escape(note)}")
+    for i, run in enumerate(trace.runs, start=1):
+        console.print(escape(f"  run {i}: {run}"))
 
 
 def _show_left_out(trace: Trace) -> None:

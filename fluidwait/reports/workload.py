@@ -11,6 +11,7 @@ from fluidwait.deployment.mix import Mix
 from fluidwait.deployment.timing import GIVEN
 from fluidwait.deployment.write_workload import binning_errors
 from fluidwait.reports.console import MOST_ROWS, console, new_table, optional, say, seconds
+from fluidwait.reports.trace import show_reading
 from verification import Replay
 
 FEW = 8
@@ -30,6 +31,7 @@ def show_origin(mix: Mix) -> None:
                      "first request, the others at random ones" if isinstance(mix.traffic, Replay) else "")
                   + (f"; {trace.skipped:,} bad rows left out" if trace.skipped else "")
                   + (f"; {trace.failed:,} failed requests left out" if trace.failed else ""))
+    show_reading(trace)
     if mix.binned is not None:
         console.print(binning_errors(mix.binned))
 

@@ -14,6 +14,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from tool_files import PICKED
+
 
 class HostileFile(NamedTuple):
     """A file: the kind of good file it was made of, the ending of its name, its bytes."""
@@ -85,6 +87,7 @@ GOOD: dict[str, tuple[str, str]] = {
                                   "output_lens": [5, 0, 7, 3], "errors": ["", "timeout", "", "no"],
                                   "start_times": [1.5, 2.5, 3.0, 4.0], "itls": [[0.01, 0.02], [], [0.1], []],
                                   "generated_texts": ["a", "", "b \"c\" [", "{"]})),
+    **PICKED,
     "batches": (".csv", "num_decode,kv_tokens_decode,num_prefill,prefill_tokens,batch_time_s\n" + "".join(
         f"{8 + i},{4096 + 512 * i},{i % 3},{200 * (i % 3)},0.0{120 + 3 * i + 20 * (i % 3)}\n" for i in range(24))),
     "sglang": (".log", _SGLANG), "iterations": (".log", _ITERATIONS), "statistics": (".log", _STATISTICS),
@@ -92,7 +95,8 @@ GOOD: dict[str, tuple[str, str]] = {
     "policy": (".json", '{"schema": 1, "policy": "paced", "entries": [2, 3], "iterations": [15, 4], "gate": true}'),
     "toml": (".toml", _TOML),
 }
-COMMAND_OF = {**dict.fromkeys(("azure", "burstgpt", "vidur", "mooncake", "vllm"), "trace"),
+TRACES = ("azure", "burstgpt", "vidur", "mooncake", "vllm", *PICKED)
+COMMAND_OF = {**dict.fromkeys(TRACES, "trace"),
               **dict.fromkeys(("batches", "sglang", "iterations", "statistics"), "calibrate"),
               "config": "solve", "toml": "solve", "policy": ""}  # "": no command reads policies
 

@@ -19,7 +19,7 @@ from strategies import examples, sampled
 from fluid import Columns, FileError, InputError, Trace, read_trace
 from fluid.errors import shown
 from fluid.traces.fields import dates, numbers
-from fluid.traces.formats import CHUNK
+from fluid.traces.formats.format import CHUNK, FORMATS
 from fluid.traces.summary import summarise
 
 TOKENS = "a whole number of tokens from 1 to 16777216"
@@ -181,13 +181,14 @@ def test_the_format_can_be_given_and_must_fit(tmp_path: Path) -> None:
     assert len(read_trace(path, format="vidur")) == 2
     assert refusal(path, format="azure") == (
         'has no column "ContextTokens" (its columns are arrived_at, num_prefill_tokens, num_decode_tokens)')
-    assert refusal(path, format="vllm").startswith("must be one JSON object, as vllm bench serve writes it, or")
+    assert refusal(path, format="vllm").startswith("must be one JSON object, or one a line, as vllm bench serve and")
     assert refusal(path, format="mooncake").startswith("3 of 3 rows cannot be used: line 1, the row must be a JSON obj")
 
 
 @pytest.mark.parametrize(("options", "complaint"), [
-    ({"format": "csv"}, 'format must be "azure" or "burstgpt" or "vidur" or "mooncake" or "vllm" or "columns" '
-                        "(got 'csv') in read_trace"),
+    ({"format": "csv"}, f"""format must be {' or '.join(f'"{each}"' for each in FORMATS)} (got 'csv') in read_trace"""),
+    ({"time_unit": "minutes"}, """time_unit must be "s" or "ms" or "us" or "ns" (got 'minutes') in read_trace"""),
+    ({"run": 0}, "run must be a whole number of runs from 1 to 9007199254740992 (got 0) in read_trace"),
     ({"format": "columns"}, 'columns must be given with the format "columns" (got None) in read_trace'),
     ({"format": "azure", "columns": Columns("a", "b")},
      'format must be "columns" where columns are named (got \'azure\') in read_trace'),
@@ -372,8 +373,8 @@ def test_times_of_which_none_can_be_read_may_have_been_either_kind(tmp_path: Pat
         "time such as 2023-11-16 18:15:46.68 (got 'noon')")
 
 
-UNKNOWN = ("must be a trace in one of the formats azure, burstgpt, vidur, mooncake, vllm, or a CSV with its columns "
-           "named (its first row is {})")
+UNKNOWN = ("is in no known format{}: name its columns of prompt and output tokens, --prompt-column and "
+           "--output-column, and of arrival times, --time-column (its columns are {})")
 
 
 @pytest.mark.parametrize(("content", "problem"), [
@@ -381,21 +382,20 @@ UNKNOWN = ("must be a trace in one of the formats azure, burstgpt, vidur, moonca
     (b"\n  \n", "is empty"),
     (gzip.compress(b"", mtime=0), "is empty"),
     (vidur().encode(), "holds no requests"),
-    (b"a,b,c\n1,2,3\n", UNKNOWN.format("a, b, c")),
-    (b"1,2,3\n", UNKNOWN.format("1, 2, 3")),
-    (b",,\n,\n", UNKNOWN.format("")),
+    (b"a,b,c\n1,2,3\n", UNKNOWN.format("", "a, b, c")),
+    (b"1,2,3\n", UNKNOWN.format("", "1, 2, 3")),
+    (b",,\n,\n", UNKNOWN.format("", "")),
     (b'"a,b', "must begin with the names of its columns (unexpected end of data)"),
-    (b"x" * 500, UNKNOWN.format("x" * 197 + "...")),
+    (b"x" * 500, UNKNOWN.format("", "x" * 197 + "...")),
     (VIDUR.encode() + b"\0", "must be text (it holds NUL bytes, as a binary file does)"),
     (VIDUR.encode("utf-16"), "must be UTF-8 text (got byte 0xff)"),
     (b"caf\xe9,1\n", "must be UTF-8 text (got byte 0xe9)"),
     (gzip.compress(VIDUR.encode(), mtime=0)[:-9], "must be a whole gzip file (it is cut off or damaged)"),
     (gzip.compress(VIDUR.encode(), mtime=0)[:-8] + b"\0" * 8, "must be a whole gzip file (it is cut off or damaged)"),
     (b"\x1f\x8b", "must be a whole gzip file (it is cut off or damaged)"),
-    (b"{]", "must be one JSON object, as vllm bench serve writes it, or a trace in one of the formats azure, burstgpt, "
-            "vidur, mooncake"),
+    (b"{]", "must be JSON, an object a line or one list or object, or a CSV"),
     (VIDUR.replace("num_prefill_tokens", "num_decode_tokens").encode(), UNKNOWN.format(
-        "arrived_at, num_decode_tokens, num_decode_tokens")),
+        " (vidur without num_prefill_tokens)", "arrived_at, num_decode_tokens, num_decode_tokens")),
 ])
 def test_a_file_that_is_no_trace_is_refused_on_one_line(tmp_path: Path, content: bytes, problem: str) -> None:
     assert refusal(written(tmp_path, content)) == problem

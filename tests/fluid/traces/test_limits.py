@@ -12,7 +12,8 @@ import pytest
 
 from fluid import FileError, Trace, read_trace
 from fluid.files import text_file
-from fluid.traces import csv_rows, json_rows, repeats, request_table
+from fluid.traces import repeats, request_table
+from fluid.traces.formats import bench_results, csv_rows, records
 
 VIDUR = "arrived_at,num_prefill_tokens,num_decode_tokens\n0.5,374,44\n2.0,396,109\n"
 MOONCAKE = """{"timestamp": 27482, "input_length": 6955, "output_length": 52, "hash_ids": [46, 47]}
@@ -97,7 +98,7 @@ def test_a_chunk_ends_after_so_many_characters_however_few_its_rows(tmp_path: Pa
         path = written(tmp_path, content)
         expected = rows_of(read_trace(path))
         monkeypatch.setattr(csv_rows, "CHUNK_TEXT", 20_000)
-        monkeypatch.setattr(json_rows, "CHUNK_TEXT", 20_000)
+        monkeypatch.setattr(records, "CHUNK_TEXT", 20_000)
         monkeypatch.setattr(text_file, "BLOCK", 5000)
         assert rows_of(read_trace(path)) == expected
         monkeypatch.undo()
@@ -127,7 +128,7 @@ def test_rows_that_are_no_csv_are_bad_rows_of_one_chunk(tmp_path: Path, monkeypa
 def test_a_trace_beyond_its_limits_is_refused_with_them(tmp_path: Path, monkeypatch: Any, content: str,
                                                         problem: str) -> None:
     monkeypatch.setattr(request_table, "MOST_REQUESTS", 10)
-    monkeypatch.setattr(json_rows, "MOST_REQUESTS", 20)
+    monkeypatch.setattr(bench_results, "MOST_REQUESTS", 20)
     assert refusal(written(tmp_path, content)) == problem
 
 

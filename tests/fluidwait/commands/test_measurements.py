@@ -118,7 +118,77 @@ def test_a_trace_can_be_given_in_place_of_a_deployment(trace: Path, capsys: pyte
     assert found["kv_capacity"] == 119_488
     assert sum(each["rate"] for each in found["types"]) == pytest.approx(1.0)
     assert found["trace"] == {"source": str(trace), "sha256": read_trace(trace).digest, "format": "vidur",
-                              "requests": 4, "skipped": 0, "failed": 0}
+                              "requests": 4, "skipped": 0, "failed": 0, "notes": [], "read_as": {
+                                  "prompt": "num_prefill_tokens", "output": "num_decode_tokens",
+                                  "time": "arrived_at", "unit": "s", "why": "as the format vidur has them"}}
+
+
+COLUMNS = ("--prompt-column", "in", "--output-column", "out", "--time-column", "at")
+
+
+@pytest.fixture
+def nanoseconds(tmp_path: Path) -> Path:
+    """The four requests with columns of other names, their times in nanoseconds."""
+    rows = "".join(f"{round(t * 1e9)},{p},{o}\n" for t, p, o in ROWS)
+    return written(tmp_path / "requests.tsv", "at,in,out\n" + rows)
+
+
+@pytest.mark.parametrize(("command", "flags"), [
+    ("solve", ()), ("thresholds", ("--policy", "paced")), ("run", QUICK), ("verify", ("--policy", "greedy", *QUICK)),
+    ("sweep", ("--rates", "1", "--policies", "greedy", *QUICK)),
+    ("capacity", ("--policy", "greedy", "--precision", "50%", *QUICK))])
+def test_every_command_takes_a_trace_with_its_columns_and_unit(nanoseconds: Path, command: str, flags: Any,
+                                                               capsys: pytest.CaptureFixture[str]) -> None:
+    """Where a trace may stand in place of a deployment, so may the flags that say how to read it, and the rate."""
+    code, found = answer(capsys, command, nanoseconds, *COLUMNS, "--time-unit", "ns", *flags)
+    assert (code, found["source"]) == (0, str(nanoseconds))
+    if command == "solve":
+        assert sum(each["rate"] for each in found["types"]) == pytest.approx(1.0)
+        assert found["trace"]["read_as"] == {"prompt": "in", "output": "out", "time": "at", "unit": "ns",
+                                             "why": "as asked"}
+        _, other = answer(capsys, command, nanoseconds, *COLUMNS, "--time-unit", "ns", "--rate", "3")
+        assert sum(each["rate"] for each in other["types"]) == pytest.approx(3.0)
+
+
+def test_a_deployment_knows_the_keys_by_which_its_trace_is_read(nanoseconds: Path, tmp_path: Path,
+                                                                capsys: pytest.CaptureFixture[str]) -> None:
+    """The section that `trace` prints has them; without the unit the question names the key."""
+    _, found = answer(capsys, "trace", nanoseconds, *COLUMNS, "--time-unit", "ns")
+    assert tomllib.loads(found["workload"])["workload"]["time_unit"] == "ns"
+    deployment = load(written(tmp_path / "d.toml", REPLICA + found["workload"]))
+    assert deployment.workload.rate == pytest.approx(1.0)
+    text = REPLICA + found["workload"].replace('time_unit = "ns"\n', "")
+    line = refusal(capsys, "solve", written(tmp_path / "e.toml", text))
+    assert "does not say in which unit at is" in line
+    assert line.endswith("say workload.time_unit s, ms, us or ns\n")
+
+
+def test_a_section_chooses_a_run_of_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two runs of a benchmark without start times: 4 requests in 4 s and in 2 s."""
+    one = json.loads(FORMATS["vllm"][1])
+    path = written(tmp_path / "runs.jsonl", json.dumps(one) + "\n" + json.dumps({**one, "duration": 2.0}) + "\n")
+    _, both = answer(capsys, "trace", path)
+    assert (both["requests"], both["rate"], len(both["runs"])) == (8, None, 2)
+    _, found = answer(capsys, "trace", path, "--run", 2)
+    assert (found["requests"], found["rate"]) == (4, 2.0)
+    deployment = load(written(tmp_path / "d.toml", REPLICA + found["workload"]))
+    assert (len(deployment.mix.trace or ()), deployment.workload.rate) == (4, 2.0)
+
+
+def test_a_trace_without_a_rate_needs_one_where_it_is_served(tmp_path: Path,
+                                                             capsys: pytest.CaptureFixture[str]) -> None:
+    one = {**json.loads(FORMATS["vllm"][1]), "request_rate": "inf"}
+    path = written(tmp_path / "result.json", json.dumps(one))
+    assert status(["trace", str(path)]) == 0
+    assert "note: request_rate is inf: all requests were sent at once" in capsys.readouterr().out
+    assert "--rate must be given, as a positive finite number of requests/s" in refusal(capsys, "solve", path)
+    code, found = answer(capsys, "solve", path, "--rate", 2)
+    assert (code, sum(each["rate"] for each in found["types"])) == (0, pytest.approx(2.0))
+
+
+@pytest.mark.parametrize("arguments", [("--time-unit", "s"), ("d.toml", "--time-unit", "s"), ("d.toml", "--rate", "2")])
+def test_flags_of_a_trace_go_with_a_trace(capsys: pytest.CaptureFixture[str], arguments: Any) -> None:
+    assert "must go with a trace (got " in refusal(capsys, "solve", *arguments)
 
 
 def test_the_section_follows_the_rate_over_time(trace: Path, tmp_path: Path,

@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
+from fluid.traces.fields import UNITS
+from fluid.traces.formats.format import FORMATS
 from fluidwait.commands import __all__ as work
-from fluidwait.commands import options
+from fluidwait.commands import options, trace_options
 from fluidwait.deployment.policy_names import BASELINES, DESIGNED
 from fluidwait.study.plugin import INSTALLED
 from verification.rules import RULES
@@ -57,3 +59,5 @@ def test_names_that_flags_tell_are_those_of_the_program() -> None:
     assert tuple(rule.name for rule in RULES if rule.made) == BASELINES
     assert tuple(INSTALLED) == options.INSTALLED
     assert options.MOST_REPLICATIONS == MOST_REPLICATIONS
+    assert tuple(FORMATS) == trace_options.FORMATS
+    assert tuple(UNITS) == trace_options.UNITS

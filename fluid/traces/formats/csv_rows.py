@@ -13,25 +13,46 @@ from typing import Any
 
 from fluid.errors import FileError
 from fluid.files.text_file import TextFile
-from fluid.traces.formats import CHUNK, CHUNK_TEXT, CSV_FORMATS, FORMATS, Chunk, Columns, Format, Rows
+from fluid.traces.fields import spans
+from fluid.traces.formats.format import (
+    CHUNK,
+    CHUNK_TEXT,
+    Asked,
+    Chunk,
+    Format,
+    Rows,
+    listed,
+    named,
+    normal,
+    of_name,
+    recognised,
+    unknown,
+)
 
 FEW = 64  # rows, after which the characters of a chunk are looked at
 MOST_COLUMNS = 10_000
 
 
-def csv_rows(text: TextFile, name: str | None, columns: Columns | None) -> Rows:
+def csv_rows(text: TextFile, asked: Asked) -> Rows:
     """The rows of a CSV: in the named format, with the columns given, or in the format its first row shows."""
     reader = csv.reader(text.csv_lines(), delimiter=text.separator, skipinitialspace=True, strict=True)
     header = _header(reader, text)
-    if columns is not None:
-        found = Format("columns", columns)
-    elif name is not None:
-        found = CSV_FORMATS[name]
-    else:
-        found = _recognised(header, text.source)
-    wanted = found.columns
-    names = [each for each in (wanted.prompt, wanted.output, wanted.time) if each is not None]
-    return Rows(found, _chunks(reader, text, len(header), [_position(each, header, text.source) for each in names]))
+    found = _format(header, text.source, asked)
+    spent = [each for each in (found.ttft, found.latency) if each is not None] if asked.measured else []
+    positions = [_position(each, header, text.source) for each in (*found.columns.names, *spent)]
+    return Rows(found, _chunks(reader, text, len(header), positions, found, len(spent)))
+
+
+def _format(header: list[str], source: str, asked: Asked) -> Format:
+    """The format of a table with this header."""
+    found = recognised(header)
+    if asked.columns is not None:
+        return named(asked.columns, found)
+    if asked.name is not None:
+        return of_name(asked.name, found, source)
+    if found is None:
+        raise FileError(source, "", unknown(header, "columns"))
+    return found
 
 
 def _header(reader: Any, text: TextFile) -> list[str]:
@@ -46,37 +67,21 @@ def _header(reader: Any, text: TextFile) -> list[str]:
     return header
 
 
-def _recognised(header: list[str], source: str) -> Format:
-    given = {_normal(each) for each in header}
-    for each in CSV_FORMATS.values():
-        if {_normal(str(name)) for name in (each.columns.prompt, each.columns.output, each.columns.time)} <= given:
-            return each
-    known = ", ".join(FORMATS[:-1])
-    raise FileError(source, "", f"must be a trace in one of the formats {known}, or a CSV with its columns named "
-                                f"(its first row is {_listed(header)})")
-
-
 def _position(name: str, header: list[str], source: str) -> int:
     """The index of the name in the header: an exact match, or else one up to case and surrounding blanks."""
     exact = [i for i, each in enumerate(header) if each == name]
-    found = exact or [i for i, each in enumerate(header) if _normal(each) == _normal(name)]
+    found = exact or [i for i, each in enumerate(header) if normal(each) == normal(name)]
     if len(found) != 1:
         wrong = "more than one column" if found else "no column"
-        raise FileError(source, "", f'has {wrong} "{name}" (its columns are {_listed(header)})')
+        raise FileError(source, "", f'has {wrong} "{name}" (its columns are {listed(header)})')
     return found[0]
 
 
-def _normal(name: str) -> str:
-    return name.strip().casefold()
+def _chunks(reader: Any, text: TextFile, width: int, columns: list[int], found: Format, spent: int) -> Iterator[Chunk]:
+    """The rows below the header in chunks; a row begins on the line after the one where the row before it ends.
 
-
-def _listed(header: list[str]) -> str:
-    text = ", ".join(each.strip() for each in header)
-    return text if len(text) <= 200 else text[:197] + "..."
-
-
-def _chunks(reader: Any, text: TextFile, width: int, columns: list[int]) -> Iterator[Chunk]:
-    """The rows below the header in chunks; a row begins on the line after the one where the row before it ends."""
+    The last `spent` of the columns are measured times.
+    """
     fields_of = itemgetter(*columns)
     while True:
         places, fields, broken, before = list[int](), list[str](), list[tuple[int, str]](), text.row_end
@@ -99,5 +104,10 @@ def _chunks(reader: Any, text: TextFile, width: int, columns: list[int]) -> Iter
                 break
         if text.row_end == before:
             return
-        prompt, output, *time = (fields[i :: len(columns)] for i in range(len(columns)))
-        yield Chunk(places, prompt, output, time[0] if time else None, broken)
+        prompt, output, *rest = (fields[i :: len(columns)] for i in range(len(columns)))
+        time = rest[: len(rest) - spent]
+        chunk = Chunk(places, prompt, output, time[0] if time else None, broken)
+        if spent:
+            ttft, latency = (spans(each, found.unit) for each in rest[len(rest) - spent :])
+            chunk = chunk._replace(ttft=ttft, latency=latency)
+        yield chunk
