@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from fluid.calibration.fit import calibrate
     from fluid.equilibrium import Equilibrium, solve
     from fluid.errors import FileError, FluidwaitError, InputError
+    from fluid.lengths.law import Lengths
+    from fluid.lengths.pairs import LengthPairs
     from fluid.region import Region, stability_region
     from fluid.replica import IterationTime, Replica
     from fluid.shared_prefixes import SharedPrefix, share_prefixes
@@ -30,6 +32,8 @@ __all__ = [
     "FluidwaitError",
     "InputError",
     "IterationTime",
+    "LengthPairs",
+    "Lengths",
     "PromptType",
     "Region",
     "Replica",

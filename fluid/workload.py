@@ -1,8 +1,9 @@
 """Workloads: prompt types and the rates at which they arrive.
 
 A prompt type j is a triple (l_j, R_j, lambda_j): prompt tokens, response tokens, Poisson arrival rate in
-requests/s. A workload is a finite set of types; a trace is a workload with one type per length pair, so the
-arrays are the primary form and the `PromptType` objects are made on demand. Source: mathematics, section 1.1.
+requests/s. A workload is a finite set of types; a trace is a workload with one type per length pair, and laws of
+lengths become types too, so the arrays are the primary form and the `PromptType` objects are made on demand. Source:
+mathematics, section 1.1.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fluid.arrays import MOST_TOKENS, Floats, Ints, finite_sum
 from fluid.errors import InputError, real, whole
+from fluid.lengths.law import Lengths
+from fluid.lengths.pairs import MOST_PAIRS, LengthPairs, as_lengths
 from fluid.tables import Tabular
 
 
@@ -83,6 +86,25 @@ class Workload(Tabular):
         self._keep(_lengths("prompt_tokens", prompt_tokens), _lengths("output_tokens", output_tokens),
                    _rates(rates), names, None if cached_prefix is None else _prefixes(cached_prefix))
         return self
+
+    @classmethod
+    def from_lengths(cls, prompt: Lengths | int, output: Lengths | int, rate: float, name: str = "",
+                     bins: int = MOST_PAIRS) -> Workload:
+        """Make at most `bins` types of requests whose prompts and outputs follow laws of their own, independently.
+
+        `rate` is in requests/s, of all types together; a number of tokens is a law of one length. The means of prompts,
+        outputs and KV work are those of the laws (`fluid.lengths.pairs`). The `types` of several such mixes make one.
+
+        >>> Workload.from_lengths(Lengths.lognormal(mean=1500, p95=4000, max=8192), Lengths.geometric(mean=300), 2.0)
+        Workload(1980 types, 2 requests/s)
+        """
+        return cls.from_pairs(LengthPairs(as_lengths("prompt", prompt), as_lengths("output", output), name, bins), rate)
+
+    @classmethod
+    def from_pairs(cls, pairs: LengthPairs, rate: float) -> Workload:
+        """Make a type of each pair of lengths, at a total rate in requests/s."""
+        rates = pairs.chances * real("rate", rate, unit="requests/s")
+        return cls.from_arrays(pairs.prompt_tokens, pairs.output_tokens, rates, pairs.names if pairs.name else ())
 
     def _keep(self, prompt: ArrayLike, output: ArrayLike, rates: ArrayLike, names: Sequence[str],
               cached: ArrayLike | None) -> None:
