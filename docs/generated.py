@@ -27,6 +27,7 @@ from fluidwait.deployment.schema import DeploymentTable, TomlTable
 
 PAGES = Path(__file__).parent
 COMMON = ("--json", "--version", "--help")  # flags of every command, explained once
+LENGTHS = ("prompt_tokens", "output_tokens")  # a number or a table
 _PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 
 
@@ -72,9 +73,9 @@ def _fields(table: type[TomlTable], before: str = "") -> Iterator[tuple[str, Fie
     """The keys of a table and of the tables in it, each with its path."""
     for name, field in table.model_fields.items():
         inner = _inner(field.annotation)
-        if not (inner and field.is_required()):
+        if not (inner and field.is_required()) or name in LENGTHS:
             yield before + (field.alias or name), field
-        if inner and name != "pieces":  # of which each has the keys of the table it stands in
+        if inner and name not in ("pieces", "output_tokens"):  # of which each has keys that stand above
             yield from _fields(inner, f"{before}{name}.")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from fluid.lengths.pairs import LengthPairs
 from fluid.replica import Replica
 from fluid.stages import stage_profile
 from fluid.traces.trace import Binned, Trace
@@ -17,13 +18,21 @@ Arriving = Poisson | Scheduled | Replay
 
 
 @dataclass(frozen=True)
+class Stated:
+    """Lengths stated as laws, and the `rate` (requests/s) of the requests that have them."""
+
+    pairs: LengthPairs
+    rate: float
+
+
+@dataclass(frozen=True)
 class Mix:
     """What arrives: the `workload`, the `traffic` that draws its arrivals, and the `trace` behind it, if any.
 
     Where rates change over time the workload has those of the busiest window that fits, as thresholds are designed for
     it; `windows` holds the equilibrium of each window, and `mean_fits` says whether the mean rates are inside the
     stability region. `binned` has the errors of the binning where the trace's length pairs were binned; `reserved` are
-    the KV tokens that shared prefixes hold for good.
+    the KV tokens that shared prefixes hold for good; `laws` are the laws of lengths that types were made of.
     """
 
     workload: Workload
@@ -33,11 +42,18 @@ class Mix:
     windows: tuple[WindowEquilibrium, ...] = field(default=(), compare=False)
     mean_fits: bool = field(default=True, compare=False)
     reserved: int = field(default=0, compare=False)
+    laws: tuple[Stated, ...] = field(default=(), compare=False)
 
     @property
     def rate(self) -> float:
         """Requests/s of all types; the mean over a long time, where rates change."""
         return self.workload.rate * self.traffic.factor()
+
+    @property
+    def only_laws(self) -> bool:
+        """Whether all requests have lengths stated as laws, and share no prefix."""
+        pairs = sum(len(each.pairs.chances) for each in self.laws)
+        return pairs == len(self.workload) and not self.workload.cached_prefix.any()
 
     def at(self, rate: float, replica: Replica) -> Mix:
         """The mix at another total rate, every proportion kept; at its own rate, the mix itself to the last bit.

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from fluid.errors import FileError, InputError, real, share_meant, whole
+from fluid.lengths.pairs import LengthPairs
 from fluid.replica import Replica
 from fluid.shared_prefixes import SharedPrefix, share_prefixes
 from fluid.stages import stage_profile
 from fluid.traces.trace import Trace
 from fluid.varying_rates import Schedule
 from fluid.workload import PromptType, Workload
-from fluidwait.deployment.mix import Mix, scheduled
+from fluidwait.deployment.mix import Mix, Stated, scheduled
+from fluidwait.deployment.read_lengths import read_pairs
 from fluidwait.deployment.schema import PredictionTable, TypeTable, WindowTable, WorkloadTable
 from fluidwait.deployment.toml import found, keys_of
 from fluidwait.deployment.trace_keys import TraceKeys, in_words_of_the_file
@@ -27,8 +32,7 @@ def read_mix(table: WorkloadTable, replica: Replica, source: str, folder: Path) 
     Raises FileError, one line, for anything that cannot be used.
     """
     if table.trace is None:
-        workload, left = _workload_of_types(table, replica, source)
-        return Mix(workload, reserved=replica.kv_capacity - left.kv_capacity), left
+        return _mix_of_types(table, replica, source)
     if table.type is not None:
         raise FileError(source, "workload.trace", f"must stand without [[workload.type]] (got {found(table.trace)})")
     return _mix_of_trace(table, table.trace, replica, source, folder), replica
@@ -104,17 +108,35 @@ def _read_trace(table: WorkloadTable, path: Path, source: str) -> Trace:
         raise FileError(source, "workload.trace", f"must be a trace (got {found(table.trace)}): {problem}") from None
 
 
-def _workload_of_types(table: WorkloadTable, replica: Replica, source: str) -> tuple[Workload, Replica]:
+def _mix_of_types(table: WorkloadTable, replica: Replica, source: str) -> tuple[Mix, Replica]:
     if table.type is None:
         raise FileError(source, "workload.type", "is missing: it must be at least one [[workload.type]] table")
     for key, value in table.trace_keys.items():
         remark = "; each workload.type has a rate of its own" if key == "rate" else ""
         raise FileError(source, f"workload.{key}", f"must go with workload.trace{remark} (got {found(value)})")
-    types = [_type(each, i, replica, source) for i, each in enumerate(table.type)]
-    _refuse_duplicates(Workload(types).names, source)
+    pairs = [read_pairs(each, i, table.bins, replica, source) for i, each in enumerate(table.type)]
+    if table.bins is not None and not any(pairs):
+        raise FileError(source, "workload.bins",
+                        f"must go with workload.trace, or with a law of lengths (got {table.bins})")
+    workload, left = _workload_of(table.type, pairs, replica, source)
+    laws = tuple(Stated(each, table.type[i].rate) for i, each in enumerate(pairs) if each is not None)
+    return Mix(workload, reserved=replica.kv_capacity - left.kv_capacity, laws=laws), left
+
+
+def _workload_of(tables: list[TypeTable], pairs: Sequence[LengthPairs | None], replica: Replica,
+                 source: str) -> tuple[Workload, Replica]:
+    """The types of the tables, one of each or one for each pair of its lengths, and the cache that prefixes leave."""
+    types, prefixes, owners = list[PromptType](), list[SharedPrefix | None](), list[int]()
+    for i, (each, laws) in enumerate(zip(tables, pairs, strict=True)):
+        made = [_type(each, i, replica, source)] if laws is None else Workload.from_pairs(laws, each.rate).types
+        types += made
+        prefixes += [_prefix(each, i, made[0].prompt_tokens if laws is None else int(laws.prompt.tokens[0]), source)
+                     ] * len(made)
+        owners += [i] * len(made)
+    _refuse_duplicates(Workload(types).names, owners, source)
     with keys_of(source, "workload"):
-        workload, left = share_prefixes(types, [_prefix(each, i, source) for i, each in enumerate(table.type)], replica)
-    _refuse_duplicates(workload.names, source)
+        workload, left = share_prefixes(types, prefixes, replica)
+    _refuse_duplicates(workload.names, range(len(workload)), source)
     return workload, left
 
 
@@ -128,24 +150,26 @@ def _schedule(windows: list[WindowTable], source: str) -> Schedule:
 
 def _type(table: TypeTable, i: int, replica: Replica, source: str) -> PromptType:
     with keys_of(source, f"workload.type[{i}]"):
-        made = PromptType(table.prompt_tokens, table.output_tokens, table.rate, table.name)
+        made = PromptType(cast(int, table.prompt_tokens), cast(int, table.output_tokens), table.rate, table.name)
         stage_profile(Workload([made]), replica)  # refuses a type that the replica cannot serve
     return made
 
 
-def _prefix(table: TypeTable, i: int, source: str) -> SharedPrefix | None:
-    """What requests of a type share; refused where it is as long as their prompt, whoever finds it."""
+def _prefix(table: TypeTable, i: int, shortest: int, source: str) -> SharedPrefix | None:
+    """What requests of a type share; refused where it is as long as the shortest prompt, whoever finds it."""
     if table.shared_prefix is None:
         return None
     with keys_of(source, f"workload.type[{i}].shared_prefix"):
         prefix = SharedPrefix(**table.shared_prefix.model_dump())
-        whole("tokens", prefix.tokens, unit="tokens", most=table.prompt_tokens - 1)
-        return prefix
+        whole("tokens", prefix.tokens, unit="tokens", most=shortest - 1)
+        return prefix if prefix.name else replace(prefix, name=f"\0{i}")  # no name of a file: of this table alone
 
 
-def _refuse_duplicates(names: tuple[str, ...], source: str) -> None:
+def _refuse_duplicates(names: tuple[str, ...], owners: Sequence[int], source: str) -> None:
+    """Refuse two types of one name; `owners` are the places of their tables."""
     first: dict[str, int] = {}
-    for i, name in enumerate(names):
-        if first.setdefault(name, i) < i:
+    for name, i in zip(names, owners, strict=True):
+        if name in first:
             raise FileError(source, f"workload.type[{i}].name",
                             f"must differ from that of workload.type[{first[name]}] (got {found(name)})")
+        first[name] = i

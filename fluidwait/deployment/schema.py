@@ -21,6 +21,7 @@ SCHEMA = 1
 LONGEST_NAME = 80
 SMALLEST, LARGEST, SIZES = 1e-12, 1e12, "from 1e-12 to 1e12"  # of numbers
 OUT_OF_SIZE = "out_of_size"
+LENGTHS = "a whole number of tokens, at least 1, or a law of lengths, { lognormal = ..., max = ... }"
 
 
 def _printable(name: str) -> str:
@@ -40,7 +41,7 @@ _PRINTED = re.compile(r"GPU KV cache size: ([\d,]{1,20}) tokens|max_total_num_to
 
 
 def _kind(value: Any) -> str:
-    return "table" if isinstance(value, dict | ChunkTable) else "name"
+    return "table" if isinstance(value, dict | ChunkTable | LengthsTable) else "name"
 
 
 def _of_a_size(value: float) -> float:
@@ -132,12 +133,49 @@ class PrefixTable(TomlTable):
     name: Name = Field(default="", description=f"a name of 1 to {LONGEST_NAME} printable characters")
 
 
+class LogNormalTable(TomlTable):
+    """lognormal = { mean = 1500, p95 = 4000 }: two of its numbers."""
+
+    mean: Real | None = Field(default=None, description="a positive number of tokens")
+    median: Real | None = Field(default=None, description="a positive number of tokens")
+    p95: Real | None = Field(default=None, description="a positive number of tokens")
+    p99: Real | None = Field(default=None, description="a positive number of tokens")
+    cv: Real | None = Field(default=None, description="a nonnegative number, the standard deviation over the mean")
+
+
+class GeometricTable(TomlTable):
+    """geometric = { mean = 300 }."""
+
+    mean: Real = Field(description="a number of tokens, at least 1")
+
+
+class UniformTable(TomlTable):
+    """uniform = { min = 100, max = 200 }."""
+
+    min: Int = Field(description="a whole number of tokens, at least 1")
+    max: Int = Field(description="a whole number of tokens, at least min")
+
+
+class LengthsTable(TomlTable):
+    """prompt_tokens = { lognormal = { mean = 1500, p95 = 4000 }, max = 8192 }: one law, and limits it is clipped to."""
+
+    lognormal: LogNormalTable | None = Field(default=None, description="a table with two of mean, median, p95, p99, cv")
+    geometric: GeometricTable | None = Field(default=None, description="a table { mean }")
+    uniform: UniformTable | None = Field(default=None, description="a table { min, max }")
+    fixed: Int | None = Field(default=None, description="a whole number of tokens, at least 1")
+    min: Int | None = Field(default=None, description="a whole number of tokens, at least 1")
+    max: Int | None = Field(default=None, description="a whole number of tokens, at least min")
+
+
+LengthsKey = Annotated[Annotated[Int, Tag("name")] | Annotated[LengthsTable, Tag("table")], Discriminator(_kind)]
+
+
 class TypeTable(TomlTable):
     """[[workload.type]]: one prompt type."""
 
     name: Name = Field(default="", description=f"a name of 1 to {LONGEST_NAME} printable characters")
-    prompt_tokens: Int = Field(description="a whole number of tokens, at least 1")
-    output_tokens: Int = Field(description="a whole number of tokens, at least 1")
+    prompt_tokens: LengthsKey = Field(description=LENGTHS)
+    output_tokens: LengthsKey = Field(description=LENGTHS)
     rate: Real = Field(description="a positive number of requests/s")
     shared_prefix: PrefixTable | None = Field(default=None, description="a table { tokens, hit, name }")
 
@@ -187,7 +225,7 @@ class WorkloadTable(TomlTable):
 
 
 TRACE_KEYS = ("rate", "format", "prompt_column", "output_column", "time_column", "time_unit", "run", "skip_bad_rows",
-              "bins", "arrivals")
+              "arrivals")
 
 
 class PromiseTable(TomlTable):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from fluid import Equilibrium
+from fluid import Equilibrium, LengthPairs
 from fluidwait import __version__
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.mix import Mix
@@ -79,6 +79,8 @@ def mix_origin(mix: Mix) -> dict[str, Any]:
                            "requests": len(trace), "skipped": trace.skipped, "failed": trace.failed,
                            "read_as": None if trace.read_as is None else trace.read_as._asdict(),
                            "notes": list(trace.notes)}
+    if mix.laws:
+        answer["lengths"] = [_pairs_answer(each.pairs) for each in mix.laws]
     if mix.windows:
         answer["windows"] = [{"start": each.start, "end": each.end, "rate": each.equilibrium.workload.rate,
                               "stable": each.equilibrium.stable, "kv_required": each.equilibrium.kv_required,
@@ -86,6 +88,15 @@ def mix_origin(mix: Mix) -> dict[str, Any]:
                              for each in mix.windows]
         answer["mean_rates_fit"] = mix.mean_fits
     return answer
+
+
+def _pairs_answer(pairs: LengthPairs) -> dict[str, Any]:
+    """The laws of the lengths of one kind of request, and what few lengths make of them."""
+    sides = zip(("prompt_tokens", "output_tokens"), (pairs.prompt, pairs.output), pairs.p99_moved(), strict=True)
+    return {"name": pairs.name, "types": len(pairs.chances), "kv_work_error": pairs.kv_work_error, **{side: {
+        "law": law.law, "min": int(law.tokens[0]), "max": int(law.tokens[-1]), "mean": law.mean,
+        "stated_mean": law.stated_mean, "clipped": law.clipped, "median": law.quantile(0.5), "p95": law.quantile(0.95),
+        "p99": law.quantile(0.99), "p99_moved": moved} for side, law, moved in sides}}
 
 
 def thresholds_answer(design: Design) -> dict[str, Any]:

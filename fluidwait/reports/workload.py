@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rich.markup import escape
 
-from fluid import Equilibrium, solve
+from fluid import Equilibrium, LengthPairs, Lengths, Workload, solve
 from fluid.equilibrium import scale_without_prefill_cost, time_shares
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.mix import Mix
@@ -15,13 +17,17 @@ from fluidwait.reports.trace import show_reading
 from verification import Replay
 
 FEW = 8
+FEWEST_PAIRS = 9  # of two laws
+LEAST_SHARE = 1e-6  # of a law beyond its limit, to be told
 
 
 def show_origin(mix: Mix) -> None:
-    """A line about the prefixes that the workload shares, one about the trace behind it, if there are any."""
+    """Lines about the prefixes that the workload shares, the laws of its lengths and the trace behind it, if any."""
     if mix.reserved:
         console.print(f"shared prefixes hold {mix.reserved:,} KV tokens of the cache beside those of requests; every "
                       "other number of KV tokens is without them")
+    for each in mix.laws:
+        _show_laws(each.pairs)
     if mix.trace is None:
         return
     trace, pairs = mix.trace, len(mix.workload)
@@ -36,13 +42,41 @@ def show_origin(mix: Mix) -> None:
         console.print(binning_errors(mix.binned))
 
 
+def _show_laws(pairs: LengthPairs) -> None:
+    """What the laws of lengths amount to, and what is left of them in few lengths."""
+    of = f"{pairs.name}: " if pairs.name else ""
+    sides = (("prompts", pairs.prompt), ("outputs", pairs.output))
+    console.print(escape(of + "; ".join(f"{side} {_law(law)}" for side, law in sides)))
+    if not pairs.exact:
+        moved = " and ".join(f"{share:+.1%}" for share in pairs.p99_moved())
+        console.print(f"[dim]in {len(pairs.few_prompts.tokens)} x {len(pairs.few_outputs.tokens)} lengths: their means "
+                      f"and the mean KV work (blocks of one token) are exact, p99 moves by {moved}[/dim]")
+
+
+def _law(law: Lengths) -> str:
+    """A law with its mean, and what its limit took from it."""
+    told = law.caption()
+    if law.clipped < LEAST_SHARE or len(law.tokens) == 1:
+        return told
+    return f"{told} ({law.clipped:.2%} beyond, clipped; mean {law.stated_mean:,.4g} before)"
+
+
 def in_few_types(mix: Mix, equilibrium: Equilibrium) -> Equilibrium:
-    """The equilibrium to show type by type: of a trace, that of its length pairs put together into a few."""
-    if mix.trace is None or len(mix.workload) <= MOST_ROWS:
+    """The equilibrium to show type by type: of a trace, that of its length pairs put together into a few; of laws of
+    lengths, that of fewer pairs of them.
+    """
+    few, error = mix.workload, 0.0
+    if len(mix.workload) > MOST_ROWS and mix.trace is not None:
+        binned = mix.trace.binned(FEW, mix.workload.rate)
+        few, error = binned.workload, binned.kv_work_error
+    elif len(mix.workload) > MOST_ROWS and mix.only_laws and len(mix.laws) <= MOST_ROWS // FEWEST_PAIRS:
+        stated = sum(each.rate for each in mix.laws)
+        few = Workload([kind for each in mix.laws for kind in Workload.from_pairs(
+            replace(each.pairs, bins=FEWEST_PAIRS), each.rate * mix.workload.rate / stated).types])
+    if few is mix.workload:
         return equilibrium
-    few = mix.trace.binned(FEW, mix.workload.rate)
-    console.print(f"[dim]in {len(few.workload)} types, for reading only (KV work {few.kv_work_error:+.2%}):[/dim]")
-    return solve(few.workload, equilibrium.replica)
+    console.print(f"[dim]in {len(few)} types, for reading only (KV work {error:+.2%}):[/dim]")
+    return solve(few, equilibrium.replica)
 
 
 def show_shares(equilibrium: Equilibrium) -> None:
