@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from thresholds.choice import Choice, Design, auto, name_of
     from thresholds.delay.approximations import Approximations, queue_approximations, transient_approximations
     from thresholds.delay.bulk_queue import bulk_queue_mean, entry_queue_mean, heavy_traffic_mean, kingman_bound
+    from thresholds.delay.dispersion import Dispersion
     from thresholds.delay.prediction import Prediction, TypeDelay, predict, predict_continuous
     from thresholds.delay.queue_law import QueueLaw, entry_queue_law
     from thresholds.delay.reflected_walk import ReflectedWalk, corrected_brownian, reflected_brownian
@@ -40,6 +41,7 @@ __all__ = [
     "BoundaryQueue",
     "Choice",
     "Design",
+    "Dispersion",
     "LookAheadDesign",
     "LookAheadPolicy",
     "NestedBuffers",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from verification.statistics.intervals import Interval, positive_interval, t_interval
     from verification.statistics.percentiles import quantile_interval
     from verification.traffic.arrivals import Arrivals, poisson_arrivals
+    from verification.traffic.bursts import GammaBursts, OnOff
     from verification.traffic.predicted_lengths import LogNormalError, Misclassified, Overestimate
     from verification.traffic.processes import Poisson, Predicted, Replay, Scheduled
 else:
@@ -50,6 +51,7 @@ __all__ = [
     "Clearing",
     "Difference",
     "Effort",
+    "GammaBursts",
     "Gaps",
     "Goodput",
     "Greedy",
@@ -58,6 +60,7 @@ __all__ = [
     "LogNormalError",
     "MCBenchmark",
     "Misclassified",
+    "OnOff",
     "Overestimate",
     "OwnRule",
     "Poisson",

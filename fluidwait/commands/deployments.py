@@ -36,7 +36,7 @@ def run_command(file: Path | None, keys: Flags, horizon: float | None, replicati
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     found = compare(deployment, plan, rivals)
-    answer = {**answers.provenance("run", deployment), "seed": seed, **answers.run_answer(found)}
+    answer = {**answers.provenance("run", deployment), "seed": seed, **answers.run_answer(found, deployment.dispersion)}
     if out is not None:
         _write(out, found, answer)
     give(answer, json, lambda: show_run(deployment, found, out, verbose))
@@ -68,8 +68,8 @@ def thresholds_command(file: Path | None, keys: Flags, policy: str, install: str
     choice = choose(deployment, policy)
     advice = advise(deployment, choice) if policy == AUTO else None
     answer = {**answers.provenance("thresholds", deployment), "why": choice.why,
-              **answers.thresholds_answer(choice.design), "advice": answers.advice_answer(advice),
-              **answers.mix_origin(deployment.mix)}
+              **answers.thresholds_answer(choice.design, deployment.dispersion),
+              "advice": answers.advice_answer(advice), **answers.mix_origin(deployment.mix)}
     if not holds(deployment, choice.design):
         answer["overflow_probability"] = None
     give(answer, json, lambda: show_thresholds(deployment, choice, advice))

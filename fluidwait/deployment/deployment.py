@@ -30,9 +30,10 @@ from fluidwait.deployment.timing import Timing, by_law, timed
 from fluidwait.deployment.toml import behind, check, keys_of, read_bytes, read_toml
 from fluidwait.deployment.trace_keys import TraceKeys, as_flags
 from fluidwait.progress import note
+from thresholds import Dispersion
 from verification.experiments.targets.bounds import Targets
 from verification.traffic.predicted_lengths import Predictor, confusion, seen_workload
-from verification.traffic.processes import Predicted, Traffic
+from verification.traffic.processes import Predicted, Traffic, steady_dispersion
 
 EMBEDDED = "embedded"
 AS_THE_FILE_SAYS = TraceKeys()
@@ -127,6 +128,11 @@ class Deployment(Tabular):
     def traffic(self) -> Traffic:
         """How requests arrive, and the type that each is taken for."""
         return self.mix.traffic if self.predictor is None else Predicted(self.predictor, self.mix.traffic)
+
+    @property
+    def dispersion(self) -> Dispersion:
+        """The dispersion of the arrivals; that of Poisson streams where it is not known."""
+        return steady_dispersion(self.mix.traffic, False, self.workload.rate) or Dispersion()
 
     @property
     def rate(self) -> float:

@@ -20,8 +20,9 @@ from fluidwait.deployment.read_lengths import read_pairs
 from fluidwait.deployment.schema import PredictionTable, TypeTable, WindowTable, WorkloadTable
 from fluidwait.deployment.toml import found, keys_of
 from fluidwait.deployment.trace_keys import TraceKeys, in_words_of_the_file
+from verification.traffic.bursts import Bursts, GammaBursts, OnOff
 from verification.traffic.predicted_lengths import LogNormalError, Misclassified, Overestimate, Predictor
-from verification.traffic.processes import POISSON, Replay
+from verification.traffic.processes import POISSON, Poisson, Replay
 
 PREDICTION = "workload.prediction"  # the table, as messages name it
 
@@ -32,6 +33,8 @@ def read_mix(table: WorkloadTable, replica: Replica, source: str, folder: Path) 
     Raises FileError, one line, for anything that cannot be used.
     """
     if table.trace is None:
+        if table.arrivals == "trace":
+            raise FileError(source, "workload.arrivals", 'must go with workload.trace (got "trace")')
         return _mix_of_types(table, replica, source)
     if table.type is not None:
         raise FileError(source, "workload.trace", f"must stand without [[workload.type]] (got {found(table.trace)})")
@@ -42,8 +45,9 @@ def with_windows(mix: Mix, table: WorkloadTable, replica: Replica, source: str) 
     """The mix with the windows of its [workload] table, if any: rates that change over time."""
     if table.window is None:
         return mix
-    if isinstance(mix.traffic, Replay):
-        raise FileError(source, "workload.window", 'must stand without workload.arrivals = "trace"')
+    if mix.traffic is not POISSON:
+        given = 'workload.arrivals = "trace"' if isinstance(mix.traffic, Replay) else "bursts of workload.arrivals"
+        raise FileError(source, "workload.window", f"must stand without {given}")
     return scheduled(mix, _schedule(table.window, source), replica)
 
 
@@ -92,7 +96,22 @@ def _mix_of_trace(table: WorkloadTable, name: str, replica: Replica, source: str
         binned = trace.binned(table.bins, table.rate) if table.bins is not None else None
         workload = binned.workload if binned else trace.workload(table.rate)
         stage_profile(workload, replica)  # refuses a type that the replica cannot serve
-        return Mix(workload, Replay(trace) if replayed else POISSON, trace, binned)
+        return Mix(workload, Replay(trace) if replayed else _traffic(table, source), trace, binned)
+
+
+def _traffic(table: WorkloadTable, source: str) -> Poisson | Bursts:
+    """Poisson arrivals, or the bursts that the table asks for."""
+    if table.bursts is None:
+        return POISSON
+    given = table.bursts.model_dump(exclude_none=True)
+    with keys_of(source, "workload.arrivals"):
+        match sorted(given):
+            case ["burstiness"]:
+                return GammaBursts(**given)
+            case ["off", "on"]:
+                return OnOff(**given)
+    got = ", ".join(given) or "none"
+    raise FileError(source, "workload.arrivals", f"must hold burstiness, or on and off (got {got})")
 
 
 def _read_trace(table: WorkloadTable, path: Path, source: str) -> Trace:
@@ -120,7 +139,7 @@ def _mix_of_types(table: WorkloadTable, replica: Replica, source: str) -> tuple[
                         f"must go with workload.trace, or with a law of lengths (got {table.bins})")
     workload, left = _workload_of(table.type, pairs, replica, source)
     laws = tuple(Stated(each, table.type[i].rate) for i, each in enumerate(pairs) if each is not None)
-    return Mix(workload, reserved=replica.kv_capacity - left.kv_capacity, laws=laws), left
+    return Mix(workload, _traffic(table, source), reserved=replica.kv_capacity - left.kv_capacity, laws=laws), left
 
 
 def _workload_of(tables: list[TypeTable], pairs: Sequence[LengthPairs | None], replica: Replica,

@@ -21,6 +21,7 @@ SCHEMA = 1
 LONGEST_NAME = 80
 SMALLEST, LARGEST, SIZES = 1e-12, 1e12, "from 1e-12 to 1e12"  # of numbers
 OUT_OF_SIZE = "out_of_size"
+ARRIVALS = '"poisson", "trace", { burstiness = shape } or { on = seconds, off = seconds }'
 LENGTHS = "a whole number of tokens, at least 1, or a law of lengths, { lognormal = ..., max = ... }"
 
 
@@ -41,7 +42,7 @@ _PRINTED = re.compile(r"GPU KV cache size: ([\d,]{1,20}) tokens|max_total_num_to
 
 
 def _kind(value: Any) -> str:
-    return "table" if isinstance(value, dict | ChunkTable | LengthsTable) else "name"
+    return "table" if isinstance(value, dict | TomlTable) else "name"
 
 
 def _of_a_size(value: float) -> float:
@@ -196,6 +197,14 @@ class PredictionTable(TomlTable):
     misclassified: Real | None = Field(default=None, description="a share of the requests in [0, 1]")
 
 
+class ArrivalsTable(TomlTable):
+    """arrivals = { burstiness = 0.25 }, or { on = 10.0, off = 30.0 }: requests that come in bursts."""
+
+    burstiness: Real | None = Field(default=None, description="a number from 0.001 to 1000; 1 is Poisson")
+    on: Real | None = Field(default=None, description="a positive number of seconds")
+    off: Real | None = Field(default=None, description="a positive number of seconds")
+
+
 class WorkloadTable(TomlTable):
     """[workload]: prompt types, or a trace, and how their rates change over time."""
 
@@ -209,7 +218,9 @@ class WorkloadTable(TomlTable):
     run: Int | None = Field(default=None, description="a whole number of a run, at least 1")
     skip_bad_rows: bool | None = Field(default=None, description="true or false")
     bins: Int | None = Field(default=None, description="a whole number of prompt types, at least 1")
-    arrivals: Literal["poisson", "trace"] | None = Field(default=None, description='"poisson" or "trace"')
+    arrivals: Annotated[
+        Annotated[Literal["poisson", "trace"] | None, Tag("name")] | Annotated[ArrivalsTable, Tag("table")],
+        Discriminator(_kind)] = Field(default=None, description=ARRIVALS)
     rate: Real | None = Field(default=None, description="a positive number of requests/s")
     lengths: Literal["known", "predicted", "unknown"] = Field(
         default="known", description='"known", "predicted" or "unknown"')
@@ -223,9 +234,13 @@ class WorkloadTable(TomlTable):
         given = {key: getattr(self, key) for key in TRACE_KEYS}
         return {key: value for key, value in given.items() if value is not None}
 
+    @property
+    def bursts(self) -> ArrivalsTable | None:
+        """How requests come in bursts, where they do."""
+        return self.arrivals if isinstance(self.arrivals, ArrivalsTable) else None
 
-TRACE_KEYS = ("rate", "format", "prompt_column", "output_column", "time_column", "time_unit", "run", "skip_bad_rows",
-              "arrivals")
+
+TRACE_KEYS = ("rate", "format", "prompt_column", "output_column", "time_column", "time_unit", "run", "skip_bad_rows")
 
 
 class PromiseTable(TomlTable):

@@ -146,7 +146,7 @@ def _quoted(key: str) -> str:
 def _without_tags(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """The location less the tag pydantic puts after a key with two forms to say which of them was tried."""
     for place, key in enumerate(loc[:-1]):
-        if key in ("prefill", "prompt_tokens", "output_tokens") and loc[place + 1] in ("name", "table"):
+        if key in ("prefill", "prompt_tokens", "output_tokens", "arrivals") and loc[place + 1] in ("name", "table"):
             return loc[:place + 1] + loc[place + 2:]
     return loc
 

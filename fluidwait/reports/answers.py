@@ -5,6 +5,7 @@ Every object says its schema, the program's version, the command and where the d
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from fluid import Equilibrium, LengthPairs
@@ -14,10 +15,11 @@ from fluidwait.deployment.mix import Mix
 from fluidwait.reports.wording import predicted, reason_of, standing
 from fluidwait.study.advice import Advice, name_of_trial
 from fluidwait.study.outcomes import Comparison, Outcome
-from thresholds import Design, reachable
+from thresholds import Design, Dispersion, reachable
 from verification import Difference, Interval
 from verification.experiments.stability import UNSTABLE
 from verification.experiments.verification import COUNTS, MEASURES
+from verification.traffic.bursts import Bursts
 
 ANSWER_VERSION = 1
 COMPARED = ("throughput", "latency", "latency_p99", "ttft", "evictions")
@@ -79,6 +81,9 @@ def mix_origin(mix: Mix) -> dict[str, Any]:
                            "requests": len(trace), "skipped": trace.skipped, "failed": trace.failed,
                            "read_as": None if trace.read_as is None else trace.read_as._asdict(),
                            "notes": list(trace.notes)}
+    if isinstance(mix.traffic, Bursts):
+        told = mix.traffic.dispersion(mix.workload.rate)
+        answer["arrivals"] = {**asdict(mix.traffic), "dispersion": told.index, "dispersion_seconds": told.seconds}
     if mix.laws:
         answer["lengths"] = [_pairs_answer(each.pairs) for each in mix.laws]
     if mix.windows:
@@ -99,20 +104,20 @@ def _pairs_answer(pairs: LengthPairs) -> dict[str, Any]:
         "p99": law.quantile(0.99), "p99_moved": moved} for side, law, moved in sides}}
 
 
-def thresholds_answer(design: Design) -> dict[str, Any]:
-    """The object of `fluidwait thresholds --json`."""
-    delay = predicted(design)
+def thresholds_answer(design: Design, dispersion: Dispersion) -> dict[str, Any]:
+    """The object of `fluidwait thresholds --json`; delays at a dispersion of the arrivals."""
+    delay = predicted(design, dispersion)
     return {**design.to_dict(), "predicted": {"latency": delay.latency if delay else None,
                                               "ttft": delay.ttft if delay else None,
                                               "tpot": delay.tpot if delay else None}}
 
 
-def run_answer(found: Comparison) -> dict[str, Any]:
+def run_answer(found: Comparison, dispersion: Dispersion) -> dict[str, Any]:
     """The body of `fluidwait run --json`."""
     return {"answer": found.yes, "why": found.choice.why, "advice": advice_answer(found.advice),
             "outlook": [{"share": share, **(advice_answer(advice) or {})} for share, advice in found.outlook.items()],
             "overtaken_by": found.overtaken_by, "overload": found.overload, "solve": solve_answer(found.equilibrium),
-            "thresholds": thresholds_answer(found.design), "verify": verify_answer(found.chosen),
+            "thresholds": thresholds_answer(found.design, dispersion), "verify": verify_answer(found.chosen),
             "rivals": [{**verify_answer(outcome), "against_chosen": _against(found, outcome)}
                        for outcome in found.outcomes[1:]]}
 

@@ -22,6 +22,7 @@ from fluidwait.study.plugin import INSTALLED
 from thresholds import (
     Choice,
     Design,
+    Dispersion,
     LookAheadDesign,
     NestedDesign,
     PacedDesign,
@@ -44,7 +45,7 @@ def show_run(deployment: Deployment, found: Comparison, out: Path | None, verbos
         return
     show_equilibrium(deployment, found.equilibrium)
     console.print()
-    show_design(found.choice)
+    show_design(found.choice, deployment.dispersion)
     if found.advice is not None:
         console.print()
         title("Advice", found.advice.why)
@@ -94,10 +95,10 @@ def show_thresholds(deployment: Deployment, choice: Choice, advice: Advice | Non
         title("Advice", advice.why)
         show_trials(advice)
         console.print()
-    show_design(choice, install=True)
+    show_design(choice, deployment.dispersion, install=True)
 
 
-def show_design(choice: Choice, install: bool = False) -> None:
+def show_design(choice: Choice, dispersion: Dispersion, install: bool = False) -> None:
     """A design: which policy, what to set, its memory, its delay, growth, installation."""
     design = choice.design
     title("Thresholds", choice.why)
@@ -105,10 +106,11 @@ def show_design(choice: Choice, install: bool = False) -> None:
     if not design.exists:
         return
     console.print(escape(memory(design)))
-    delay = predicted(design)
+    delay = predicted(design, dispersion)
     if delay is not None and math.isfinite(delay.latency):
-        console.print(f"expected latency {seconds(delay.latency)}{_within(delay.latency_accuracy)}, "
-                      f"TTFT {seconds(delay.ttft)}{_within(delay.ttft_accuracy)}, TPOT {seconds(delay.tpot)}")
+        ttft = "" if dispersion.index > 1 else f", TTFT {seconds(delay.ttft)}{_within(delay.ttft_accuracy)}"
+        console.print(f"expected latency {seconds(delay.latency)}{_within(delay.latency_accuracy)}{ttft}, "
+                      f"TPOT {seconds(delay.tpot)}")
     console.print(escape(growth(design)))
     match design:
         case WaitDesign():

@@ -7,6 +7,7 @@ import numpy as np
 from fluid import Equilibrium, solve
 from thresholds import (
     Design,
+    Dispersion,
     LookAheadDesign,
     NestedDesign,
     PacedDesign,
@@ -29,11 +30,13 @@ MEASURES = {"latency": "latency", "latency_p99": "latency p99", "ttft": "TTFT", 
             "throughput": "throughput"}
 
 
-def predicted(design: Design) -> Prediction | None:
-    """The predicted delays of a design; None where it has no thresholds, or there is no formula (nested)."""
+def predicted(design: Design, dispersion: Dispersion) -> Prediction | None:
+    """The predicted delays of a design at a dispersion of the arrivals; None where it has no thresholds, or there is no
+    formula (nested).
+    """
     if isinstance(design, NestedDesign) or not design.exists:
         return None
-    return predict(design)
+    return predict(design, dispersion=dispersion)
 
 
 def window_names(design: PacedDesign | UnknownPacedDesign) -> tuple[str, ...]:

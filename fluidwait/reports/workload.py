@@ -15,6 +15,7 @@ from fluidwait.deployment.write_workload import binning_errors
 from fluidwait.reports.console import MOST_ROWS, console, new_table, optional, say, seconds
 from fluidwait.reports.trace import show_reading
 from verification import Replay
+from verification.traffic.bursts import Bursts
 
 FEW = 8
 FEWEST_PAIRS = 9  # of two laws
@@ -28,6 +29,10 @@ def show_origin(mix: Mix) -> None:
                       "other number of KV tokens is without them")
     for each in mix.laws:
         _show_laws(each.pairs)
+    if isinstance(mix.traffic, Bursts):
+        told = mix.traffic.dispersion(mix.workload.rate)
+        memory = f", a rate that remembers for {seconds(told.seconds)}" if told.seconds else ""
+        console.print(f"arrivals come in bursts: index of dispersion {told.index:,.4g} (Poisson: 1){memory}")
     if mix.trace is None:
         return
     trace, pairs = mix.trace, len(mix.workload)

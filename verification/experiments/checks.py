@@ -38,6 +38,7 @@ import numpy as np
 
 from fluid import Equilibrium, solve
 from thresholds import (
+    Dispersion,
     PacedPolicy,
     Prediction,
     WaitPolicy,
@@ -46,6 +47,7 @@ from thresholds import (
     predict,
     sequence_bound,
 )
+from thresholds.delay.dispersion import POISSON_DISPERSION
 from verification.experiments import measures
 from verification.experiments.summary import MOST_TYPES_MEASURED, Inventory, Measured, Summary
 from verification.policies import Policy, on_replica
@@ -123,12 +125,13 @@ class Study:
         counts = {"throughput": float(self.equilibrium.workload.output_tokens.min()) / length, "evictions": 1.0}
         return counts.get(measure, 0.0)
 
-    def checks(self, steady: bool = True) -> tuple[Check, ...]:
-        """Every prediction that applies; steady-state ones only where the arrivals are `steady` Poisson streams.
+    def checks(self, dispersion: Dispersion | None = POISSON_DISPERSION) -> tuple[Check, ...]:
+        """Every prediction that applies; steady-state ones only where the arrivals are steady streams, and then those
+        at their `dispersion`.
 
         What no run has measured, since nothing was served, is held against nothing.
         """
-        tests = [*self._everywhere(), *self._of_policy()] if steady else []
+        tests = [] if dispersion is None else [*self._everywhere(), *self._of_policy(dispersion)]
         level = 1 - FAMILY_ERROR / max(len(tests), 1)
         found = (test(level) for test in tests)
         return (*(check for check in found if not math.isnan(check.measured)), *self._certain())
@@ -158,13 +161,13 @@ class Study:
             yield partial(self._equal, "throughput", self.equilibrium.throughput, attrgetter("throughput"), 0.0,
                           unit=self.unit("throughput"))
 
-    def _of_policy(self) -> Iterator[Test]:
+    def _of_policy(self, dispersion: Dispersion) -> Iterator[Test]:
         if self.equilibrium.iteration_time is None or self.equilibrium.inventory is None:
             return
         shortest = self.equilibrium.iteration_time
         claims = claims_of(self.policy)
         if Claim.COHORTS in claims and isinstance(self.policy, WaitPolicy):
-            yield from self._of_wait(self.policy, shortest)
+            yield from self._of_wait(self.policy, shortest, dispersion)
             return
         replica = on_replica(self.policy, self.equilibrium.replica)
         if replica != self.equilibrium.replica:  # the rule makes chunks of its own, which only add work
@@ -176,10 +179,10 @@ class Study:
         if self._fluid() and Claim.INVENTORY in claims:
             yield from self._inventories(self.equilibrium.inventory, FLUID_ACCURACY)
         if Claim.LATENCY in claims and isinstance(self.policy, PacedPolicy):
-            predicted = predict(self.policy, self.equilibrium.workload, self.equilibrium.replica)
+            predicted = predict(self.policy, self.equilibrium.workload, self.equilibrium.replica, dispersion)
             yield from self._delays(predicted)
 
-    def _of_wait(self, policy: WaitPolicy, shortest: float) -> Iterator[Test]:
+    def _of_wait(self, policy: WaitPolicy, shortest: float, dispersion: Dispersion) -> Iterator[Test]:
         counts = np.array(policy.thresholds, dtype=np.float64)
         longest = batch_time(self.equilibrium, counts)
         if len(self.equilibrium.workload) == 1 and self._filled(0, counts[0]):
@@ -188,7 +191,7 @@ class Study:
             yield partial(self._at_least, "iteration_time at least", shortest, busy_iteration)
             yield partial(self._at_most, "iteration_time at most", longest, busy_iteration)
         yield from self._inventories(counts, 0.0)
-        yield from self._delays(predict(policy, self.equilibrium.workload, self.equilibrium.replica))
+        yield from self._delays(predict(policy, self.equilibrium.workload, self.equilibrium.replica, dispersion))
 
     def _delays(self, predicted: Prediction) -> Iterator[Test]:
         settled = (SETTLED * predicted.latency <= self.runs[0].end_time

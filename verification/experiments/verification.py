@@ -35,7 +35,7 @@ from verification.run import Run
 from verification.statistics.batch_means import BatchMeans
 from verification.statistics.intervals import Interval, positive_interval, warm_up
 from verification.statistics.precision import LEAST, Precision, hopeless, more, relative
-from verification.traffic.processes import POISSON, Traffic, is_steady, may_be_short
+from verification.traffic.processes import POISSON, Traffic, may_be_short, steady_dispersion
 
 MEASURES = ("throughput", *DELAYS, "evictions", "iteration_time", "busy_share")
 COUNTS = ("kv_peak", "overflow_runs", "unfinished", "rejected", "warm_up", "latency_p99_at_least")
@@ -179,8 +179,8 @@ def verify(policy: Policy, workload: Workload, replica: Replica, *, horizon: flo
 
     `horizon` in seconds. With a relative `precision` (0.02: 2%) replications are added until mean latency and
     throughput are known so well, 5 at least and 1,000 at most (`verification.statistics.precision`). Steady-state
-    predictions are held against Poisson traffic only; what holds on every path, or with a probability, against any.
-    `targets` are held against the delays. Raises InputError as `simulate` does.
+    predictions are held against Poisson traffic and bursts only; what holds on every path, or with a probability,
+    against any. `targets` are held against the delays. Raises InputError as `simulate` does.
     """
     if precision is not None and not 0 < precision < 1:
         raise InputError("precision", "a share above 0 and below 1", precision)
@@ -272,7 +272,7 @@ def _verification(found: _Replications, precision: float | None, verdict: Verdic
     doubts = _doubts(found)
     return Verification(
         experiment.policy, experiment.horizon, len(summaries), experiment.seed, found.warm_up, verdict,
-        study.checks(steady=is_steady(experiment.traffic, experiment.policy.by_type)),
+        study.checks(steady_dispersion(experiment.traffic, experiment.policy.by_type, experiment.workload.rate)),
         **{name: positive_interval(values(summaries, name), unit=study.unit(name)) for name in MEASURES
            if name not in DELAYS},
         delays={name: positive_interval(values(summaries, name)) for name in DELAYS},

@@ -104,7 +104,7 @@ def poisson_arrivals(workload: Workload, horizon: float, generator: np.random.Ge
         last = _add_up(more, last, 1.0 / workload.rate)
         times = np.concatenate([times, more])
     times = times[: np.searchsorted(times, horizon)]
-    return Arrivals.made(times, _draw_types(workload, len(times), generator))
+    return Arrivals.made(times, draw_types(workload, len(times), generator))
 
 
 @partial(jit, nogil=True)
@@ -125,7 +125,8 @@ def count_expected(workload: Workload, horizon: float) -> float:
     return expected
 
 
-def _draw_types(workload: Workload, count: int, generator: np.random.Generator) -> Ints:
+def draw_types(workload: Workload, count: int, generator: np.random.Generator) -> Ints:
+    """Draw the types of so many requests, independently, with the shares of the rates."""
     if len(workload) == 1:
         return np.zeros(count, dtype=np.int64)
     edges = np.cumsum(workload.rates / workload.rates.max())

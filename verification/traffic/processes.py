@@ -1,6 +1,8 @@
 """Traffic: how the requests of a workload arrive.
 
     Poisson     independent streams at the workload's rates: what every steady-state prediction assumes
+    GammaBursts, OnOff
+                stationary streams that come in bursts (`verification.traffic.bursts`)
     Scheduled   Poisson streams whose rates a `fluid.Schedule` moves up and down
     Replay      the requests of a trace at the trace's own moments, stretched to the workload's rate
     Predicted   any of these, output lengths only predicted: each request is seen as a type that need not be its own
@@ -20,7 +22,9 @@ import numpy as np
 from fluid import Schedule, Workload
 from fluid.errors import InputError
 from fluid.traces.trace import Trace
+from thresholds import Dispersion
 from verification.traffic.arrivals import Arrivals, count_expected, poisson_arrivals, stream
+from verification.traffic.bursts import GammaBursts, OnOff
 from verification.traffic.predicted_lengths import Predictor, seen_types
 
 
@@ -134,11 +138,15 @@ class Predicted:
         return Arrivals.made(drawn.times, drawn.types, seen)
 
 
-def is_steady(traffic: Traffic, by_type: bool) -> bool:
-    """Whether a policy's queues are fed by Poisson streams at the workload's rates; errors move those by type."""
+def steady_dispersion(traffic: Traffic, by_type: bool, rate: float) -> Dispersion | None:
+    """The dispersion of a policy's arrivals at a total rate (requests/s), where they are steady streams at the
+    workload's rates; None where they are not: errors move those by type.
+    """
     if isinstance(traffic, Predicted):
-        return not by_type and is_steady(traffic.traffic, by_type)
-    return isinstance(traffic, Poisson)
+        return None if by_type else steady_dispersion(traffic.traffic, by_type, rate)
+    if isinstance(traffic, Poisson):
+        return Dispersion()
+    return traffic.dispersion(rate) if isinstance(traffic, GammaBursts | OnOff) else None
 
 
 def may_be_short(traffic: Traffic) -> bool:
