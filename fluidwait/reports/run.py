@@ -273,7 +273,7 @@ def _engine_beside(found: Comparison) -> str:
 def _within(accuracy: float | None) -> str:
     """What an expected delay claims of itself."""
     if accuracy is None:
-        return " (near the edge: at least; it can be several times as long)"
+        return " (so near the edge or a cap: at least; it can be several times as long)"
     return f" (±{accuracy:.0%})" if accuracy else ""
 
 

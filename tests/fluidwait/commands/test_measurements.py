@@ -288,7 +288,7 @@ def test_a_flag_that_cannot_be_used_is_one_line(arguments: tuple[str, ...], mess
     ('trace = "requests.csv"\n[[workload.type]]\nprompt_tokens = 1\noutput_tokens = 1\nrate = 1.0',
      "workload.trace must stand without [[workload.type]]"),
     ('arrivals = "trace"\n[[workload.type]]\nprompt_tokens = 1\noutput_tokens = 1\nrate = 1.0',
-     "workload.arrivals must go with workload.trace (got 'trace')"),
+     'workload.arrivals must go with workload.trace (got "trace")'),
 ])
 def test_a_workload_that_cannot_be_used_is_one_line(keys: str, message: str, trace: Path, tmp_path: Path,
                                                     capsys: pytest.CaptureFixture[str]) -> None:

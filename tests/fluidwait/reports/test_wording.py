@@ -5,6 +5,7 @@ from __future__ import annotations
 from fluid import IterationTime, PromptType, Replica, Workload
 from fluidwait.reports.wording import growth, memory, predicted
 from thresholds import PacedPolicy, auto, nested, paced, wait
+from thresholds.delay.dispersion import POISSON_DISPERSION
 
 REPLICA = Replica(137_000, IterationTime(0.0106, 4.01e-7))
 
@@ -37,11 +38,11 @@ def test_auto_takes_the_faster_of_two_that_fit_and_names_both() -> None:
     choice = auto(of_one(512, 20, 20.0), REPLICA)
     assert isinstance(choice.design, PacedPolicy)
     assert {type(each).__name__ for each in choice.candidates} == {"WaitDesign", "PacedDesign"}
-    latencies = {type(each).__name__: predicted(each).latency for each in choice.candidates}  # type: ignore[union-attr]
+    latencies = {type(each).__name__: predicted(each, POISSON_DISPERSION).latency for each in choice.candidates}  # type: ignore[union-attr]
     assert latencies["PacedDesign"] < latencies["WaitDesign"]
     assert "predicted latency" in choice.why
 
 
 def test_nested_wait_has_no_predicted_delay() -> None:
     """There is no formula: None, not a number."""
-    assert predicted(nested(of_one(512, 20, 20.0), REPLICA)) is None
+    assert predicted(nested(of_one(512, 20, 20.0), REPLICA), POISSON_DISPERSION) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -315,3 +316,20 @@ def test_the_latency_of_several_types_is_predicted_within_a_tenth(load: float) -
     runs = replicate(policy, mix, replica, horizon=30_000 / mix.rate, replications=10, seed=2)
     mean, _ = means(runs, lambda run: run.latency)
     assert mean == pytest.approx(predict(policy, mix, replica).latency, rel=0.1)
+
+
+@pytest.mark.parametrize(("over", "claimed"), [(1.05, False), (1.2, True), (3.0, True)])
+def test_near_a_cap_on_sequences_no_latency_is_claimed(over: float, claimed: bool) -> None:
+    """A cap of 1.05 times the mean batch holds prompts up, which the formula does not know; from 1.2 it is right."""
+    time = IterationTime(0.0101, 4.02e-7, 5.88e-5)
+    free = Replica(137_000, time, block=16, first_token="prefill")
+    mix = Workload([PromptType(64, 60, 5.0), PromptType(512, 400, 1.0)])
+    mix = mix.scaled(0.8 * solve(mix, free).max_rate_scale)
+    capped = replace(free, max_num_seqs=int(over * (solve(mix, free).sequences or 0.0)))
+    design = paced(mix, capped, lengths="unknown")
+    found = predict(design)
+    assert (found.latency_accuracy is not None) == claimed
+    if claimed:
+        runs = replicate(design, mix, capped, horizon=600.0, replications=4)
+        measured = np.mean([np.nanmean(run.latency[run.arrivals.times > 60]) for run in runs])
+        assert found.latency == pytest.approx(measured, rel=found.latency_accuracy)
