@@ -20,7 +20,7 @@ mathematics, section 5.8.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -36,6 +36,8 @@ from thresholds.nested_wait.shortest_paths import Edges, Layer, ShortestPaths
 FINE, COARSE = 96, 32  # sizes of the spread of cuts with which searches for real and for whole thresholds begin
 MOST_COUNT = 24  # G, the largest threshold in the coarse grid
 MOST_MOVED = 8  # segments: in longer designs boundaries are not moved one by one
+HARDLY = 1.2  # times as much memory as another design needs: to refine it hardly helps
+HURRY = 1e6  # a multiplier so large, over the memory for d0, that hardly anything but time counts
 _ZERO = np.zeros(1, dtype=np.int64)
 
 
@@ -124,13 +126,15 @@ class BoundarySearch:
     def best(self, count: int, known: float = np.inf, enough: float = 0.0) -> Candidate | None:
         """The best design of `count` segments that is found; None if none drifts.
 
-        It is not refined where that will hardly bring it below `known` tokens, or where it needs no more than `enough`.
+        It is not refined where that will hardly bring it below `known` tokens, or where it needs no more than `enough`,
+        which if given is all that is asked for.
         """
         real = self.real(count)
         design = real and best_chain(real[0])
         if real is None or design is None or real[1][0] <= MOST_COUNT:
-            design = cheaper(self.on_grid(count), design)
-        return design if design is None or not enough < design.required < 1.2 * known else self.refined(design)
+            design = cheaper(self.on_grid(count, HARDLY * known), design)
+        near = HARDLY * (enough or known)
+        return design if design is None or not enough < design.required < near else self.refined(design, enough)
 
     def real(self, count: int) -> tuple[DecodeSegments, Floats] | None:
         """Boundaries and real thresholds of least memory, from equal widths or quantiles on; None if neither drift."""
@@ -143,29 +147,33 @@ class BoundarySearch:
                 return found
         return None
 
-    def on_grid(self, count: int) -> Candidate | None:
-        """The best design of `count` segments over a coarse grid; None if none there drifts."""
+    def on_grid(self, count: int, most: float = np.inf) -> Candidate | None:
+        """The best design of `count` segments over a coarse grid; None if none there drifts in `most` tokens."""
         if count + 4 > MOST_COUNT:
             spread = self.spread(max(COARSE, count))[:-1]
             tops = range(count, 0, -1)
-            return self._path(*self._layered([(spread if n < count else _ZERO, [n, n + 1, n + 2]) for n in tops]))
+            return self._path(*self._layered([(spread if n < count else _ZERO, [n, n + 1, n + 2]) for n in tops]), most)
         first, grid = self.grid
         if count == 1:
-            return self._path([first, self.end], [Edges.between(self.lengths, first, self.end)])
+            return self._path([first, self.end], [Edges.between(self.lengths, first, self.end)], most)
         start, inner, last = self.grid_edges
-        return self._path([first, *[grid] * (count - 1), self.end], [start, *[inner] * (count - 2), last])
+        return self._path([first, *[grid] * (count - 1), self.end], [start, *[inner] * (count - 2), last], most)
 
-    def refined(self, design: Candidate) -> Candidate:
-        """Move boundaries and thresholds together while that needs less memory."""
-        step = max(1, self.lengths.ends.size // (2 * COARSE))
-        while True:
+    def refined(self, design: Candidate, enough: float = 0.0) -> Candidate:
+        """Move boundaries and thresholds together while that needs less memory, or may come down to `enough`.
+
+        Steps are halved, and shorter ones save no more than longer ones did.
+        """
+        step, before = max(1, self.lengths.ends.size // (2 * COARSE)), design.required
+        while design.required > enough:
             better = self._around(design, step)
             gain = 0.0 if better is None else 1.0 - better.required / design.required
             design = cheaper(design, better) or design
             if gain < 1e-4:
-                if step == 1:
-                    return design
-                step //= 2
+                if step == 1 or (enough and 2.0 * design.required - before > enough):
+                    break
+                step, before = step // 2, design.required
+        return design
 
     def moved(self, design: Candidate) -> Candidate:
         """Move single boundaries to cuts nearby, with their best whole thresholds, while that needs less memory.
@@ -194,20 +202,23 @@ class BoundarySearch:
     def _around(self, design: Candidate, step: int) -> Candidate | None:
         cuts = [_ZERO, *self.near(design.segments.boundaries, step)]
         counts = [range(max(n - 1, 1), n + 2) for n in design.counts.tolist()]
-        return self._path(*self._layered(list(zip(cuts, counts, strict=True))), design)
+        return self._path(*self._layered(list(zip(cuts, counts, strict=True))), known=design)
 
-    def _path(self, layers: list[Layer], edges: list[Edges], known: Candidate | None = None) -> Candidate | None:
+    def _path(self, layers: list[Layer], edges: list[Edges], most: float = np.inf,
+              known: Candidate | None = None) -> Candidate | None:
         """The best design on the layers: bisect the multiplier of drift until the shortest path just drifts.
 
         On the way the paths from every first node are looked at. The best one that drifts and the last one that does
-        not get their best whole thresholds, which closes most of the duality gap.
+        not get their best whole thresholds, which closes most of the duality gap. Where not even the path of least time
+        over budget drifts, none does, and where a price, which is the least memory of all that drift, is above `most`
+        tokens, none of these will do: there is nothing to bisect.
         """
         low, high, price = 0.0, np.inf, 0.0
         best: Candidate | None = None
         late: Candidate | None = None
         for _ in range(12):
-            designs = self._at(layers, edges, price)
-            if not designs:
+            designs = [*self._at(layers, edges, price)]
+            if not designs or designs[0].priced(price) > most:
                 return None
             best = min([*filter(Candidate.drifts, designs), *filter(None, [best])], key=memory, default=None)
             if designs[0].drifts():
@@ -217,20 +228,24 @@ class BoundarySearch:
             if high == 0.0:
                 break
             guess = (known or designs[0]).required / float(designs[0].segments.overheads.max())
+            if price == 0.0 and not (fastest := next(self._at(layers, edges, HURRY * guess))).drifts():
+                late = fastest
+                break
             price = 0.5 * (low + high) if np.isfinite(high) else max(4.0 * low, 0.5 * guess)
         best = best and best_chain(best.segments, best)
         return cheaper(best, late and best_chain(late.segments))
 
-    def _at(self, layers: list[Layer], edges: list[Edges], price: float) -> list[Candidate]:
-        """Shortest paths from every first node at one multiplier, the same for every piece; the shortest first."""
+    def _at(self, layers: list[Layer], edges: list[Edges], price: float) -> Iterator[Candidate]:
+        """The shortest path at one multiplier, the same for every piece, then of other first nodes those that drift."""
         pieces = self.lengths.replica.iteration_time.overheads.size
         paths = ShortestPaths.over(edges, np.full(pieces, price / pieces), self.lengths.allowance(len(edges)))
         ranks = paths.lengths - price / self.lengths.rates[0] * layers[0].counts
-        designs = []
-        for first in np.argsort(ranks, kind="stable")[: np.isfinite(ranks).sum()].tolist():
+        firsts = np.argsort(ranks, kind="stable")[: np.isfinite(ranks).sum()].tolist()
+        for first in firsts:
             nodes = list(zip(layers, paths.path(first), strict=False))
             cuts = np.array([*(layer.cuts[i] for layer, i in nodes[1:]), self.lengths.longest])
             counts = np.array([layer.counts[i] for layer, i in nodes])
             segments = DecodeSegments(self.lengths, cuts)
-            designs.append(Candidate(segments, counts.astype(np.int64), segments.required(counts)))
-        return designs
+            if first is not firsts[0] and not segments.drifts(counts):
+                continue
+            yield Candidate(segments, counts.astype(np.int64), segments.required(counts))

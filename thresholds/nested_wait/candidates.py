@@ -27,6 +27,12 @@ class Candidate(NamedTuple):
         """Whether the thresholds meet the drift conditions."""
         return self.segments.drifts(self.counts.astype(np.float64))
 
+    def priced(self, price: float) -> float:
+        """Memory and time over budget at a price a second, the mean over the pieces: below the memory if it drifts."""
+        counts, segments = self.counts.astype(np.float64), self.segments
+        time = float(np.mean(segments.overheads + segments.time @ counts))
+        return self.required + price * (time - float(counts[0]) / segments.rate)
+
 
 def best_chain(segments: DecodeSegments, known: Candidate | None = None) -> Candidate | None:
     """The best whole thresholds of these segments, at worst those `known`; None if none drift."""

@@ -33,6 +33,7 @@ n_1/(Lambda Delta(n)) times the rates it was made for. Source: mathematics, sect
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -262,7 +263,7 @@ def _largest_scale(design: NestedDesign) -> float:
     """
     low, high = _served(design, 1e-9), design.equilibrium.max_rate_scale
     while 0.0 < low < 0.99 * high:
-        middle = 0.5 * (low + high)
+        middle = min(2.0 * low, math.sqrt(low * high))
         served = _served(design, middle)
         low, high = (served, high) if served > 0.0 else (low, middle)
     return low

@@ -9,7 +9,9 @@ the rest, each a shortest path from the end,
     H_0 = least cost of the rest        H_m + m (time over budget so far),  H_m = least cost + m time of the rest
 
 (Lagrange; m near the multiplier of the real optimum); chains that no rest can bring within the budget are dropped.
-The first complete chain is the optimum. Every n_k ranges over all values that do not, by the base alone, need more
+The first complete chain is the optimum. With dozens of segments there may be more partial chains than can be looked at:
+after MOST_TAKEN of them the best one is followed to its end, and what comes out drifts, costs no more than a chain
+already known and may not be the optimum. Every n_k ranges over all values that do not, by the base alone, need more
 than a chain already known, but over WIDTH values around that chain at most. Source: mathematics, section 5.8.
 """
 
@@ -29,6 +31,7 @@ from thresholds.nested_wait.real_optimum import MOST_FIRST, multiplier
 from thresholds.nested_wait.segments import DecodeSegments, Flags, above, buffer
 
 WIDTH = 96
+MOST_TAKEN = 3_000  # partial chains, a fraction of a second
 MOST_ROUNDED, MOST_LEAST = 48, 16  # chains tried before the search: rounded real optima, least chains
 
 
@@ -118,11 +121,13 @@ class _Search:
     def best(self, known: Floats) -> Ints:
         """Return the best chain, at worst the known one."""
         most, numbers = self.segments.required(known) * (1 + TOLERANCE), count()
-        queue = [_Begun(0.0, next(numbers), 0.0, self.segments.overheads, ())]
+        queue, taken = [_Begun(0.0, next(numbers), 0.0, self.segments.overheads, ())], 0
         while queue:
-            begun = heapq.heappop(queue)
+            begun, taken = heapq.heappop(queue), taken + 1
             if len(begun.places) == len(self.ranges):
                 return np.array([int(values[i]) for values, i in zip(self.ranges, begun.places, strict=True)])
+            if taken > MOST_TAKEN:
+                queue.clear()  # from here on only what begins like this one
             for longer in self._longer(begun, most, numbers):
                 heapq.heappush(queue, longer)
         return known.astype(np.int64)

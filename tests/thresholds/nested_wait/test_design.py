@@ -236,6 +236,37 @@ def test_whole_thresholds_never_need_less_than_real_ones() -> None:
         assert segments.required(whole_thresholds(segments, real).astype(float)) >= segments.required(real)
 
 
+def test_a_search_that_is_cut_short_still_drifts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It needs at least the optimum, and here at most 5% more."""
+    law = UnknownLengths.of(*large(), 3600.0, 1e-3)
+    segments = DecodeSegments(law, equal_widths(law, 9))
+    real = real_thresholds(segments)
+    least = segments.required(whole_thresholds(segments, real).astype(float))
+    needs = []
+    for most in (0, 1, 20):
+        monkeypatch.setattr("thresholds.nested_wait.threshold_search.MOST_TAKEN", most)
+        chain = whole_thresholds(segments, real).astype(float)
+        assert segments.drifts(chain)
+        needs.append(segments.required(chain))
+    assert least <= min(needs)
+    assert max(needs) <= 1.05 * least
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_price_of_a_shortest_path_is_below_the_memory_of_every_design(seed: int) -> None:
+    """Lagrange: whatever a second costs, on one line of the iteration time or several."""
+    workload, replica = small(seed)
+    search = BoundarySearch(lengths(workload, replica))
+    for count in range(2, min(5, search.lengths.ends.size + 1)):
+        best = search.on_grid(count)
+        if best is None or best.counts.max() > 24:
+            continue
+        start, inner, last = search.grid_edges
+        layers, edges = [search.grid[0], *[search.grid[1]] * (count - 1)], [start, *[inner] * (count - 2), last]
+        for price in (0.0, 1.0, 100.0, 1e4):
+            assert next(search._at(layers, edges, price)).priced(price) <= best.required * (1 + 1e-9)
+
+
 def test_optimised_ratios_beat_midpoints() -> None:
     """q = (1 + p)/2 with its least n_1 needs more, far more than twice for eight segments."""
     law = UnknownLengths.of(*large(), 3600.0, 1e-3)
