@@ -48,7 +48,7 @@ class Times:
         self._format, self._source, self._asked = found, source, asked is not None
         self.unit = asked or found.unit
         self.dated: bool | None = None  # unknown until a time can be read
-        self._fraction: float | None = None  # the first time that is no whole number
+        self._fraction: float | None = None  # the first time that is no whole number of milliseconds
         self._from: int | None = None  # where times are counted from
 
     def read(self, column: Column) -> Floats | Dates:
@@ -62,7 +62,7 @@ class Times:
         if self.dated:
             return dates(column)
         found = self._seconds(column)
-        if self._guessed and self._fraction is None:
+        if self._guessed and self.unit == "ms" and self._fraction is None:
             given = numbers(column)
             odd = np.flatnonzero(np.isfinite(given) & (given != np.floor(given)))[:1]
             self._fraction = float(given[odd[0]]) if odd.size else None
@@ -89,7 +89,7 @@ class Times:
         if times is None or not self._guessed or times[-1] < 1e-9:
             return
         rate = len(times) / times[-1]
-        if self.unit == "ms" and self._fraction is not None:
+        if self._fraction is not None:
             self._ask(f"{self._fraction:g} is a fraction", times)
         if len(times) >= FEWEST and rate > MOST_RATE:
             self._ask(f"{rate:,.4g} requests/s are not to be believed", times)

@@ -13,7 +13,7 @@ from fluid.errors import FileError, FluidwaitError, InputError, real, whole
 from fluid.traces.trace import Columns, Trace, read_trace
 from fluidwait.progress import reading
 
-TRACE_ENDINGS = (".csv", ".jsonl", ".json")
+TRACE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 Flags = dict[str, Any]  # of a trace, by name
 _FLAG = re.compile(r"--(format|prompt-column|output-column|time-column|time-unit|run|skip-bad-rows|rate)\b")
 

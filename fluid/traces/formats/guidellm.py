@@ -20,6 +20,7 @@ from fluid.files.text_file import TextFile
 from fluid.traces.formats.format import GUIDELLM, Asked, Chunk, Rows
 from fluid.traces.formats.records import under
 
+MOST_RUNS = 1000
 ENDED = ("successful", "errored", "incomplete")
 PATHS = tuple(f"benchmarks.requests.{each}" for each in ENDED)
 STRATEGY = tuple(f"benchmarks.{each}.strategy.type_" for each in ("config", "args"))
@@ -47,6 +48,8 @@ def _chunks(text: TextFile, asked: Asked, rows: Rows) -> Iterator[Chunk]:
             here = asked.run in (None, len(rows.runs) + 1)
             if part.path == "benchmarks":
                 rows.runs.append(_told(part.value, kept, rows, here))
+                if len(rows.runs) > MOST_RUNS:
+                    raise FileError(text.source, "", f"must hold at most {MOST_RUNS:,} runs")
                 kept = 0
             elif part.path in PATHS:
                 kept += len(part.value) if part.path == PATHS[0] else 0
