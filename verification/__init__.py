@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from verification.experiments.capacity import Effort, capacity
     from verification.experiments.checks import Check
     from verification.experiments.invariants import invariants
+    from verification.experiments.makespan import Makespan, makespan
     from verification.experiments.paired_difference import Difference, paired
     from verification.experiments.rate_search import Capacity
     from verification.experiments.replications import replicate
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from verification.statistics.intervals import Interval, positive_interval, t_interval
     from verification.statistics.percentiles import quantile_interval
     from verification.traffic.arrivals import Arrivals, poisson_arrivals
+    from verification.traffic.batch import Batch
     from verification.traffic.bursts import GammaBursts, OnOff
     from verification.traffic.predicted_lengths import LogNormalError, Misclassified, Overestimate
     from verification.traffic.processes import Poisson, Predicted, Replay, Scheduled
@@ -44,6 +46,7 @@ __all__ = [
     "MCSF",
     "AMin",
     "Arrivals",
+    "Batch",
     "BatchMeans",
     "Bound",
     "Capacity",
@@ -59,6 +62,7 @@ __all__ = [
     "Interval",
     "LogNormalError",
     "MCBenchmark",
+    "Makespan",
     "Misclassified",
     "OnOff",
     "Overestimate",
@@ -84,6 +88,7 @@ __all__ = [
     "experiment",
     "invariants",
     "judge",
+    "makespan",
     "paired",
     "poisson_arrivals",
     "positive_interval",

@@ -16,9 +16,11 @@ from fluidwait.deployment.policy_names import AUTO, BASELINES, DESIGNED, known, 
 from fluidwait.deployment.read_targets import Asked, asked_targets
 from fluidwait.deployment.trace_keys import Flags, TraceKeys
 from fluidwait.reports import answers
+from fluidwait.reports.batch import makespans_answer, show_makespans
 from fluidwait.reports.console import give, write
 from fluidwait.reports.run import show_equilibrium, show_outcome, show_plugin, show_run, show_thresholds
 from fluidwait.study.advice import ENGINE, advise
+from fluidwait.study.batch import is_batch, makespans
 from fluidwait.study.designs import choose, holds
 from fluidwait.study.outcomes import Comparison, Plan, compare, examine
 from fluidwait.study.plugin import INSTALLED, written
@@ -33,6 +35,8 @@ def run_command(file: Path | None, keys: Flags, horizon: float | None, replicati
     for rival in rivals:
         visible("--against", rival, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed, precision)
+    if is_batch(deployment):
+        return _batch("run", deployment, (AUTO, *rivals), plan, json)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     found = compare(deployment, plan, rivals)
@@ -85,6 +89,8 @@ def verify_command(file: Path | None, keys: Flags, policy: str, asked: Asked, ho
     deployment = deployment if targets is None else replace(deployment, targets=targets)
     visible("--policy", policy, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed, precision)
+    if is_batch(deployment):
+        return _batch("verify", deployment, (policy,), plan, json)
     if policy == ENGINE:
         _refuse_what_never_fits(deployment)
     outcome = examine(deployment, policy, plan, watermark)
@@ -107,6 +113,15 @@ def _refuse_what_never_fits(deployment: Deployment) -> None:
     equilibrium = solve(deployment.workload, deployment.replica)
     if equilibrium.limit == "length":
         raise FluidwaitError(f"{deployment.source}: {equilibrium.reason}, and vLLM refuses such requests")
+
+
+def _batch(command: str, deployment: Deployment, names: tuple[str, ...], plan: Plan, json: bool) -> bool:
+    """Simulate policies on requests that are all there at time 0."""
+    found = makespans(deployment, names, plan)
+    answer = {**answers.provenance(command, deployment), **makespans_answer(found),
+              **answers.mix_origin(deployment.mix)}
+    give(answer, json, lambda: show_makespans(deployment, found))
+    return bool(answer["answer"])
 
 
 def _check_install(install: str | None, policy: str, out: Path | None) -> None:

@@ -13,6 +13,7 @@ from fluidwait.deployment.trace_keys import Flags, TraceKeys
 from fluidwait.reports import answers
 from fluidwait.reports.console import give
 from fluidwait.reports.knobs import knobs_answer, show_knobs
+from fluidwait.study.batch import refuse_batch
 from fluidwait.study.knobs.search import knobs, usual_plan
 from fluidwait.study.outcomes import Plan
 
@@ -23,6 +24,7 @@ def knobs_command(file: Path | None, keys: Flags, asked: Asked, horizon: float |
     targets = asked_targets(asked)
     whole("--replications", replications, unit="replications", least=2)  # intervals decide
     deployment = deployment_of(file, TraceKeys.of_flags(keys))
+    refuse_batch(deployment, "knobs")
     deployment = deployment if targets is None else replace(deployment, targets=targets)
     equilibrium = solve(deployment.workload, deployment.replica)
     if equilibrium.limit is not None:

@@ -16,6 +16,7 @@ from fluidwait.progress import note
 from fluidwait.reports import answers
 from fluidwait.reports.console import give, write
 from fluidwait.reports.rates import capacity_answer, show_capacity, show_sweep, sweep_answer
+from fluidwait.study.batch import refuse_batch
 from fluidwait.study.cell import Finished
 from fluidwait.study.fingerprint import asked
 from fluidwait.study.grid import LOADS, RATES, Cell, Grid
@@ -33,6 +34,7 @@ def sweep_command(policies: str, rates: str, loads: str, file: Path | None, keys
         raise InputError("--rates", "given, or --loads, and not both", (rates, loads))
     grid = Grid.read(rates or loads, policies, RATES if rates else LOADS)
     workers, deployment = Workers.checked(jobs, dask), deployment_of(file, TraceKeys.of_flags(keys))
+    refuse_batch(deployment, "sweep")
     if loads:
         grid = grid.at(solve(deployment.workload, deployment.replica).max_rate_scale * deployment.workload.rate)
     for policy in grid.policies:
@@ -57,6 +59,7 @@ def capacity_command(file: Path | None, keys: Flags, policy: str, asked: Asked, 
     known("--policy", policy)
     targets = asked_targets(asked)
     deployment = deployment_of(file, TraceKeys.of_flags(keys))
+    refuse_batch(deployment, "capacity")
     visible("--policy", policy, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed, precision)
     found = largest_rate(deployment, policy, plan, deployment.targets if targets is None else targets, precision)

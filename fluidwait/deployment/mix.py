@@ -12,10 +12,11 @@ from fluid.stages import stage_profile
 from fluid.traces.trace import Binned, Trace
 from fluid.varying_rates import Schedule, WindowEquilibrium, carries, solve_windows
 from fluid.workload import Workload
+from verification.traffic.batch import Batch
 from verification.traffic.bursts import Bursts
 from verification.traffic.processes import POISSON, Poisson, Replay, Scheduled
 
-Arriving = Poisson | Scheduled | Replay | Bursts
+Arriving = Poisson | Scheduled | Replay | Bursts | Batch
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from fluidwait.deployment.read_lengths import read_pairs
 from fluidwait.deployment.schema import PredictionTable, TypeTable, WindowTable, WorkloadTable
 from fluidwait.deployment.toml import found, keys_of
 from fluidwait.deployment.trace_keys import TraceKeys, in_words_of_the_file
+from verification.traffic.arrivals import MOST_REQUESTS
+from verification.traffic.batch import Batch
 from verification.traffic.bursts import Bursts, GammaBursts, OnOff
 from verification.traffic.predicted_lengths import LogNormalError, Misclassified, Overestimate, Predictor
 from verification.traffic.processes import POISSON, Poisson, Replay
@@ -46,7 +48,7 @@ def with_windows(mix: Mix, table: WorkloadTable, replica: Replica, source: str) 
     if table.window is None:
         return mix
     if mix.traffic is not POISSON:
-        given = 'workload.arrivals = "trace"' if isinstance(mix.traffic, Replay) else "bursts of workload.arrivals"
+        given = 'workload.arrivals = "trace"' if isinstance(mix.traffic, Replay) else "a table of workload.arrivals"
         raise FileError(source, "workload.window", f"must stand without {given}")
     return scheduled(mix, _schedule(table.window, source), replica)
 
@@ -99,19 +101,21 @@ def _mix_of_trace(table: WorkloadTable, name: str, replica: Replica, source: str
         return Mix(workload, Replay(trace) if replayed else _traffic(table, source), trace, binned)
 
 
-def _traffic(table: WorkloadTable, source: str) -> Poisson | Bursts:
-    """Poisson arrivals, or the bursts that the table asks for."""
-    if table.bursts is None:
+def _traffic(table: WorkloadTable, source: str) -> Poisson | Bursts | Batch:
+    """Poisson arrivals, or the bursts or the batch that the table asks for."""
+    if table.uneven is None:
         return POISSON
-    given = table.bursts.model_dump(exclude_none=True)
+    given = table.uneven.model_dump(exclude_none=True)
     with keys_of(source, "workload.arrivals"):
         match sorted(given):
             case ["burstiness"]:
                 return GammaBursts(**given)
             case ["off", "on"]:
                 return OnOff(**given)
+            case ["batch"]:
+                return Batch(whole("batch", given["batch"], unit="requests", most=MOST_REQUESTS - 1))
     got = ", ".join(given) or "none"
-    raise FileError(source, "workload.arrivals", f"must hold burstiness, or on and off (got {got})")
+    raise FileError(source, "workload.arrivals", f"must hold burstiness, on and off, or batch (got {got})")
 
 
 def _read_trace(table: WorkloadTable, path: Path, source: str) -> Trace:

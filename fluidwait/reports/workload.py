@@ -15,6 +15,7 @@ from fluidwait.deployment.write_workload import binning_errors
 from fluidwait.reports.console import MOST_ROWS, console, new_table, optional, say, seconds
 from fluidwait.reports.trace import show_reading
 from verification import Replay
+from verification.traffic.batch import Batch
 from verification.traffic.bursts import Bursts
 
 FEW = 8
@@ -29,6 +30,8 @@ def show_origin(mix: Mix) -> None:
                       "other number of KV tokens is without them")
     for each in mix.laws:
         _show_laws(each.pairs)
+    if isinstance(mix.traffic, Batch):
+        console.print(f"{mix.traffic.requests:,} requests, all there at time 0, types in proportion to the rates")
     if isinstance(mix.traffic, Bursts):
         told = mix.traffic.dispersion(mix.workload.rate)
         memory = f", a rate that remembers for {seconds(told.seconds)}" if told.seconds else ""

@@ -11,7 +11,7 @@ from fluidwait.deployment.deployment import parse
 from fluidwait.study.fingerprint import asked
 from fluidwait.study.outcomes import Plan
 from thresholds import Dispersion, PacedPolicy, predict
-from verification import GammaBursts, OnOff, Poisson
+from verification import Batch, GammaBursts, OnOff, Poisson
 
 REPLICA = """
 [replica]
@@ -29,6 +29,7 @@ rate = 20.0
 
 @pytest.mark.parametrize(("value", "traffic", "dispersion"), [
     ("{ burstiness = 0.25 }", GammaBursts(0.25), Dispersion(4.0)),
+    ("{ batch = 7 }", Batch(7), Dispersion()),
     ("{ on = 1, off = 3.0 }", OnOff(1.0, 3.0), Dispersion(91.0, 0.75)),  # 1 + 2 x 20 x 9 / 4
     ('"poisson"', Poisson(), Dispersion()),
 ])
@@ -41,7 +42,7 @@ def test_arrivals_are_those_of_the_file(value: str, traffic: object, dispersion:
 
 @pytest.mark.parametrize(("value", "key", "problem"), [
     ("{ burstiness = 0.0 }", "arrivals.burstiness", "from 0.001 to 1000"),
-    ("{ on = 1.0 }", "arrivals", "must hold burstiness, or on and off (got on)"),
+    ("{ on = 1.0 }", "arrivals", "must hold burstiness, on and off, or batch (got on)"),
     ("{ burstiness = 1.0, on = 1.0, off = 2.0 }", "arrivals", "(got burstiness, on, off)"),
     ("{ on = 0, off = 1.0 }", "arrivals.on", "a positive finite number of seconds"),
     ("{ of = 1 }", "arrivals.of", 'did you mean "off"?'),
@@ -49,7 +50,9 @@ def test_arrivals_are_those_of_the_file(value: str, traffic: object, dispersion:
     ('"bursty"', "arrivals", '"poisson", "trace"'),
     ("3", "arrivals", '"poisson", "trace"'),
     ('"trace"', "arrivals", "must go with workload.trace"),
-    ("{ burstiness = 0.5 }\nwindow = [ { duration = 60.0, scale = 1.0 } ]", "window", "must stand without bursts"),
+    ("{ burstiness = 0.5 }\nwindow = [ { duration = 60.0, scale = 1.0 } ]", "window",
+     "must stand without a table of workload.arrivals"),
+    ("{ batch = 0 }", "arrivals.batch", "must be a whole number of requests from 1"),
 ])
 def test_arrivals_that_cannot_be_used_are_refused_in_one_line(value: str, key: str, problem: str) -> None:
     """The line names the key, what it must be and what was found."""
