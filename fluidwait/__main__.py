@@ -10,6 +10,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from fluidwait.signs import open_for_signs
+
 BAD_INPUT, UNFORESEEN, INTERRUPTED = 2, 3, 130
 TRACEBACK = "FLUIDWAIT_TRACEBACK"  # set in the environment: the traceback of what nobody foresaw is shown too
 
@@ -66,8 +68,7 @@ def _open_what_is_closed() -> None:
             os.open(os.devnull, mode)  # takes the lowest number that is free: this one
     sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without the plus-minus sign still gets its report
+        open_for_signs(stream)  # a terminal without the plus-minus sign still gets its report
 
 
 def _interrupted() -> int:

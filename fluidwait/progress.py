@@ -18,6 +18,8 @@ from fluid.errors import one_line
 
 _QUIET: ContextVar[bool] = ContextVar("_QUIET", default=False)
 BETWEEN_LINES = 10.0  # seconds
+FIRST = "compiling what is simulated, once on this machine: up to half a minute for a policy ..."
+NOTABLE = 1.0  # seconds
 
 
 @contextmanager
@@ -36,21 +38,28 @@ def note(sentence: str) -> None:
 
 
 class _CompileNote(event.Listener):
-    """Says once that the simulator is being compiled; compiled code is kept on disk, so later runs say nothing."""
+    """Says that a rule is compiled and how long that took; the code is kept on disk, so later runs say nothing.
 
-    lock, said = threading.Lock(), False
+    The compiler works in one thread at a time; steps that a rule is made of are compiled within it.
+    """
+
+    lock, begun, said = threading.Lock(), list[float](), False
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
     def on_start(self, event: Any) -> None:
         with self.lock:
-            if not _CompileNote.said:
+            if not _CompileNote.said and not self.begun:
                 _CompileNote.said = True
-                self.console.print("compiling what is simulated, once on this machine (up to a minute) ...")
+                self.console.print(FIRST)
+            self.begun.append(time.monotonic())
 
     def on_end(self, event: Any) -> None:
-        pass
+        with self.lock:
+            took = time.monotonic() - self.begun.pop()
+            if not self.begun and took >= NOTABLE:
+                self.console.print(f"compiled in {took:.0f} s, and kept for later")
 
 
 @contextmanager

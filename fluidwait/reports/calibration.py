@@ -42,7 +42,7 @@ def show_calibration(found: Calibration, warnings: tuple[str, ...], out: Path | 
     _show_regions(found)
     for note in (*found.notes, *warnings):
         console.print(f"[red]note:[/red] {escape(note)}")
-    _show_batches("the rows that fit worst", found.worst)
+    _show_batches("fit worst", found.worst)
     _show_batches("outliers", found.outlier_rows[:len(found.worst)])
     console.print("\n[bold]To paste into a deployment file[/bold]")
     console.print(found.to_toml(), markup=False, soft_wrap=True)

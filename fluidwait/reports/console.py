@@ -20,24 +20,64 @@ from rich.text import Text
 from fluid.errors import one_line
 from fluid.files.written import write_files
 from fluid.tables import duration, plain
+from fluidwait.signs import in_ascii
 from verification import Interval
 
 MOST_ROWS = 20
+GAP = 2  # blanks behind a column
+NAME = 24  # characters of the first column of a table: longer names are broken
 UNEVEN = 1.5  # how much further the upper end of an interval may be than the lower one and be told as ±
 
 
 class _Paper(Console):
     """A console that leaves a closed pipe to the command, and writes what does not print, in a file's name, as escapes.
+
+    A table that is too wide is broken into several, one below the other. Signs that its encoding lacks are replaced
+    before anything is laid out.
     """
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str("\n".join(map(one_line, text.split("\n"))), **options)
+        text = "\n".join(map(one_line, text.split("\n")))
+        return super().render_str(text if self.encoding.startswith("utf") else in_ascii(text), **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(part for each in objects for part in _parts(each, self.width)), **options)
+
+
+class _Values(Table):
+    """A table of short values, none of which is to be broken: too wide a table is broken between its columns."""
 
 
 console = _Paper(highlight=False)
+
+
+def _parts(shown: Any, width: int) -> list[Any]:
+    """A table of values in tables that fit the width, each with the first column; whatever else as it is."""
+    if not isinstance(shown, _Values):
+        return [shown]
+    first, *others = ([column.header, *column.cells] for column in shown.columns)
+    room = width - min(_width(first), NAME)
+    parts: list[list[list[Any]]] = [[]]
+    for column in others:
+        if parts[-1] and sum(map(_width, (*parts[-1], column))) > room:
+            parts.append([])
+        parts[-1].append(column)
+    return [_table([first, *part]) for part in parts] if len(parts) > 1 else [shown]
+
+
+def _width(column: list[Any]) -> int:
+    return GAP + max(Text.from_markup(str(cell)).cell_len for cell in column)
+
+
+def _table(columns: list[list[Any]]) -> Table:
+    """A table of columns, each with its heading first."""
+    table = new_table(*(column[0] for column in columns))
+    for row in zip(*(column[1:] for column in columns), strict=True):
+        table.add_row(*row)
+    return table
 
 
 def title(text: str, remark: str) -> None:
@@ -51,10 +91,18 @@ def say(good: bool, sentence: str) -> None:
 
 
 def new_table(*columns: str) -> Table:
-    """An empty table; the first column and one without a heading are aligned to the left."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    """An empty table of values; the first column and one without a heading are aligned to the left."""
+    table = _Values(box=None, padding=(0, GAP, 0, 0), header_style="dim")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 or not column else "right", overflow="fold")
+        table.add_column(column, justify="left" if i == 0 or not column else "right", overflow="fold", no_wrap=i > 0)
+    return table
+
+
+def table_of_sentences(*columns: str) -> Table:
+    """An empty table of words, which are broken into lines."""
+    table = Table(*columns, box=None, padding=(0, GAP, 0, 0), header_style="dim")
+    for column in table.columns:
+        column.overflow = "fold"
     return table
 
 

@@ -10,7 +10,18 @@ from rich.markup import escape
 
 from fluid import Equilibrium
 from fluidwait.deployment.deployment import Deployment
-from fluidwait.reports.console import console, largest, new_table, number, optional, print_table, say, seconds, title
+from fluidwait.reports.console import (
+    console,
+    largest,
+    new_table,
+    number,
+    optional,
+    print_table,
+    say,
+    seconds,
+    table_of_sentences,
+    title,
+)
 from fluidwait.reports.first_screen import show_first_screen
 from fluidwait.reports.installation import flags
 from fluidwait.reports.simulation import evidence, show_beside, show_measured, show_outlook, show_trials
@@ -177,7 +188,7 @@ def _show_installation(design: Design) -> None:
     if isinstance(design, NestedDesign):
         console.print("Installation: nested WAIT pauses residents between iterations; no engine setting comes near it.")
         return
-    table = new_table("flag of vLLM", "guarantees", "costs")
+    table = table_of_sentences("flag of vLLM", "guarantees", "costs")
     for flag in flags(design.equilibrium, design):
         table.add_row(*flag)
     console.print("[bold]Installation[/bold] without code:")
