@@ -18,9 +18,10 @@ from fluid.arrays import Bools, Floats, Ints
 from fluid.errors import FileError, number_meant, shown
 from fluid.files.text_file import QUOTED_ROWS, TextFile, hopeless, opened, refuse_bad_rows
 from fluid.progress import Progress
+from fluid.traces.closed_loops import closed_loop
 from fluid.traces.fields import TOKENS, countable, numbers
 from fluid.traces.formats.csv_rows import csv_rows
-from fluid.traces.formats.format import Asked, Chunk, ReadAs, Rows
+from fluid.traces.formats.format import AIPERF, Asked, Chunk, ReadAs, Rows
 from fluid.traces.formats.json_rows import json_rows
 from fluid.traces.repeats import Repeats
 from fluid.traces.time_units import Times
@@ -35,7 +36,8 @@ class RequestTable:
 
     `repeated` are the prompt tokens seen before (`fluid.traces.repeats`), `ttft` and `latency` the seconds to the first
     token and to the end of each (NaN where unknown); None if the file does not say. `closed` says why the times are no
-    traffic, "" where they are; `read_as`, `notes` and `runs` what was understood.
+    traffic, "" where they are, `stated` how long a benchmark says it took; `read_as`, `notes` and `runs` what was
+    understood.
     """
 
     prompt: Ints
@@ -54,6 +56,7 @@ class RequestTable:
     runs: tuple[str, ...] = ()
     ttft: Floats | None = None
     latency: Floats | None = None
+    stated: float | None = None
 
 
 def read_table(path: str | os.PathLike[str], asked: Asked, skip_bad_rows: bool,
@@ -61,7 +64,7 @@ def read_table(path: str | os.PathLike[str], asked: Asked, skip_bad_rows: bool,
     """Read the requests of a file; raises FileError where it is no trace, or has bad rows that may not be skipped."""
     with opened(path, progress) as text:
         rows = _rows(text, asked)
-        tally = _Tally(rows, Times(rows.format, asked.unit, text.source), asked.measured)
+        tally = _Tally(rows, Times(rows.format, asked.unit, text.source), asked.measured or rows.format is AIPERF)
         for chunk in rows.chunks:
             tally.add(chunk)
             tally.refuse_early(text.source, skip_bad_rows)
@@ -69,13 +72,22 @@ def read_table(path: str | os.PathLike[str], asked: Asked, skip_bad_rows: bool,
     if asked.run is not None and not rows.runs:
         raise FileError(text.source, "", "holds one run: --run goes with results of several")
     kept = tally.arrays()
-    closed = rows.closed or tally.times.burst(kept.times)
+    closed = rows.closed or tally.times.burst(kept.times) or _loop(kept)
     if not closed:
         tally.times.check(kept.times)
     return RequestTable(kept.prompt, kept.output, kept.times, None if closed else rows.duration, rows.format.name,
                         text.digest, tally.failed, tally.bad, tuple(tally.quoted), kept.repeated,
                         tally.times.read_as(kept.times is not None), closed, tuple(rows.notes),
-                        tuple(rows.runs) if len(rows.runs) > 1 else (), kept.ttft, kept.latency)
+                        tuple(rows.runs) if len(rows.runs) > 1 else (), kept.ttft, kept.latency, rows.duration)
+
+
+def _loop(kept: _Kept) -> str:
+    """Why the arrivals are no traffic, where each was sent as another ended; "" elsewhere."""
+    if kept.times is None or kept.latency is None or np.isnan(kept.latency).any():
+        return ""
+    loop = closed_loop(kept.times, kept.latency)
+    return "" if loop is None else (f"each request was sent as another ended, {loop.clients:,} under way: their rate "
+                                    "is the server's, and no traffic rate is in the file")
 
 
 def _rows(text: TextFile, asked: Asked) -> Rows:

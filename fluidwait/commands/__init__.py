@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         thresholds_command,
         verify_command,
     )
+    from fluidwait.commands.diagnose import diagnose_command
     from fluidwait.commands.knobs import knobs_command
     from fluidwait.commands.measurements import calibrate_command, trace_command
     from fluidwait.commands.rates import capacity_command, sweep_command
@@ -21,6 +22,7 @@ else:
 __all__ = [
     "calibrate_command",
     "capacity_command",
+    "diagnose_command",
     "init_command",
     "knobs_command",
     "run_command",

@@ -44,7 +44,7 @@ from fluidwait.commands.options import (
     Watermark,
 )
 from fluidwait.commands.targets import TARGETS
-from fluidwait.commands.trace_options import TRACE
+from fluidwait.commands.trace_options import HOW, TRACE, End, FirstToken, RunFile
 from fluidwait.deployment.policy_names import AUTO
 
 Group = dict[str, Any]  # flags by name
@@ -102,6 +102,14 @@ def _trace(keys: Group, file: TraceFile, bins: Bins = None, window: RateWindow =
            deployment: ForDeployment = None, out: Out = None, json: Json = False, version: Version = False) -> None:
     """Summarise a request trace and print a workload section for it."""
     commands.trace_command(file, keys, bins, window, deployment, out, json)
+
+
+@app.command("diagnose", epilog="Example: fluidwait diagnose result.json --deployment deployment.toml")
+@with_flags(keys=HOW)
+def _diagnose(keys: Group, file: RunFile, first_token_column: FirstToken = None, end_column: End = None,
+              deployment: ForDeployment = None, json: Json = False, version: Version = False) -> None:
+    """Say of a measured run whether the server keeps up, where time goes, and how far a deployment is from it."""
+    _say(commands.diagnose_command(file, keys, first_token_column, end_column, deployment, json))
 
 
 @app.command("calibrate", epilog="Example: fluidwait calibrate batches.csv --pieces 2")

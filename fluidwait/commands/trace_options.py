@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -34,3 +35,8 @@ TRACE: Flags = {
     "rate": (Annotated[float | None, typer.Option(
         parser=number, metavar="REQUESTS/S", help="Total rate of the trace; by default its own.", **PANEL)], None),
 }
+HOW: Flags = {name: flag for name, flag in TRACE.items() if name != "rate"}  # of what is read, and not served
+RunFile = Annotated[Path, typer.Argument(help="Measured run: the result of a benchmark, or a table of its requests, "
+                                              "with their start, first token and end.")]
+FirstToken = Annotated[str | None, typer.Option(help="Column or key of the moment of the first token.", **NAMED)]
+End = Annotated[str | None, typer.Option(help="Column or key of the moment when the request ended.", **NAMED)]

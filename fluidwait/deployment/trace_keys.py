@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fluid.errors import FileError, FluidwaitError, InputError, real, whole
+from fluid.traces.measured import MeasuredRun, read_run
 from fluid.traces.trace import Columns, Trace, read_trace
 from fluidwait.progress import reading
 
@@ -54,6 +55,18 @@ class TraceKeys:
         with reading(name) as progress:
             return read_trace(path, format=self.format, columns=columns, time_unit=self.time_unit, run=self.run,
                               skip_bad_rows=self.skip_bad_rows, progress=progress)
+
+    def measured(self, path: Path, name: str, first: str | None, end: str | None) -> MeasuredRun:
+        """Read a measured run as `read` does a trace; `first` and `end` name the moments of first token and end."""
+        columns = Columns.of(self.format, self.prompt_column, self.output_column, self.time_column)
+        if columns is None and (first, end) != (None, None):
+            raise FluidwaitError("--first-token-column and --end-column must go with --prompt-column, --output-column "
+                                 "and --time-column")
+        if columns is not None:
+            columns = replace(columns, first=first, end=end)
+        with reading(name) as progress:
+            return read_run(path, format=self.format, columns=columns, time_unit=self.time_unit, run=self.run,
+                            skip_bad_rows=self.skip_bad_rows, progress=progress)
 
     def serves(self, path: Path) -> bool:
         """Whether a file is a trace: by the ending of its name, or because keys of a trace are given with it.

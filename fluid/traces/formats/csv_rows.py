@@ -13,7 +13,6 @@ from typing import Any
 
 from fluid.errors import FileError
 from fluid.files.text_file import TextFile
-from fluid.traces.fields import spans
 from fluid.traces.formats.format import (
     CHUNK,
     CHUNK_TEXT,
@@ -21,7 +20,9 @@ from fluid.traces.formats.format import (
     Chunk,
     Format,
     Rows,
+    in_unit,
     listed,
+    measured,
     named,
     normal,
     of_name,
@@ -37,8 +38,8 @@ def csv_rows(text: TextFile, asked: Asked) -> Rows:
     """The rows of a CSV: in the named format, with the columns given, or in the format its first row shows."""
     reader = csv.reader(text.csv_lines(), delimiter=text.separator, skipinitialspace=True, strict=True)
     header = _header(reader, text)
-    found = _format(header, text.source, asked)
-    spent = [each for each in (found.ttft, found.latency) if each is not None] if asked.measured else []
+    found = in_unit(_format(header, text.source, asked), asked)
+    spent = found.spent if asked.measured else ()
     positions = [_position(each, header, text.source) for each in (*found.columns.names, *spent)]
     return Rows(found, _chunks(reader, text, len(header), positions, found, len(spent)))
 
@@ -108,6 +109,6 @@ def _chunks(reader: Any, text: TextFile, width: int, columns: list[int], found: 
         time = rest[: len(rest) - spent]
         chunk = Chunk(places, prompt, output, time[0] if time else None, broken)
         if spent:
-            ttft, latency = (spans(each, found.unit) for each in rest[len(rest) - spent :])
+            ttft, latency = measured(found, rest[len(rest) - spent :], chunk.time)
             chunk = chunk._replace(ttft=ttft, latency=latency)
         yield chunk

@@ -26,12 +26,12 @@ common_metrics.py; LLMServingSim, workloads/README.md; the README of qwen-bailia
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fluid.errors import FileError, InputError
-from fluid.traces.fields import Column
+from fluid.traces.fields import Column, between, spans
 
 COLUMN_NAME = "the name of a column"
 CHUNK = 4096  # rows: larger ones leave the processor's caches
@@ -46,17 +46,19 @@ class Columns:
     """The names of the columns, or keys, that hold prompt tokens, output tokens and, if there is one, the arrival time.
 
     Times are numbers in a unit (`fluid.read_trace`), or dates with a time of day: which of the two, the first of them
-    decides.
+    decides. Of a measured run `first` and `end` are the moments of the first token and of the end, written alike.
     """
 
     prompt: str
     output: str
     time: str | None = None
+    first: str | None = None
+    end: str | None = None
 
     def __post_init__(self) -> None:
-        for key in ("prompt", "output", "time"):
+        for key in ("prompt", "output", "time", "first", "end"):
             value = getattr(self, key)
-            if not isinstance(value, str) and not (key == "time" and value is None):
+            if not isinstance(value, str) and (key in ("prompt", "output") or value is not None):
                 raise InputError(key, COLUMN_NAME, value, "columns")
 
     @classmethod
@@ -75,7 +77,7 @@ class Columns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names that are given."""
+        """The names that are given of lengths and arrival time."""
         return tuple(each for each in (self.prompt, self.output, self.time) if each is not None)
 
 
@@ -83,7 +85,8 @@ class Format(NamedTuple):
     """A format: its name and columns, the unit of its numeric times, whether output 0 means failure.
 
     `sure` says whether the unit is that of every file of this format; `ttft` and `latency` are the columns of the times
-    from arrival to the first token and to the end, `block` the tokens that a hash stands for.
+    from arrival to the first token and to the end, or, with `moments`, of when those were; `block` the tokens that a
+    hash stands for.
     """
 
     name: str
@@ -93,8 +96,14 @@ class Format(NamedTuple):
     sure: bool = True
     ttft: str | None = None
     latency: str | None = None
+    moments: bool = False
     block: int | None = None
     also: tuple[str, ...] = ()  # other columns, without which a file is of another format
+
+    @property
+    def spent(self) -> tuple[str, ...]:
+        """The columns of measured times that there are."""
+        return tuple(each for each in (self.ttft, self.latency) if each is not None)
 
 
 AZURE = Format("azure", Columns("ContextTokens", "GeneratedTokens", "TIMESTAMP"))
@@ -129,6 +138,11 @@ class Asked(NamedTuple):
     unit: str | None = None
     run: int | None = None
     measured: bool = False
+
+
+def in_unit(found: Format, asked: Asked) -> Format:
+    """The format, its times in the unit that the user says."""
+    return found if asked.unit is None or found.columns.time is None else found._replace(unit=asked.unit)
 
 
 class Chunk(NamedTuple):
@@ -197,10 +211,10 @@ def recognised(keys: Iterable[str]) -> Format | None:
 
 def named(columns: Columns, found: Format | None) -> Format:
     """The format of rows whose columns the user named: the unit of a format `found` is that of the same column."""
-    if found is not None and found.columns.time == columns.time and found.sure:
-        return Format("columns", columns, found.unit)
-    unit = unit_in(columns.time)
-    return Format("columns", columns, unit or "s", sure=unit is not None)
+    unit = found.unit if found is not None and found.columns.time == columns.time and found.sure else None
+    unit = unit or unit_in(columns.time)
+    return Format("columns", columns, unit or "s", sure=unit is not None, ttft=columns.first, latency=columns.end,
+                  moments=True)
 
 
 def of_name(name: str, found: Format | None, source: str) -> Format:
@@ -209,6 +223,13 @@ def of_name(name: str, found: Format | None, source: str) -> Format:
     if not alike:
         raise FileError(source, "", f"must be JSON as the format {name} is")
     return found if found is not None and found.name == name else alike[0]
+
+
+def measured(found: Format, columns: Sequence[Column], start: Column | None) -> tuple[Column | None, Column | None]:
+    """The fields `ttft` and `latency` of a chunk (seconds) from the columns that `Format.spent` names, and arrivals."""
+    given = {name: between(each, start, found.unit) if found.moments else spans(each, found.unit)
+             for name, each in zip(found.spent, columns, strict=True)}
+    return given.get(found.ttft or ""), given.get(found.latency or "")
 
 
 def unknown(names: list[str], what: str) -> str:

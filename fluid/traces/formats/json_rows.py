@@ -31,6 +31,7 @@ from fluid.traces.formats.format import (
     Columns,
     Format,
     Rows,
+    in_unit,
     listed,
     named,
     of_name,
@@ -64,7 +65,7 @@ def json_rows(text: TextFile, asked: Asked) -> Rows:
     if asked.columns is not None:
         if not _in_objects(first, asked.columns):
             return _named_lists(text, asked.columns)
-        kind = keyed(named(asked.columns, recognised(keys)))
+        kind = keyed(in_unit(named(asked.columns, recognised(keys)), asked))
         _check_keys(first, asked.columns, text.source)
     elif asked.name in ("vllm", "sglang") or (asked.name is None and is_result(keys)):
         return bench_rows(text, asked)
@@ -72,6 +73,8 @@ def json_rows(text: TextFile, asked: Asked) -> Rows:
         return guidellm_rows(text, asked)
     else:
         kind = _kind(first, keys, asked.name, text.source)
+    if kind is aiperf.KIND:  # whose client may have waited for ends, and does not say
+        asked = asked._replace(measured=True)
     batches, place = (lines_of(text), LINE) if a_line else (elements_of(text), REQUEST)
     return record_rows(batches, kind, asked, place)
 

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from fluid.errors import FileError
 from fluid.files.json_object import NotJsonError, Wanted, parts
 from fluid.files.text_file import TextFile
-from fluid.traces.fields import Column, spans
+from fluid.traces.fields import Column
 from fluid.traces.formats.format import CHUNK, CHUNK_TEXT, Asked, Chunk, Format, Rows
+from fluid.traces.formats.format import measured as measured_by
 
 Batch = list[tuple[int, Any]]  # of objects, with the places where they begin
 LINE, REQUEST = "line", "request"
@@ -64,8 +65,8 @@ def keyed(found: Format) -> Kind:
         prompt, output = column(objects, columns.prompt), column(objects, columns.output)
         time = None if columns.time is None else column(objects, columns.time)
         hashes = column(objects, "hash_ids") if found.block is not None else None
-        ttft, latency = (spans(column(objects, key), found.unit) if key is not None and measured else None
-                         for key in (found.ttft, found.latency))
+        ttft, latency = (measured_by(found, [column(objects, key) for key in found.spent], time) if measured
+                         else (None, None))
         return Fields(prompt, output, time, hashes, ttft, latency)
 
     return Kind(found, fields)

@@ -465,3 +465,51 @@ def test_a_benchmark_without_a_usable_duration_is_refused(tmp_path: Path, capsys
     text = json.dumps({"duration": -3, "input_lens": [10], "output_lens": [5]})
     assert "duration must be a positive finite number of seconds (got -3)" in refusal(
         capsys, "trace", written(tmp_path / "b.json", text))
+
+
+def bench(gap: float, requests: int = 400) -> str:
+    """The result of a benchmark that sent a request every `gap` seconds to a server that ends one a second."""
+    starts = [gap * i for i in range(requests)]
+    ends: list[float] = []
+    for start in starts:
+        ends.append(max(start, ends[-1] if ends else 0.0) + 1.0)
+    spans = [end - start for start, end in zip(starts, ends, strict=True)]
+    return json.dumps({"request_rate": 1 / gap, "duration": ends[-1], "input_lens": [100] * requests,
+                       "output_lens": [11] * requests, "start_times": [5.0 + each for each in starts],
+                       "ttfts": [span - 0.9 for span in spans], "itls": [[0.09] * 10] * requests})
+
+
+@pytest.mark.parametrize(("gap", "code", "verdict"), [(2.0, 0, "stable"), (0.8, 1, "unstable")])
+def test_diagnose_says_whether_a_measured_server_keeps_up(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                          gap: float, code: int, verdict: str) -> None:
+    """One request at a time, a second each: 0.1 s to the first token, 0.9 s of tokens, at 0.5 or 1.25 requests/s."""
+    path = written(tmp_path / "result.json", bench(gap))
+    found_code, found = answer(capsys, "diagnose", path)
+    assert (found_code, found["verdict"], found["requests"]) == (code, verdict, 400)
+    assert found["rate"] == pytest.approx(1 / gap)
+    assert found["sustained_rate"] == pytest.approx(min(1.0, 1 / gap), rel=0.01)
+    assert found["throughput"] == pytest.approx(11 * min(1.0, 1 / gap), rel=0.01)
+    assert found["time"]["prefill"] == pytest.approx(0.1)
+    assert found["time"]["decode"] == pytest.approx(0.9)
+    assert found["tpot"]["mean"] == pytest.approx(0.09)
+    assert found["little"]["agrees"] is (verdict == "stable")
+    assert status(["diagnose", str(path)]) == code
+    assert verdict in capsys.readouterr().out
+
+
+def test_diagnose_puts_the_model_of_a_deployment_beside_what_was_measured(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A replica whose iterations take 10.6 ms and read 0.04 ms of KV makes tokens 8 times as fast as 90 ms each."""
+    file = written(tmp_path / "d.toml", REPLICA + "[[workload.type]]\nprompt_tokens = 1\noutput_tokens = 2\nrate = 1\n")
+    _, found = answer(capsys, "diagnose", written(tmp_path / "result.json", bench(2.0)), "--deployment", file)
+    compared = {each["name"]: each for each in found["model"]["compared"]}
+    assert compared["tpot_mean"]["predicted"] == pytest.approx(0.0106 + 4.013e-7 * 106, rel=0.01)
+    assert compared["tpot_mean"]["ratio"] == pytest.approx(0.09 / compared["tpot_mean"]["predicted"])
+    assert compared["throughput"]["ratio"] == pytest.approx(1.0, rel=0.01)
+    assert found["model"]["stable"] is True
+    assert found["model"]["max_rate_scale"] > 10
+
+
+def test_diagnose_names_the_times_that_are_missing(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--first-token-column" in refusal(capsys, "diagnose", trace)
+    assert "must go with --prompt-column" in refusal(capsys, "diagnose", trace, "--end-column", "end")
