@@ -1,9 +1,9 @@
 """Closed loops: arrivals that follow the server, and are no traffic.
 
 A client that keeps c requests under way sends each as another ends. So shortly after an arrival c are in the system,
-or at most 5% fewer, at 95% of the arrivals and more; and before it somebody has just ended, at half of them. "Shortly" and
-"just" are 5% of a median latency. Such arrivals are the server's doing and no traffic. At a Poisson rate the number in
-the system moves, and does neither by chance.
+or at most 5% fewer, at 95% of the arrivals and more; and before it somebody has just ended, at half of them. "Shortly"
+and "just" are 5% of a median latency. Such arrivals are the server's doing and no traffic. At a Poisson rate the number
+in the system moves, and does neither by chance.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from fluid.traces.formats.format import AIPERF, Rows
 from fluid.traces.formats.records import Fields, Kind, under
 
 SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "seconds": 1.0}
+OLDER = {"time_to_first_token": "ttft"}  # names before version 0.2
 WARM_UP = "requests of the warm-up are left out"
 
 
@@ -53,9 +54,10 @@ def _metric(record: dict[str, Any], name: str) -> Any:
 
 def _span(record: dict[str, Any], name: str) -> float | None:
     """A measured time in seconds; of the latency, the time between start and end where it is not given."""
-    value, unit = _metric(record, name), under(record, f"metrics.{name}.unit")
-    if _number(value) and unit in SECONDS:
-        return float(value) * SECONDS[unit]
+    for key in (name, OLDER.get(name, name)):
+        value, unit = _metric(record, key), under(record, f"metrics.{key}.unit")
+        if _number(value) and unit in SECONDS:
+            return float(value) * SECONDS[unit]
     start, end = (under(record, f"metadata.request_{each}_ns") for each in ("start", "end"))
     return (end - start) / 1e9 if name == "request_latency" and _number(start) and _number(end) else None
 

@@ -59,10 +59,10 @@ def _chunks(text: TextFile, asked: Asked, rows: Rows) -> Iterator[Chunk]:
             runs += 1
             if runs > MOST_RUNS:
                 raise FileError(text.source, "", f"must hold at most {MOST_RUNS:,} runs")
-            run, columns = _Run(columns, part.value), _Columns(text.source)
-            rows.runs.append(run.described)
+            rows.runs.append(_described(part.value))
             if asked.run in (None, runs):
-                yield run.chunk(rows)
+                yield _Run(columns, part.value).chunk(rows)
+            columns = _Columns(text.source)
     except NotJsonError:
         raise FileError(text.source, "", "must be one JSON object, or one a line, as vllm bench serve and "
                                          "sglang.bench_serving write it") from None
@@ -105,11 +105,6 @@ class _Run:
         self.flags = f"{tool} writes with {FLAGS[self.format.name]}"
         self.prompt, self.output = self._lengths()
         self.duration = _duration(said.get("duration"), self.source)
-
-    @property
-    def described(self) -> str:
-        """The run in a few words."""
-        return f"{len(self.prompt):,} requests at request_rate {_rate(self.said.get('request_rate'))}"
 
     def chunk(self, rows: Rows) -> Chunk:
         """The requests of the run; what is known of its traffic goes into the rows."""
@@ -168,6 +163,13 @@ class _Run:
             return None, None
         first, rest = numbers(ttfts), numbers(itls)
         return first, first + rest
+
+
+def _described(said: dict[str, Any]) -> str:
+    """A run in a few words."""
+    completed = said.get("completed")
+    count = f"{completed:,} requests completed" if type(completed) is int else "requests"
+    return f"{count} at request_rate {_rate(said.get('request_rate'))}"
 
 
 def _rate(given: Any) -> str:

@@ -109,9 +109,10 @@ def test_of_several_runs_one_is_chosen_or_all_lengths_are_taken_and_no_rate(tmp_
         trace = read_trace(path)
         assert (len(trace), trace.rate, trace.notes) == (12, None, (
             "the file holds 3 runs, which have no traffic rate together: --run chooses one",))
-        assert trace.runs == tuple(f"4 requests at request_rate {rate}" for rate in ("2", "inf", "4"))
+        assert trace.runs == tuple(f"4 requests completed at request_rate {rate}" for rate in ("2", "inf", "4"))
         assert read_trace(path, run=3).rate == 2.0
         assert read_trace(path, run=2).rate is None
+        assert read_trace(written(tmp_path, text + '\n{"completed": 4, "duration": 1}', "more.json"), run=3).rate == 2.0
         assert refusal(path, run=4) == "must have a run 4 (it has 3): choose with --run"
         monkeypatch.undo()
     assert refusal(written(tmp_path, TOOLS["bailian"][1]), run=1) == (
