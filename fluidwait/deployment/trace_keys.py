@@ -35,7 +35,7 @@ class TraceKeys:
     @classmethod
     def of_flags(cls, keys: dict[str, Any]) -> TraceKeys:
         """The keys that flags give, the numbers among them checked."""
-        rate, run = keys["rate"], keys["run"]
+        rate, run = keys.get("rate"), keys["run"]
         return cls(**{**keys, "rate": None if rate is None else real("--rate", rate, unit="requests/s"),
                       "run": None if run is None else whole("--run", run, unit="runs")})
 
