@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from fluid.calibration.batches import Batches, read_batches
     from fluid.calibration.calibration import Calibration
     from fluid.calibration.fit import calibrate
+    from fluid.closed_loop import ClosedEquilibrium, solve_users
     from fluid.equilibrium import Equilibrium, solve
     from fluid.errors import FileError, FluidwaitError, InputError
     from fluid.lengths.law import Lengths
@@ -26,6 +27,7 @@ __all__ = [
     "Batches",
     "Binned",
     "Calibration",
+    "ClosedEquilibrium",
     "Columns",
     "Equilibrium",
     "FileError",
@@ -47,6 +49,7 @@ __all__ = [
     "read_trace",
     "share_prefixes",
     "solve",
+    "solve_users",
     "solve_windows",
     "stability_region",
     "stage_profile",
