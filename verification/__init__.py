@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from verification.traffic.arrivals import Arrivals, poisson_arrivals
     from verification.traffic.batch import Batch
     from verification.traffic.bursts import GammaBursts, OnOff
+    from verification.traffic.closed import ClosedLoop
     from verification.traffic.predicted_lengths import LogNormalError, Misclassified, Overestimate
-    from verification.traffic.processes import Poisson, Predicted, Replay, Scheduled
+    from verification.traffic.processes import Limited, Poisson, Predicted, Replay, Scheduled
 else:
     __getattr__, __dir__ = on_demand(__name__)
 
@@ -52,6 +53,7 @@ __all__ = [
     "Capacity",
     "Check",
     "Clearing",
+    "ClosedLoop",
     "Difference",
     "Effort",
     "GammaBursts",
@@ -60,6 +62,7 @@ __all__ = [
     "Greedy",
     "HeavyTraffic",
     "Interval",
+    "Limited",
     "LogNormalError",
     "MCBenchmark",
     "Makespan",

@@ -31,6 +31,7 @@ from verification.engine.state import (
     LAST_COMPLETION,
     OVERFLOWS,
     RECORDED,
+    SENT,
     SPELLS,
     Kernel,
     Problem,
@@ -44,6 +45,7 @@ from verification.rules import RULES, rule_of
 from verification.run import Gaps, Run, Timeline
 from verification.token_gaps import gaps_of
 from verification.traffic.arrivals import Arrivals
+from verification.traffic.closed import Returning
 from verification.traffic.processes import POISSON, Traffic
 
 SLICE = 1 << 20  # iterations between two moments at which a run can be interrupted
@@ -92,9 +94,15 @@ def _run_kernel(policy: Policy, workload: Workload, replica: Replica, arrivals: 
     """The run of a rule that is compiled."""
     served = on_replica(policy, replica)
     profile = stage_profile(workload, served)
+    if isinstance(arrivals, Returning):
+        arrivals.check_served(profile, served)
     problem = make_problem(arrivals, profile, served, until)
     state = make_state(problem, ROWS if record else 0)
     rows, spells = zip(*_play(_kernel(policy, problem), state), strict=True)
+    if isinstance(arrivals, Returning):
+        if arrivals.more is not None and state.counts[SENT] == len(arrivals):
+            return _run_kernel(policy, workload, replica, arrivals.more(), until, record)
+        arrivals = arrivals.sent(problem.times, until)
     timeline = _timeline(list(rows), profile) if record else None
     gaps = None if timeline is None else gaps_of(policy, problem, state, np.concatenate(spells), timeline)
     return _run_of(state, problem, arrivals, profile, timeline, gaps)
@@ -124,7 +132,9 @@ def _run_of(state: State, problem: Problem, arrivals: Arrivals, profile: StagePr
             timeline: Timeline | None, gaps: Gaps | None) -> Run:
     """What the state of a run that is over says; without a horizon it ended with the last completion."""
     counts, clock = state.counts, state.clock
-    return Run(arrivals, profile, problem.capacity // problem.unit, state.admitted, state.first_token, state.finished,
+    admitted, first_token, finished = (each[:len(arrivals)] for each in (state.admitted, state.first_token,
+                                                                         state.finished))
+    return Run(arrivals, profile, problem.capacity // problem.unit, admitted, first_token, finished,
                iterations=int(counts[ITERATION]), evictions=int(counts[EVICTIONS]), overflows=int(counts[OVERFLOWS]),
                kv_peak=int(profile.layout.whole(counts[KV_PEAK])), busy_time=float(clock[BUSY]),
                end_time=float(clock[LAST_COMPLETION]) if math.isinf(problem.horizon) else problem.horizon,

@@ -24,6 +24,7 @@ from verification.engine.state import (
     ORIGIN,
     OVERFLOWS,
     RECORDED,
+    SENT,
     SPELLS,
     Problem,
     State,
@@ -135,9 +136,9 @@ def rest(problem: Problem, state: State) -> None:
 
 @compiled
 def sleep(problem: Problem, state: State) -> None:
-    """Nothing can be served: wait for the next arrival; without one the run is over."""
+    """Nothing can be served: wait for the next arrival; without one to come the run is over."""
     rest(problem, state)
-    if state.counts[ARRIVED] == len(problem.times):
+    if state.counts[ARRIVED] == state.counts[SENT]:
         state.counts[DONE] = 1
     else:
         state.clock[NOW] = state.clock[ORIGIN] = problem.times[state.counts[ARRIVED]]

@@ -37,6 +37,7 @@ from verification.engine.state import (
     NOW,
     Problem,
     State,
+    answer,
     held_by,
     read_by,
     stage_prefill,
@@ -123,6 +124,7 @@ def settle(problem: Problem, state: State, queue: Queue, residents: Residents, t
             if end <= problem.horizon:
                 note(queue, residents, slot, state.finished, end)
                 state.clock[LAST_COMPLETION] = end
+                answer(problem, state, residents.members[slot], end)
             release(problem, residents, slot, problem.stages[residents.kind[slot]] - 1, residents.members[slot])
             slot = after
         if len(residents.stopping) > 0:

@@ -20,12 +20,13 @@ from fluid.replica import Replica
 from fluid.stages import StageProfile
 from verification.engine.compile import apart, compiled
 from verification.traffic.arrivals import Arrivals
+from verification.traffic.closed import Returning
 
 NOBODY = -1
 NO_CAP = 2**62
 
 # places in State.counts
-ARRIVED, ITERATION, OVERFLOWS, EVICTIONS, KV_PEAK, RECORDED, SPELLS, DONE, COUNTS = range(9)
+ARRIVED, ITERATION, OVERFLOWS, EVICTIONS, KV_PEAK, RECORDED, SPELLS, DONE, SENT, COUNTS = range(10)
 # places in State.clock
 NOW, ORIGIN, BUSY, LAST_COMPLETION, CLOCKS = range(5)
 
@@ -42,9 +43,14 @@ class Problem(NamedTuple):
     served; `prefill_chunk` the most tokens of a request that are prefilled in one iteration; `plain`: layers are alike,
     there is no state and no prefix, so that a request reads what it holds (blocks aside). Of a type that finds a
     `prefix` in the cache `prompt` is the rest: all tokens are counted behind it, it is only read.
+
+    In a closed loop (`verification.traffic.closed`) `times` are infinite until they are known: what is next sent after
+    an answer is sent at `planned` or once its user `thinks` no more. Both are empty where arrivals depend on nobody.
     """
 
     times: Floats
+    planned: Floats
+    thinks: Floats
     types: Ints
     seen: Ints
     prompt: Ints
@@ -103,8 +109,11 @@ def make_problem(arrivals: Arrivals, profile: StageProfile, replica: Replica, ho
     served = profile.peak <= replica.kv_capacity
     if len(served) > 1:
         served = served & (np.bincount(arrivals.types, minlength=len(served)) > 0)
-    return Problem(arrivals.times, arrivals.types, arrivals.seen, profile.prompt, profile.prefix, profile.chunk,
-                   profile.prefill_stages, profile.stages, profile.first_token_stage,
+    loop = arrivals if isinstance(arrivals, Returning) else None
+    planned, thinks = (np.array([] if loop is None else each, dtype=np.float64)  # writable, so of one type to numba
+                       for each in (loop and loop.planned, loop and loop.thinks))
+    return Problem(arrivals.times.copy(), planned, thinks, arrivals.types, arrivals.seen, profile.prompt,
+                   profile.prefix, profile.chunk, profile.prefill_stages, profile.stages, profile.first_token_stage,
                    layout.held(profile.prompt + profile.decode), layout.block, layout.window, layout.windowed,
                    layout.everywhere, layout.unit, layout.unit * layout.state, pieces,
                    layout.unit * replica.kv_capacity, int(min(replica.most_sequences, NO_CAP)),
@@ -121,8 +130,9 @@ def make_state(problem: Problem, record: int) -> State:
     with_token = (problem.first_stage < 0) & (problem.peak <= problem.capacity)  # made elsewhere, before arrival
     if with_token.any():
         first_token = np.where(with_token[problem.types], problem.times, np.nan)
-    requests = len(problem.times) if record else 0
-    return State(admitted, first_token, finished, np.zeros(COUNTS, dtype=np.int64), np.zeros(CLOCKS),
+    requests, counts = len(problem.times) if record else 0, np.zeros(COUNTS, dtype=np.int64)
+    counts[SENT] = np.count_nonzero(np.isfinite(problem.times))
+    return State(admitted, first_token, finished, counts, np.zeros(CLOCKS),
                  np.zeros(problem.pieces.shape, dtype=np.int64), np.empty((record, 5)), np.full(requests, np.nan),
                  np.empty((2 * _most_resident(problem) + 2 if record else 0, 3)))
 
@@ -235,6 +245,27 @@ def complete(problem: Problem, state: State, request: int, end: float) -> None:
     if end <= problem.horizon:
         state.finished[request] = end
         state.clock[LAST_COMPLETION] = end
+        answer(problem, state, 1, end)
+
+
+@compiled
+def answer(problem: Problem, state: State, count: int, end: float) -> None:
+    """So many requests are answered: in a closed loop as many others are sent, now or later."""
+    if len(problem.thinks) > 0:
+        _send(problem, state, count, end)
+
+
+@apart
+def _send(problem: Problem, state: State, count: int, end: float) -> None:
+    """Put the moments of the next requests among those that are to come, in order; types go by that order."""
+    times, counts = problem.times, state.counts
+    for number in range(counts[SENT], min(counts[SENT] + count, len(times))):
+        moment, place = max(problem.planned[number], end + problem.thinks[number]), number
+        while place > counts[ARRIVED] and times[place - 1] > moment:
+            times[place] = times[place - 1]
+            place -= 1
+        times[place] = moment
+        counts[SENT] += 1
 
 
 @compiled

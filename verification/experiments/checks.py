@@ -12,6 +12,7 @@ the iteration time is one line (the mean of the largest of several exceeds the l
 some 30 of its requests are measured, and under WAIT once its stages fill.
 
     every policy   throughput = sum_j lambda_j R_j,   KV peak <= C
+    closed loops   throughput <= min(N/(Z + R_0), edge);   where they do not saturate, that of the fluid model (5%)
     WAIT           KV peak <= M^pi,   residents per stage = n_j over time,   latency, TTFT, TPOT by `thresholds.predict`
                    iteration time when busy = Delta(n) for one type; for several, between Delta* (work is conserved:
                    E[tau] >= a_i + rho_i E[tau]) and Delta(n) (every type in every batch)
@@ -36,7 +37,7 @@ from operator import attrgetter, methodcaller
 
 import numpy as np
 
-from fluid import Equilibrium, solve
+from fluid import ClosedEquilibrium, Equilibrium, solve
 from thresholds import (
     Dispersion,
     PacedPolicy,
@@ -105,7 +106,8 @@ Test = Callable[[float], Check]  # of the level of its interval
 class Study:
     """Replications, or the parts of a single one, and the checks that their policy calls for.
 
-    `certain`: what the policy bounds on every path is bounded; not so where requests are taken for shorter ones.
+    `certain`: what the policy bounds on every path is bounded; not so where requests are taken for shorter ones. `loop`
+    is the balance of a closed loop.
     """
 
     equilibrium: Equilibrium
@@ -113,6 +115,7 @@ class Study:
     runs: Sequence[Summary]
     parts: Sequence[Measured] = ()
     certain: bool = True
+    loop: ClosedEquilibrium | None = None
 
     def interval(self, measure: Measure, level: float, unit: float = 0.0) -> Interval:
         """Over replications; inside a single run, over its parts."""
@@ -132,6 +135,7 @@ class Study:
         What no run has measured, since nothing was served, is held against nothing.
         """
         tests = [] if dispersion is None else [*self._everywhere(), *self._of_policy(dispersion)]
+        tests += self._of_loop()
         level = 1 - FAMILY_ERROR / max(len(tests), 1)
         found = (test(level) for test in tests)
         return (*(check for check in found if not math.isnan(check.measured)), *self._certain())
@@ -160,6 +164,16 @@ class Study:
         if self._seen(self.equilibrium.workload.rate) and self._running():
             yield partial(self._equal, "throughput", self.equilibrium.throughput, attrgetter("throughput"), 0.0,
                           unit=self.unit("throughput"))
+
+    def _of_loop(self) -> Iterator[Test]:
+        """What a closed loop sends at most, and where it does not saturate the replica, what it sends."""
+        if self.loop is None or not self._running():
+            return
+        workload = self.loop.equilibrium.workload
+        tokens = float(workload.rates @ workload.output_tokens) / workload.rate
+        yield partial(self._at_most, "throughput at most", self.loop.most * tokens, attrgetter("throughput"))
+        if not self.loop.saturated and Claim.ITERATION_TIME in claims_of(self.policy):
+            yield partial(self._equal, "throughput", self.loop.rate * tokens, attrgetter("throughput"), FLUID_ACCURACY)
 
     def _of_policy(self, dispersion: Dispersion) -> Iterator[Test]:
         if self.equilibrium.iteration_time is None or self.equilibrium.inventory is None:

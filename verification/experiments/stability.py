@@ -66,7 +66,7 @@ class Verdict:
     """`answer` is "stable", "unstable" or "undecided"; `score` is s, `backlog` the requests waiting at `horizon`.
 
     `drift` is by how many requests/s those in the system grow in the second half of it; `evidence` what the classes of
-    requests say, `replications` how many there were.
+    requests say, `replications` how many there were. `closed`: in a closed loop no more than its users can wait.
     """
 
     answer: str
@@ -76,6 +76,7 @@ class Verdict:
     drift: Interval = UNKNOWN
     evidence: Evidence = NOTHING
     replications: int = 10
+    closed: bool = False
 
     def __repr__(self) -> str:
         waiting = f"{self.backlog.mean:.4g} requests wait after {self.horizon:g} s"
@@ -86,6 +87,9 @@ class Verdict:
         """One sentence with the evidence."""
         waiting = (f"{self.backlog.mean:,.1f} requests wait after {self.horizon:g} s on average "
                    f"(score {self.score:.3g})")
+        if self.closed:
+            return ("stable, as every closed loop is: requests are sent because others were answered; "
+                    f"{self.backlog.mean:,.1f} of them wait on average at the end")
         if self.answer == UNSTABLE:
             return "unstable: " + "; ".join(filter(None, (self.evidence.certain, waiting)))
         if self.answer == STABLE:

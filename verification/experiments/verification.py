@@ -35,7 +35,7 @@ from verification.run import Run
 from verification.statistics.batch_means import BatchMeans
 from verification.statistics.intervals import Interval, positive_interval, warm_up
 from verification.statistics.precision import LEAST, Precision, hopeless, more, relative
-from verification.traffic.processes import POISSON, Traffic, may_be_short, steady_dispersion
+from verification.traffic.processes import POISSON, Traffic, is_closed, may_be_short, steady_dispersion, users_of
 
 MEASURES = ("throughput", *DELAYS, "evictions", "iteration_time", "busy_share")
 COUNTS = ("kv_peak", "overflow_runs", "unfinished", "rejected", "warm_up", "latency_p99_at_least")
@@ -180,11 +180,15 @@ def verify(policy: Policy, workload: Workload, replica: Replica, *, horizon: flo
     `horizon` in seconds. With a relative `precision` (0.02: 2%) replications are added until mean latency and
     throughput are known so well, 5 at least and 1,000 at most (`verification.statistics.precision`). Steady-state
     predictions are held against Poisson traffic and bursts only; what holds on every path, or with a probability,
-    against any. `targets` are held against the delays. Raises InputError as `simulate` does.
+    against any. A closed loop is always stable; the rates of its workload are proportions, its throughput is held
+    against that of the fluid model. `targets` are held against the delays. Raises InputError as `simulate` does.
     """
     if precision is not None and not 0 < precision < 1:
         raise InputError("precision", "a share above 0 and below 1", precision)
     start = checked(replications) if precision is None else max(checked(replications), LEAST)
+    users = users_of(traffic)
+    if users is not None:
+        workload = users.balance(workload, replica).equilibrium.workload
     experiment = Experiment(policy, workload, replica, horizon, traffic, seed, workers)
     within_memory(experiment.rate, replica, experiment.horizon, min(start, PILOT))
     found = _Replications(experiment, start, targets, progress)
@@ -250,6 +254,9 @@ def _verdict(found: _Replications, replications: int, progress: Progress | None)
         backlogs = told(longer.each(range(replications), backlog_of, record=False), progress, 0, replications)
         return weigh(backlogs, seconds, experiment.classes)
 
+    if is_closed(experiment.traffic):
+        first = weigh([each.backlog for each in found.summaries], experiment.horizon, experiment.classes)
+        return replace(first, answer=STABLE, closed=True)
     longest = MOST_KEPT / most_kept(experiment.rate, experiment.replica, 1.0, min(replications, PILOT))
     first = weigh([each.backlog for each in found.summaries], experiment.horizon, experiment.classes)
     return settle(first, again, longest)
@@ -267,8 +274,10 @@ def _doubts(found: _Replications) -> tuple[Doubt, ...]:
 
 def _verification(found: _Replications, precision: float | None, verdict: Verdict) -> Verification:
     experiment, summaries = found.experiment, tuple(found.summaries)
+    users = users_of(experiment.traffic)
     study = Study(experiment.equilibrium, experiment.policy, summaries, found.parts(),
-                  certain=not (experiment.policy.by_type and may_be_short(experiment.traffic)))
+                  certain=not (experiment.policy.by_type and may_be_short(experiment.traffic)),
+                  loop=None if users is None else users.balance(experiment.workload, experiment.replica))
     doubts = _doubts(found)
     return Verification(
         experiment.policy, experiment.horizon, len(summaries), experiment.seed, found.warm_up, verdict,

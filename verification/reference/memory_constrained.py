@@ -53,7 +53,7 @@ def _clearing(policy: Protected | Clearing, system: System, chance: float, seed:
     if system.held() > system.replica.kv_capacity:
         rescued = system.fruitless >= (1 if chance == 1 else PATIENCE)
         _clear_by_chance(system, chance, seed, system.residents[0] if rescued else None)
-        system.fruitless += system.arrived == len(system.requests)
+        system.fruitless += system.arrived == system.sent
     system.waiting.sort(key=lambda r: r.number)
     limit = policy.admission_limit(system.replica.kv_capacity)
     return _admit_while(system, lambda head: system.held() + system.held_by(head) <= limit)

@@ -21,6 +21,7 @@ from verification.reference.rules import TWINS
 from verification.reference.system import Request, System
 from verification.run import Gaps, Run, Timeline
 from verification.traffic.arrivals import Arrivals
+from verification.traffic.closed import Returning
 
 
 def simulate_literally(policy: Policy | OwnRule, workload: Workload, replica: Replica, arrivals: Arrivals,
@@ -37,7 +38,10 @@ def simulate_literally(policy: Policy | OwnRule, workload: Workload, replica: Re
     [nan, nan]
     """
     served = on_replica(policy, replica)
-    system = System(arrivals, stage_profile(workload, served), served, horizon)
+    profile = stage_profile(workload, served)
+    if isinstance(arrivals, Returning):
+        arrivals.check_served(profile, served)
+    system = System(arrivals, profile, served, horizon)
     while system.now < horizon:
         decided_before = getattr(policy, "asynchronous", False)  # while the iteration before ran
         system.take_arrivals(system.before if decided_before else system.now)
@@ -48,11 +52,13 @@ def simulate_literally(policy: Policy | OwnRule, workload: Workload, replica: Re
             system.serve(batch)
         elif system.ended:
             system.wait_for_the_iteration_before()
-        elif system.arrived < len(system.requests):
+        elif system.arrived < system.sent:
             system.rest(system.requests[system.arrived].arrival)
         else:
             break
     system.rest(system.now)
+    if isinstance(arrivals, Returning) and arrivals.more is not None and system.sent == len(arrivals):
+        return simulate_literally(policy, workload, replica, arrivals.more(), horizon)
     return _run(system)
 
 
@@ -66,9 +72,13 @@ def _batch(policy: Policy | OwnRule, system: System) -> list[Request]:
 
 
 def _run(system: System) -> Run:
+    arrivals = system.arrivals
+    if isinstance(arrivals, Returning):
+        arrivals = arrivals.sent(system.times("arrival"), system.horizon)
+        system.requests = system.requests[:len(arrivals)]
     finished = system.times("finished")
     last = float(np.nanmax(finished)) if np.isfinite(finished).any() else 0.0
-    return Run(system.arrivals, system.profile, system.replica.kv_capacity, system.times("admitted"),
+    return Run(arrivals, system.profile, system.replica.kv_capacity, system.times("admitted"),
                system.times("first_token"), finished,
                iterations=system.iterations, evictions=system.evictions, overflows=system.overflows,
                kv_peak=math.ceil(system.kv_peak), busy_time=system.busy,

@@ -17,6 +17,7 @@ import numpy as np
 from fluid import Replica, StageProfile
 from fluid.replica import Line
 from verification.traffic.arrivals import Arrivals
+from verification.traffic.closed import Returning
 
 
 @dataclass
@@ -63,6 +64,7 @@ class System:
     origin: float = 0.0
     totals: list[list[int]] = field(default_factory=list)  # since the origin, by line of the iteration time
     arrived: int = 0
+    sent: int = 0  # requests whose moment is known: all, but in a closed loop
     busy: float = 0.0
     entered: int = 0
     iterations: int = 0
@@ -82,10 +84,22 @@ class System:
         columns = (self.arrivals.times, self.arrivals.types, self.arrivals.seen)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         self.requests = [Request(number, *row) for number, row in enumerate(rows)]
+        self.sent = self.arrivals.first if isinstance(self.arrivals, Returning) else len(self.requests)
         for r in self.requests:
             if self.profile.first_token_stage[r.type] < 0 and self.served(r):
                 r.first_token = r.arrival  # made where it was prefilled
                 r.tokens = [r.arrival]
+
+    def send_the_next(self) -> None:
+        """A request is answered: whoever waited for it thinks, and sends another when it is planned, or later."""
+        loop = self.arrivals
+        if not isinstance(loop, Returning) or self.sent == len(self.requests):
+            return
+        moment = max(float(loop.planned[self.sent]), self.now + float(loop.thinks[self.sent]))
+        to_come = self.requests[self.arrived:self.sent + 1]
+        for r, arrival in zip(to_come, sorted([*(r.arrival for r in to_come[:-1]), moment]), strict=True):
+            r.arrival = arrival
+        self.sent += 1
 
     def in_tokens(self, units: np.ndarray) -> list[int | Fraction]:
         """Units of KV as tokens."""
@@ -217,6 +231,7 @@ class System:
             self.fruitless = 0
             if self.now <= self.horizon:
                 r.finished = self.now
+                self.send_the_next()
 
     def enter(self, r: Request) -> None:
         self.waiting.remove(r)

@@ -3,6 +3,8 @@
     Poisson     independent streams at the workload's rates: what every steady-state prediction assumes
     GammaBursts, OnOff
                 stationary streams that come in bursts (`verification.traffic.bursts`)
+    ClosedLoop  users who send a request, wait for the answer and think (`verification.traffic.closed`)
+    Limited     any open traffic, at most so many of its requests at the replica
     Scheduled   Poisson streams whose rates a `fluid.Schedule` moves up and down
     Replay      the requests of a trace at the trace's own moments, stretched to the workload's rate
     Predicted   any of these, output lengths only predicted: each request is seen as a type that need not be its own
@@ -20,11 +22,13 @@ from typing import Protocol
 import numpy as np
 
 from fluid import Schedule, Workload
-from fluid.errors import InputError
+from fluid.arrays import Ints
+from fluid.errors import InputError, whole
 from fluid.traces.trace import Trace
 from thresholds import Dispersion
 from verification.traffic.arrivals import Arrivals, count_expected, poisson_arrivals, stream
 from verification.traffic.bursts import GammaBursts, OnOff
+from verification.traffic.closed import MOST_USERS, ClosedLoop, Returning
 from verification.traffic.predicted_lengths import Predictor, seen_types
 
 
@@ -133,9 +137,60 @@ class Predicted:
         return self.traffic.factor()
 
     def draw(self, workload: Workload, horizon: float, seed: int, replication: int) -> Arrivals:
+        def look(types: Ints) -> Ints:
+            return seen_types(workload, types, self.predictor, errors(seed, replication))
+
         drawn = self.traffic.draw(workload, horizon, seed, replication)
-        seen = seen_types(workload, drawn.types, self.predictor, errors(seed, replication))
-        return Arrivals.made(drawn.times, drawn.types, seen)
+        if isinstance(drawn, Returning):
+            return drawn.seen_as(look)
+        return Arrivals.made(drawn.times, drawn.types, look(drawn.types))
+
+
+@dataclass(frozen=True)
+class Limited:
+    """The requests of `traffic`, at most `max_concurrency` of them at the replica: the others wait to be sent.
+
+    As load generators do: a request is sent once it is due and fewer are there, first come, first served, and its
+    latency counts from then. Raises InputError for less than one request, and where the traffic is a closed loop.
+
+    >>> from fluid import IterationTime, PromptType, Replica
+    >>> from verification import Batch, Greedy, simulate
+    >>> replica = Replica(1000, IterationTime(0.5, 0.0), first_token="prefill")     # requests of one iteration
+    >>> mix = Workload([PromptType(5, 1, 1.0)])
+    >>> simulate(Greedy(0.0), mix, replica, horizon=9.0, traffic=Limited(2, Batch(7))).finished.tolist()
+    [0.5, 0.5, 1.0, 1.0, 1.5, 1.5, 2.0]
+    """
+
+    max_concurrency: int
+    traffic: Traffic = POISSON
+
+    def __post_init__(self) -> None:
+        most = whole("max_concurrency", self.max_concurrency, unit="requests", most=MOST_USERS)
+        object.__setattr__(self, "max_concurrency", most)
+        if is_closed(self.traffic):
+            raise InputError("traffic", "open: a closed loop has its users", self.traffic, "Limited")
+
+    def factor(self) -> float:
+        return self.traffic.factor()
+
+    def draw(self, workload: Workload, horizon: float, seed: int, replication: int) -> Arrivals:
+        due = self.traffic.draw(workload, horizon, seed, replication)
+        first = min(self.max_concurrency, len(due))
+        return Returning.planning(due.types, due.times, np.zeros(len(due)), first, seen=due.seen)
+
+
+def users_of(traffic: Traffic) -> ClosedLoop | None:
+    """The closed loop of users behind traffic, None where there is none."""
+    if isinstance(traffic, Predicted):
+        return users_of(traffic.traffic)
+    return traffic if isinstance(traffic, ClosedLoop) else None
+
+
+def is_closed(traffic: Traffic) -> bool:
+    """Whether requests are sent because others were answered, so that never more than so many are in the system."""
+    if isinstance(traffic, Predicted):
+        return is_closed(traffic.traffic)
+    return isinstance(traffic, ClosedLoop | Limited)
 
 
 def steady_dispersion(traffic: Traffic, by_type: bool, rate: float) -> Dispersion | None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import examples, iteration_times
 
-from fluid import IterationTime, Replica, Workload
+from fluid import IterationTime, Replica, Workload, stage_profile
 from thresholds import LookAheadPolicy, NestedWaitPolicy, PacedPolicy, WaitPolicy
 from verification import (
     MCSF,
@@ -34,6 +34,7 @@ from verification.reference.rules import TWINS
 from verification.reference.simulator import simulate_literally
 from verification.rules import RULES
 from verification.rules.rule import Rule
+from verification.traffic.closed import Returning
 
 TIMES = ("admitted", "first_token", "finished")
 COUNTS = ("iterations", "evictions", "overflows", "rejected", "kv_peak", "busy_time", "end_time", "completed")
@@ -148,6 +149,24 @@ def look_ahead_policies(draw: Any, path: Path) -> LookAheadPolicy:
 WITH_THRESHOLDS: dict[type, Callable[[Path], st.SearchStrategy[Any]]] = {
     WaitPolicy: wait_policies, PacedPolicy: paced_policies, LookAheadPolicy: look_ahead_policies,
     NestedWaitPolicy: lambda _: nested_policies}
+
+
+@st.composite
+def loops(draw: Any) -> Path:
+    """A path on which most requests are sent once others are answered, after a time to think, or when they are due."""
+    path = draw(paths().filter(_serves_all))
+    count, scale = len(path.arrivals), path.replica.iteration_time.overheads.max()
+    thinks = draw(st.lists(st.sampled_from([0.0, 0.0, 0.7, 2.0, 5.3]), min_size=count, max_size=count))
+    planned = path.arrivals.times if draw(st.booleans()) else np.zeros(count)
+    arrivals = Returning.planning(path.arrivals.types, planned, np.array(thinks, dtype=float) * scale,
+                                  min(draw(st.integers(1, 8)), count))
+    return path._replace(arrivals=arrivals)
+
+
+def _serves_all(path: Path) -> bool:
+    profile = stage_profile(path.workload, path.replica)
+    return bool(len(path.arrivals) > 0 and (profile.peak <= path.replica.kv_capacity).all()
+                and (profile.first_token_stage >= 0).all())
 
 
 def assert_twins(policy: Policy, path: Path) -> None:
@@ -370,3 +389,18 @@ def test_the_twins_agree_up_to_a_horizon(data: st.DataObject, seed: int, crowdin
     horizon = 20 / workload.rate
     fast = simulate(policy, workload, path.replica, horizon=horizon, seed=seed)
     assert_same(fast, simulate_literally(policy, workload, path.replica, fast.arrivals, horizon))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+@briefly
+@given(data=st.data())
+def test_a_closed_loop_agrees_with_its_literal_twin(rule: Rule, data: st.DataObject) -> None:
+    """Under every rule, whether users think or a generator holds requests back: arrivals too are the same bits."""
+    path = data.draw(loops())
+    if rule.policy is NestedWaitPolicy or (rule.made is None and rule.policy is not PacedPolicy):
+        path = in_one_piece(path)
+    policy = data.draw(WITH_THRESHOLDS[rule.policy](path)) if rule.made is None else rule.made(path.replica)
+    fast = simulate(policy, path.workload, path.replica, arrivals=path.arrivals)
+    literal = simulate_literally(policy, path.workload, path.replica, path.arrivals)
+    np.testing.assert_array_equal(fast.arrivals.times, literal.arrivals.times)
+    assert_twins(policy, path)

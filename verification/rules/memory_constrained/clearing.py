@@ -46,6 +46,7 @@ from verification.engine.state import (
     ITERATION,
     NO_CAP,
     NOBODY,
+    SENT,
     Kernel,
     Problem,
     State,
@@ -166,7 +167,7 @@ def _clear(problem: Problem, state: State, queue: Queue, waiting: Waiting, resid
                 wait(waiting, place)
         number += 1
     set_down(problem, queue, residents, lifted, count, t)
-    if state.counts[ARRIVED] == len(problem.times):
+    if state.counts[ARRIVED] == state.counts[SENT]:
         chance.tally[FRUITLESS] += 1
 
 
