@@ -54,7 +54,7 @@ def solve_command(file: Path | None, keys: Flags, json: bool) -> bool:
     answer = {**answers.provenance("solve", deployment), **answers.solve_answer(equilibrium),
               **answers.timing_answer(deployment), **answers.mix_answer(deployment.mix)}
     give(answer, json, lambda: show_equilibrium(deployment, equilibrium))
-    return equilibrium.stable and not deployment.mix.overload
+    return (equilibrium.stable or deployment.mix.closed is not None) and not deployment.mix.overload
 
 
 def thresholds_command(file: Path | None, keys: Flags, policy: str, install: str | None, out: Path | None,

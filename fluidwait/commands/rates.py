@@ -16,7 +16,7 @@ from fluidwait.progress import note
 from fluidwait.reports import answers
 from fluidwait.reports.console import give, write
 from fluidwait.reports.rates import capacity_answer, show_capacity, show_sweep, sweep_answer
-from fluidwait.study.batch import refuse_batch
+from fluidwait.study.batch import refuse_batch, refuse_closed
 from fluidwait.study.cell import Finished
 from fluidwait.study.fingerprint import asked
 from fluidwait.study.grid import LOADS, RATES, Cell, Grid
@@ -60,6 +60,7 @@ def capacity_command(file: Path | None, keys: Flags, policy: str, asked: Asked, 
     targets = asked_targets(asked)
     deployment = deployment_of(file, TraceKeys.of_flags(keys))
     refuse_batch(deployment, "capacity")
+    refuse_closed(deployment, "capacity")
     visible("--policy", policy, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed, precision)
     found = largest_rate(deployment, policy, plan, deployment.targets if targets is None else targets, precision)

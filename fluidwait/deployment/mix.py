@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from fluid.closed_loop import ClosedEquilibrium, residence
 from fluid.lengths.pairs import LengthPairs
 from fluid.replica import Replica
 from fluid.stages import stage_profile
@@ -14,9 +16,10 @@ from fluid.varying_rates import Schedule, WindowEquilibrium, carries, solve_wind
 from fluid.workload import Workload
 from verification.traffic.batch import Batch
 from verification.traffic.bursts import Bursts
-from verification.traffic.processes import POISSON, Poisson, Replay, Scheduled
+from verification.traffic.closed import MOST_USERS, ClosedLoop
+from verification.traffic.processes import POISSON, Limited, Poisson, Replay, Scheduled
 
-Arriving = Poisson | Scheduled | Replay | Bursts | Batch
+Arriving = Poisson | Scheduled | Replay | Bursts | Batch | ClosedLoop | Limited
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Mix:
     Where rates change over time the workload has those of the busiest window that fits, as thresholds are designed for
     it; `windows` holds the equilibrium of each window, and `mean_fits` says whether the mean rates are inside the
     stability region. `binned` has the errors of the binning where the trace's length pairs were binned; `reserved` are
-    the KV tokens that shared prefixes hold for good; `laws` are the laws of lengths that types were made of.
+    the KV tokens that shared prefixes hold for good; `laws` are the laws of lengths that types were made of; `closed`
+    is the balance of a closed loop, whose throughput the rates of the workload then are.
     """
 
     workload: Workload
@@ -45,6 +49,7 @@ class Mix:
     mean_fits: bool = field(default=True, compare=False)
     reserved: int = field(default=0, compare=False)
     laws: tuple[Stated, ...] = field(default=(), compare=False)
+    closed: ClosedEquilibrium | None = field(default=None, compare=False)
 
     @property
     def rate(self) -> float:
@@ -60,12 +65,20 @@ class Mix:
     def at(self, rate: float, replica: Replica) -> Mix:
         """The mix at another total rate, every proportion kept; at its own rate, the mix itself to the last bit.
 
-        The types of a trace have exactly the rates that `Trace.workload` gives them at that total rate.
+        A closed loop gets as many users as send that rate in the fluid model; the types of a trace have exactly the
+        rates that `Trace.workload` gives them at that total rate.
         """
         if rate == self.rate:
             return self
+        if self.closed is not None:
+            life = self.closed.think + residence(self.closed.equilibrium, rate / self.rate, math.inf)
+            return with_users(self, max(1, round(min(rate * life, MOST_USERS))), self.closed.think, replica)
         mix = replace(self, workload=self._workload_at(rate / self.traffic.factor()))
         return scheduled(mix, self.traffic.schedule, replica) if isinstance(self.traffic, Scheduled) else mix
+
+    def arriving(self, traffic: Arriving) -> Mix:
+        """The mix with other traffic."""
+        return replace(self, traffic=traffic)
 
     def _workload_at(self, rate: float) -> Workload:
         mine = self.workload
@@ -96,6 +109,13 @@ def trace_mix(trace: Trace, replica: Replica, rate: float | None = None) -> Mix:
     workload = trace.workload(rate)
     stage_profile(workload, replica)  # refuses a type that the replica cannot serve
     return Mix(workload, POISSON, trace)
+
+
+def with_users(mix: Mix, users: int, think: float, replica: Replica) -> Mix:
+    """The mix as so many users send it who think for so many seconds; its rates are proportions."""
+    loop = ClosedLoop(users, think)
+    balance = loop.balance(mix.workload, replica)
+    return replace(mix, workload=balance.equilibrium.workload, traffic=loop, closed=balance)
 
 
 def scheduled(mix: Mix, schedule: Schedule, replica: Replica) -> Mix:

@@ -223,6 +223,9 @@ class WorkloadTable(TomlTable):
         Annotated[Literal["poisson", "trace"] | None, Tag("name")] | Annotated[ArrivalsTable, Tag("table")],
         Discriminator(_kind)] = Field(default=None, description=ARRIVALS)
     rate: Real | None = Field(default=None, description="a positive number of requests/s")
+    users: Int | None = Field(default=None, description="a whole number of users, at least 1")
+    think: Real | None = Field(default=None, description="a nonnegative number of seconds")
+    max_concurrency: Int | None = Field(default=None, description="a whole number of requests, at least 1")
     lengths: Literal["known", "predicted", "unknown"] = Field(
         default="known", description='"known", "predicted" or "unknown"')
     prediction: PredictionTable | None = Field(default=None, description="a table with one model of the error")

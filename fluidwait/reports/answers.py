@@ -84,6 +84,11 @@ def mix_origin(mix: Mix) -> dict[str, Any]:
     if isinstance(mix.traffic, Bursts):
         told = mix.traffic.dispersion(mix.workload.rate)
         answer["arrivals"] = {**asdict(mix.traffic), "dispersion": told.index, "dispersion_seconds": told.seconds}
+    if mix.closed is not None:
+        loop = mix.closed
+        answer["closed_loop"] = {"users": loop.users, "think": loop.think, "rate": loop.rate, "latency": loop.latency,
+                                 "saturated": loop.saturated, "saturating_users": loop.saturating,
+                                 "most_rate": loop.most, "latency_alone": loop.alone}
     if mix.laws:
         answer["lengths"] = [_pairs_answer(each.pairs) for each in mix.laws]
     if mix.windows:

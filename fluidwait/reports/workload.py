@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rich.markup import escape
 
-from fluid import Equilibrium, LengthPairs, Lengths, Workload, solve
+from fluid import ClosedEquilibrium, Equilibrium, LengthPairs, Lengths, Workload, solve
 from fluid.equilibrium import scale_without_prefill_cost, time_shares
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.mix import Mix
@@ -14,7 +14,7 @@ from fluidwait.deployment.timing import GIVEN
 from fluidwait.deployment.write_workload import binning_errors
 from fluidwait.reports.console import MOST_ROWS, console, new_table, optional, say, seconds
 from fluidwait.reports.trace import show_reading
-from verification import Replay
+from verification import Limited, Replay
 from verification.traffic.batch import Batch
 from verification.traffic.bursts import Bursts
 
@@ -24,12 +24,17 @@ LEAST_SHARE = 1e-6  # of a law beyond its limit, to be told
 
 
 def show_origin(mix: Mix) -> None:
-    """Lines about the prefixes that the workload shares, the laws of its lengths and the trace behind it, if any."""
+    """Lines about the prefixes that the workload shares, the laws of its lengths, the trace behind it, if any."""
     if mix.reserved:
         console.print(f"shared prefixes hold {mix.reserved:,} KV tokens of the cache beside those of requests; every "
                       "other number of KV tokens is without them")
     for each in mix.laws:
         _show_laws(each.pairs)
+    if mix.closed is not None:
+        _show_users(mix.closed)
+    if isinstance(mix.traffic, Limited):
+        console.print(f"at most {mix.traffic.max_concurrency:,} requests at the replica at a time; a latency counts "
+                      "from when a request is sent, not from when it is due")
     if isinstance(mix.traffic, Batch):
         console.print(f"{mix.traffic.requests:,} requests, all there at time 0, types in proportion to the rates")
     if isinstance(mix.traffic, Bursts):
@@ -48,6 +53,16 @@ def show_origin(mix: Mix) -> None:
     show_reading(trace)
     if mix.binned is not None:
         console.print(binning_errors(mix.binned))
+
+
+def _show_users(loop: ClosedEquilibrium) -> None:
+    """What users send in balance, and how many of them the replica carries."""
+    full = ": the replica is saturated" if loop.saturated else ""
+    console.print(f"{loop.users:,} users who think {loop.think:g} s between requests send {loop.rate:.4g} requests/s "
+                  f"in balance, with a latency of {seconds(loop.latency)}{full}")
+    console.print(f"{loop.saturating:,.4g} users saturate it: {loop.edge:.4g} requests/s at most, "
+                  f"{seconds(loop.alone)} a request alone; of these users no policy carries more than {loop.most:.4g} "
+                  "requests/s")
 
 
 def _show_laws(pairs: LengthPairs) -> None:

@@ -13,6 +13,7 @@ from thresholds import name_of
 from verification import Makespan, makespan
 from verification.policies import Policy
 from verification.traffic.batch import Batch
+from verification.traffic.processes import is_closed
 
 
 def is_batch(deployment: Deployment) -> bool:
@@ -25,6 +26,13 @@ def refuse_batch(deployment: Deployment, command: str) -> None:
     if is_batch(deployment):
         raise FluidwaitError(f"{deployment.source}: workload.arrivals must not be a batch for {command}: requests that "
                              "are all there at time 0 have no rate; run and verify tell their makespan")
+
+
+def refuse_closed(deployment: Deployment, command: str) -> None:
+    """Raise FluidwaitError where a command looks for the largest rate, and users send what they are answered."""
+    if is_closed(deployment.mix.traffic):
+        raise FluidwaitError(f"{deployment.source}: workload must be open traffic for {command}: a closed loop is "
+                             "stable at any load; solve tells how many users saturate the replica")
 
 
 def makespans(deployment: Deployment, names: tuple[str, ...], plan: Plan) -> list[Makespan]:

@@ -11,6 +11,8 @@ from fluidwait.deployment.policy_names import AUTO
 from fluidwait.progress import working
 from thresholds import Choice, Design, LookAheadDesign, auto, look_ahead, nested, paced, wait
 
+CARRIED = 0.999  # of the largest rate that a design carries
+
 
 class Promise(TypedDict):
     """What a design is asked to promise, and the rows that it is to rest on."""
@@ -22,6 +24,19 @@ class Promise(TypedDict):
 
 
 def choose(deployment: Deployment, policy: str) -> Choice:
+    """Design the policy of a name, or the best one for "auto".
+
+    Of users who send more than a design carries it is the design for what it does carry: the others wait their turn.
+    """
+    choice = _choose(deployment, policy)
+    scale = choice.design.max_rate_scale
+    if deployment.mix.closed is None or choice.design.feasible or not 0 < scale < 1:
+        return choice
+    fewer = replace(deployment.mix, workload=deployment.workload.scaled(CARRIED * scale))
+    return _choose(replace(deployment, mix=fewer), policy)
+
+
+def _choose(deployment: Deployment, policy: str) -> Choice:
     """Design the policy of a name, or the best one for "auto"; of a trace, with confidence over its requests.
 
     Predicted lengths promise nothing: "auto" treats them as unknown. Policies by type that are asked for by name are

@@ -19,7 +19,8 @@ from verification.store.program import program as computing
 from verification.store.question import Digest, Question
 from verification.traffic.batch import Batch
 from verification.traffic.bursts import Bursts
-from verification.traffic.processes import Replay, Scheduled
+from verification.traffic.closed import ClosedLoop
+from verification.traffic.processes import Limited, Replay, Scheduled
 
 CELL_VERSION = 2  # of a cell: to be raised when its columns change
 
@@ -42,7 +43,8 @@ def _meaning(deployment: Deployment) -> Digest:
     arrays = (workload.prompt_tokens, workload.output_tokens, workload.cached_prefix, workload.rates,
               *_moments(mix.traffic))
     named = "" if mix.trace is not None else workload.names
-    arriving = repr(mix.traffic) if isinstance(mix.traffic, Bursts | Batch) else type(mix.traffic).__name__
+    told = isinstance(mix.traffic, Bursts | Batch | ClosedLoop | Limited)
+    arriving = repr(mix.traffic) if told else type(mix.traffic).__name__
     words = [arriving, named, repr(deployment.replica), deployment.lengths,
              repr(deployment.predictor), deployment.horizon, deployment.overflow_probability, deployment.confidence]
     return Digest.of(arrays, words)
