@@ -72,7 +72,7 @@ def show_knobs(found: Knobs) -> None:
 
 def _table(found: Knobs) -> None:
     asked = bool(found.deployment.targets)
-    table = new_table("setting", "latency s", "TTFT p99", "TPOT p99", "ITL p99", "preempted/h",
+    table = new_table("setting", "latency s", "TTFT p99", "TPOT p99", "ITL p99", "evicted/h",
                       "target" if asked else "")
     rows = {**found.tried, **found.more_memory}
     for setting, trial in rows.items():
@@ -93,7 +93,7 @@ def _met(trial: Trial) -> str:
     """The worst answer of the targets."""
     answered = [each.answer for each in trial.targets]
     worst = next((each for each in (MISSED, UNSURE, MET) if each in answered), "")
-    return f"[{ANSWER_COLOURS[worst]}]{worst}[/]" if worst else ""
+    return f"[{ANSWER_COLOURS[worst]}]{'?' if worst == UNSURE else worst}[/]" if worst else ""
 
 
 def _gpus(found: Knobs) -> int:
