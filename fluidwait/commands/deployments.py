@@ -17,10 +17,12 @@ from fluidwait.deployment.read_targets import Asked, asked_targets
 from fluidwait.deployment.trace_keys import Flags, TraceKeys
 from fluidwait.reports import answers
 from fluidwait.reports.batch import makespans_answer, show_makespans
+from fluidwait.reports.burstiness import burstiness_answer
 from fluidwait.reports.console import give, write
 from fluidwait.reports.run import show_equilibrium, show_outcome, show_plugin, show_run, show_thresholds
 from fluidwait.study.advice import ENGINE, advise
 from fluidwait.study.batch import is_batch, makespans
+from fluidwait.study.burstiness import beside_poisson
 from fluidwait.study.designs import choose, holds
 from fluidwait.study.outcomes import Comparison, Plan, compare, examine
 from fluidwait.study.plugin import INSTALLED, written
@@ -40,10 +42,12 @@ def run_command(file: Path | None, keys: Flags, horizon: float | None, replicati
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     found = compare(deployment, plan, rivals)
-    answer = {**answers.provenance("run", deployment), "seed": seed, **answers.run_answer(found, deployment.dispersion)}
+    bursts = beside_poisson(deployment, found.chosen, plan)
+    answer = {**answers.provenance("run", deployment), "seed": seed,
+              **answers.run_answer(found, deployment.dispersion), **burstiness_answer(bursts)}
     if out is not None:
         _write(out, found, answer)
-    give(answer, json, lambda: show_run(deployment, found, out, verbose))
+    give(answer, json, lambda: show_run(deployment, found, bursts, out, verbose))
     return found.yes
 
 
@@ -94,8 +98,10 @@ def verify_command(file: Path | None, keys: Flags, policy: str, asked: Asked, ho
     if policy == ENGINE:
         _refuse_what_never_fits(deployment)
     outcome = examine(deployment, policy, plan, watermark)
-    answer = {**answers.provenance("verify", deployment), **answers.verify_answer(outcome)}
-    give(answer, json, lambda: show_outcome(outcome))
+    bursts = beside_poisson(deployment, outcome, plan)
+    answer = {**answers.provenance("verify", deployment), **answers.verify_answer(outcome),
+              **burstiness_answer(bursts)}
+    give(answer, json, lambda: show_outcome(outcome, bursts))
     return outcome.yes
 
 

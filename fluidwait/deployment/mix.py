@@ -108,7 +108,12 @@ def trace_mix(trace: Trace, replica: Replica, rate: float | None = None) -> Mix:
     """The mix of a trace at a total rate (requests/s; None: its own), every length pair kept."""
     workload = trace.workload(rate)
     stage_profile(workload, replica)  # refuses a type that the replica cannot serve
-    return Mix(workload, POISSON, trace)
+    return Mix(workload, arriving(trace), trace)
+
+
+def arriving(trace: Trace) -> Poisson | Replay:
+    """How the requests of a trace arrive unless told otherwise: at its own moments, where it has some that differ."""
+    return POISSON if trace.times is None or not trace.duration else Replay(trace)
 
 
 def with_users(mix: Mix, users: int, think: float, replica: Replica) -> Mix:

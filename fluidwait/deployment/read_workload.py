@@ -15,7 +15,7 @@ from fluid.stages import stage_profile
 from fluid.traces.trace import Trace
 from fluid.varying_rates import Schedule
 from fluid.workload import PromptType, Workload
-from fluidwait.deployment.mix import Mix, Stated, scheduled
+from fluidwait.deployment.mix import Mix, Stated, arriving, scheduled
 from fluidwait.deployment.read_lengths import read_pairs
 from fluidwait.deployment.schema import PredictionTable, TypeTable, WindowTable, WorkloadTable
 from fluidwait.deployment.toml import found, keys_of
@@ -98,7 +98,9 @@ def _mix_of_trace(table: WorkloadTable, name: str, replica: Replica, source: str
         binned = trace.binned(table.bins, table.rate) if table.bins is not None else None
         workload = binned.workload if binned else trace.workload(table.rate)
         stage_profile(workload, replica)  # refuses a type that the replica cannot serve
-        return Mix(workload, Replay(trace) if replayed else _traffic(table, source), trace, binned)
+        own = table.arrivals is None and table.bins is None and table.window is None
+        traffic = Replay(trace) if replayed else arriving(trace) if own else _traffic(table, source)
+        return Mix(workload, traffic, trace, binned)
 
 
 def _traffic(table: WorkloadTable, source: str) -> Poisson | Bursts | Batch:

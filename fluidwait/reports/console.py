@@ -24,7 +24,7 @@ from fluidwait.signs import in_ascii
 from verification import Interval
 
 MOST_ROWS = 20
-GAP = 2  # blanks behind a column
+GAP = 2  # blanks between columns
 NAME = 24  # characters of the first column of a table: longer names are broken
 UNEVEN = 1.5  # how much further the upper end of an interval may be than the lower one and be told as ±
 
@@ -59,7 +59,7 @@ def _parts(shown: Any, width: int) -> list[Any]:
     if not isinstance(shown, _Values):
         return [shown]
     first, *others = ([column.header, *column.cells] for column in shown.columns)
-    room = width - min(_width(first), NAME)
+    room = width + GAP - min(_width(first), NAME)
     parts: list[list[list[Any]]] = [[]]
     for column in others:
         if parts[-1] and sum(map(_width, (*parts[-1], column))) > room:
@@ -92,7 +92,7 @@ def say(good: bool, sentence: str) -> None:
 
 def new_table(*columns: str) -> Table:
     """An empty table of values; the first column and one without a heading are aligned to the left."""
-    table = _Values(box=None, padding=(0, GAP, 0, 0), header_style="dim")
+    table = _Values(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 or not column else "right", overflow="fold", no_wrap=i > 0)
     return table
@@ -100,7 +100,7 @@ def new_table(*columns: str) -> Table:
 
 def table_of_sentences(*columns: str) -> Table:
     """An empty table of words, which are broken into lines."""
-    table = Table(*columns, box=None, padding=(0, GAP, 0, 0), header_style="dim")
+    table = Table(*columns, box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
     for column in table.columns:
         column.overflow = "fold"
     return table

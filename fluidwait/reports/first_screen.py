@@ -9,10 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from fluidwait.deployment.deployment import EMBEDDED, Deployment
+from fluidwait.reports.burstiness import arrivals_said
 from fluidwait.reports.console import console, new_table, say, title, with_interval
 from fluidwait.reports.simulation import ANSWER_COLOURS, change, marked, target
 from fluidwait.reports.wording import DOUBTED, doubts, proved, reason_of, window_names
 from fluidwait.study.advice import Advice, name_of_trial
+from fluidwait.study.burstiness import Burstiness
 from fluidwait.study.outcomes import Comparison
 from thresholds import PacedDesign, UnknownPacedDesign, WaitDesign, reachable
 from verification.experiments.checks import AGREES, DIFFERS, TOO_FEW
@@ -23,13 +25,15 @@ MEASURES = ("throughput", "latency", "latency_p99")
 IN_WORDS = {AGREES: "agree", DIFFERS: "differ", TOO_FEW: "rest on too few runs to tell"}
 
 
-def show_first_screen(deployment: Deployment, found: Comparison, answer: str, out: Path | None) -> None:
+def show_first_screen(deployment: Deployment, found: Comparison, answer: str, bursts: Burstiness | None,
+                      out: Path | None) -> None:
     """What a reader needs first; `answer` is the sentence behind yes or no."""
     title("Answer", "yes" if found.yes else "no")
     say(found.yes, answer)
     console.print()
     facts = Table.grid(padding=(0, 2))
-    for name, text in (("edge", _edge(found)), ("set", _setting(deployment, found)), ("checks", _checked(found))):
+    for name, text in (("edge", _edge(found)), ("set", _setting(deployment, found)), ("checks", _checked(found)),
+                       ("arrivals", "" if bursts is None else arrivals_said(bursts))):
         if text:
             facts.add_row(name, escape(text))
     console.print(facts)

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from fluid import Equilibrium
 from fluidwait.deployment.deployment import Deployment
+from fluidwait.reports.burstiness import arrivals_said
 from fluidwait.reports.console import (
     console,
     largest,
@@ -28,6 +29,7 @@ from fluidwait.reports.simulation import evidence, show_beside, show_measured, s
 from fluidwait.reports.wording import growth, memory, predicted, proved, reason_of, window_names, worth
 from fluidwait.reports.workload import in_few_types, show_origin, show_shares, show_timing, show_windows
 from fluidwait.study.advice import Advice
+from fluidwait.study.burstiness import Burstiness
 from fluidwait.study.outcomes import Comparison, Outcome
 from fluidwait.study.plugin import INSTALLED
 from thresholds import (
@@ -49,10 +51,11 @@ from verification.experiments.stability import STABLE
 _COLOURS = {AGREES: "green", DIFFERS: "red", TOO_FEW: "yellow"}
 
 
-def show_run(deployment: Deployment, found: Comparison, out: Path | None, verbose: bool = False) -> None:
+def show_run(deployment: Deployment, found: Comparison, bursts: Burstiness | None, out: Path | None,
+             verbose: bool = False) -> None:
     """The report of `fluidwait run`: one screen, or with `verbose` everything."""
     if not verbose:
-        show_first_screen(deployment, found, conclusion(found), out)
+        show_first_screen(deployment, found, conclusion(found), bursts, out)
         return
     show_equilibrium(deployment, found.equilibrium)
     console.print()
@@ -64,7 +67,7 @@ def show_run(deployment: Deployment, found: Comparison, out: Path | None, verbos
         show_outlook(found.outlook)
     for outcome in found.outcomes:
         console.print()
-        show_outcome(outcome)
+        show_outcome(outcome, bursts if outcome is found.chosen else None)
     show_beside(found)
     console.print(f"\n[bold]Answer: {'yes' if found.yes else 'no'}.[/bold] {escape(conclusion(found))}")
     if out is not None:
@@ -210,7 +213,7 @@ def show_plugin(path: Path) -> None:
         console.print(f"    PYTHONPATH={escape(str(path.parent))} vllm serve MODEL {options}", soft_wrap=True)
 
 
-def show_outcome(outcome: Outcome) -> None:
+def show_outcome(outcome: Outcome, bursts: Burstiness | None = None) -> None:
     """The report of `fluidwait verify`."""
     plan = outcome.plan
     title(f"Simulation of {outcome.label}",
@@ -231,6 +234,8 @@ def show_outcome(outcome: Outcome) -> None:
         console.print(f"{wide} of {len(found.checks)} intervals are too wide to find a wrong prediction out: more "
                       "replications or a longer horizon")
     show_measured(found)
+    if bursts is not None:
+        console.print(escape(f"arrivals: {arrivals_said(bursts)}"))
 
 
 def conclusion(found: Comparison) -> str:

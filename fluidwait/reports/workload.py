@@ -46,8 +46,7 @@ def show_origin(mix: Mix) -> None:
     trace, pairs = mix.trace, len(mix.workload)
     console.print(f"trace {escape(trace.source)}: {len(trace):,} requests, {pairs:,} "
                   f"{'types' if mix.binned else 'distinct length pairs'}, at {mix.workload.rate:.4g} requests/s"
-                  + (", replayed at its own moments and repeated when it is over; the first replication starts at its "
-                     "first request, the others at random ones" if isinstance(mix.traffic, Replay) else "")
+                  + (f", {arrivals_of(mix)}" if not mix.windows else "")
                   + (f"; {trace.skipped:,} bad rows left out" if trace.skipped else "")
                   + (f"; {trace.failed:,} failed requests left out" if trace.failed else ""))
     show_reading(trace)
@@ -82,6 +81,12 @@ def _law(law: Lengths) -> str:
     if law.clipped < LEAST_SHARE or len(law.tokens) == 1:
         return told
     return f"{told} ({law.clipped:.2%} beyond, clipped; mean {law.stated_mean:,.4g} before)"
+def arrivals_of(mix: Mix) -> str:
+    """How the requests of a trace arrive, in words."""
+    if isinstance(mix.traffic, Replay):
+        return "replayed at its own moments, stretched to this rate"
+    return "with Poisson arrivals" + ("" if mix.trace and mix.trace.times is None else
+                                      ' instead of its own moments (workload.arrivals = "trace")')
 
 
 def in_few_types(mix: Mix, equilibrium: Equilibrium) -> Equilibrium:

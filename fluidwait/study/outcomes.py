@@ -21,11 +21,14 @@ from thresholds import Choice, Design, name_of
 from verification import Difference, Verification, VllmV1, paired, verify
 from verification.policies import Policy
 from verification.rules import RULES, rule_named
+from verification.statistics.intervals import WARM_UP_SHARE
+from verification.traffic.processes import replayed
 
 NOTICEABLE = 0.01  # on the same arrivals even a difference of a millionth can be sure
 LEAST_PRECISION = 1e-4  # beyond it no number of replications is enough
 SECONDS = (1e-9, 1e12)  # a horizon
 WATERMARKED = tuple(rule.name for rule in RULES if hasattr(rule.policy, "watermark"))
+MOST_IN_A_LAP = 200_000  # requests of a trace that every run goes through, if nobody says how long it lasts
 MOST_REQUESTS = 2e7  # per replication: beyond it an overloaded replica is not simulated, the answer is known
 
 
@@ -52,19 +55,25 @@ class Plan:
         if precision is not None and not LEAST_PRECISION <= precision < 1:
             raise InputError("--precision", f'a share from {LEAST_PRECISION:.2%} to below 1, as "2%" or "0.02"',
                              precision, guess=share_meant(precision))
-        plan = cls(_whole_periods(deployment, horizon),
+        rate = deployment.workload.rate if lowest is None else lowest
+        plan = cls(_whole_periods(deployment, horizon, rate),
                    whole("--replications", replications, unit="replications", most=1_000_000),
                    whole("--seed", seed, unit="seeds", least=0, most=2**128), precision=precision)
-        rate = deployment.workload.rate if lowest is None else lowest
         if plan.horizon * rate * plan.replications < 1:
             raise InputError("--horizon", f"{1 / (rate * plan.replications):.3g} seconds at least, in which a request "
                                           f"arrives at {rate:g} requests/s", plan.horizon)
         return plan
 
 
-def _whole_periods(deployment: Deployment, horizon: float | None) -> float:
-    """The horizon of a flag, or that of the file; with rates that change, so many whole periods of them."""
+def _whole_periods(deployment: Deployment, horizon: float | None, rate: float) -> float:
+    """The horizon of a flag, or that of the file; with rates that change, so many whole periods of them.
+
+    Without a flag a trace that is replayed is gone through once at least after the warm-up, unless it is very long.
+    """
     seconds = within("--horizon", deployment.horizon if horizon is None else horizon, *SECONDS, unit="seconds")
+    trace = replayed(deployment.traffic)
+    if trace is not None and horizon is None and len(trace.trace) <= MOST_IN_A_LAP:
+        seconds = max(seconds, len(trace.trace) / rate / (1 - WARM_UP_SHARE))
     if not deployment.mix.windows:
         return seconds
     period = deployment.mix.windows[-1].end

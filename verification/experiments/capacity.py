@@ -45,7 +45,7 @@ from verification.experiments.targets.delays import Delays, delays
 from verification.experiments.targets.names import base
 from verification.policies import Policy
 from verification.run import Run
-from verification.statistics.intervals import least_probability, warm_up
+from verification.statistics.intervals import least_probability
 from verification.traffic.processes import POISSON, Traffic
 
 PROBE_ERROR = 0.05 / 10
@@ -175,7 +175,7 @@ def _simulated(experiment: Experiment, replications: int, targets: Targets
         return list(experiment.each(range(replications), backlog_of, record=False)), [], []
     recorded = targets.gaps
     pilot = list(experiment.each(range(min(replications, PILOT)), lambda run: run, record=recorded))
-    share = warm_up([measures.in_system(run) for run in pilot])
+    share = experiment.warm_up(pilot)
 
     def keep(run: Run) -> tuple[Backlog, tuple[Delays, float], Pieces | None]:
         window = measures.window_after(run, share)

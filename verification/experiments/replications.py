@@ -15,13 +15,15 @@ from fluid import Equilibrium, Replica, Workload
 from fluid.errors import InputError, real, whole
 from fluid.progress import Progress
 from thresholds.guarantees import equilibrium_of
+from verification.experiments import measures
 from verification.experiments.evidence.ledger import class_names
 from verification.experiments.machine import room, threads
 from verification.experiments.threads import in_order
 from verification.policies import Policy
 from verification.run import Run
 from verification.simulation import simulate
-from verification.traffic.processes import POISSON, Traffic
+from verification.statistics.intervals import warm_up
+from verification.traffic.processes import POISSON, Traffic, replayed
 
 MOST_KEPT = 250_000_000  # requests and iterations, on a machine of any size
 Kept = TypeVar("Kept")
@@ -70,6 +72,11 @@ class Experiment:
     def classes(self) -> tuple[str, ...]:
         """What the classes of requests are called that a verdict judges."""
         return class_names(self.equilibrium.profile, self.workload.names)
+
+    def warm_up(self, runs: list[Run]) -> float:
+        """The share of each run to delete: read off the mean path of these, of a replay the fixed one."""
+        paths = [measures.in_system(run) for run in runs]
+        return warm_up(paths[:1] if replayed(self.traffic) else paths)
 
     def each(self, replications: range, keep: Callable[[Run], Kept], record: bool) -> Iterator[Kept]:
         """Simulate replications, in order, and hand over what `keep` keeps of each; the run itself is let go.

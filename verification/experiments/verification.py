@@ -13,7 +13,6 @@ from fluid.arrays import Floats
 from fluid.errors import InputError
 from fluid.progress import Progress
 from fluid.tables import Tabular, duration, figure, plain
-from verification.experiments import measures
 from verification.experiments.checks import Check, Study, inventory_of
 from verification.experiments.evidence.ledger import backlog_of
 from verification.experiments.evidence.pieces import Doubt, doubts_of, undrawn
@@ -33,7 +32,7 @@ from verification.experiments.targets.names import DELAYS
 from verification.policies import Policy
 from verification.run import Run
 from verification.statistics.batch_means import BatchMeans
-from verification.statistics.intervals import Interval, positive_interval, warm_up
+from verification.statistics.intervals import Interval, positive_interval
 from verification.statistics.precision import LEAST, Precision, hopeless, more, relative
 from verification.traffic.processes import POISSON, Traffic, is_closed, may_be_short, steady_dispersion, users_of
 
@@ -205,7 +204,7 @@ class _Replications:
         self.experiment, self.start, self.targets, self.progress = experiment, start, targets, progress
         self.inventory = inventory_of(experiment.policy)
         pilot = told(experiment.each(range(min(start, PILOT)), lambda run: run, record=True), progress, 0, start)
-        self.first, self.warm_up = pilot[0], warm_up([measures.in_system(run) for run in pilot])
+        self.first, self.warm_up = pilot[0], experiment.warm_up(pilot)
         self.summaries = [self._summary(run) for run in pilot]
         del pilot
         self.add(start)

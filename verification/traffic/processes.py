@@ -11,7 +11,8 @@
 
 A replay repeats the trace when it is over; its last request and the first of the next lap then come together.
 Replication 0 starts at its first request, every other one at a random moment of it: their spread says how much depends
-on the moment at which one starts, not how another day would look.
+on the moment at which one starts, not how another day would look. Load that goes up and down in a recording is no
+start-up: the warm-up of a replay is a fixed share of the run and never read off its path, which could take half a lap.
 """
 
 from __future__ import annotations
@@ -101,6 +102,10 @@ class Replay:
         laps, places = np.divmod(np.arange(first, last), len(own))
         times = np.clip(laps * period + own[places] - begin, 0.0, np.nextafter(horizon, 0.0))
         return Arrivals(np.maximum.accumulate(times), self.trace.types[places])  # rounding may swap two at a lap's end
+
+    def laps(self, workload: Workload, horizon: float) -> float:
+        """How many times the trace is gone through in a horizon (s) at the workload's rate."""
+        return horizon * workload.rate / len(self.trace)
 
     def _stretched(self, workload: Workload) -> tuple[np.ndarray, float]:
         """The trace's moments at the workload's rate, and how long the trace then lasts."""
@@ -202,6 +207,13 @@ def steady_dispersion(traffic: Traffic, by_type: bool, rate: float) -> Dispersio
     if isinstance(traffic, Poisson):
         return Dispersion()
     return traffic.dispersion(rate) if isinstance(traffic, GammaBursts | OnOff) else None
+
+
+def replayed(traffic: Traffic) -> Replay | None:
+    """The recording that requests come from, as they are or with predicted lengths; None where they are drawn."""
+    if isinstance(traffic, Predicted):
+        return replayed(traffic.traffic)
+    return traffic if isinstance(traffic, Replay) else None
 
 
 def may_be_short(traffic: Traffic) -> bool:
