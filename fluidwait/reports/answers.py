@@ -68,8 +68,10 @@ def timing_answer(read: Deployment) -> dict[str, Any]:
 
 
 def mix_answer(mix: Mix) -> dict[str, Any]:
-    """Where the requests come from, and the answer of `solve` where some windows do not fit."""
-    return {**mix_origin(mix), **({"stable": False, "reason": mix.overload} if mix.overload else {})}
+    """Where the requests come from, and the answer of `solve` where some windows do not fit, or users wait for answers.
+    """
+    answer = {"stable": False, "reason": mix.overload} if mix.overload else {}
+    return {**mix_origin(mix), **answer, **({"stable": True} if mix.closed is not None else {})}
 
 
 def mix_origin(mix: Mix) -> dict[str, Any]:

@@ -102,7 +102,8 @@ def _show_gain(found: Comparison) -> None:
     if ours is None:
         return
     pair = [found.chosen, *([found.engine] if found.engine is not found.chosen else [])]
-    table = new_table("same arrivals", "tokens/s", "latency s", "p99 s", "evictions", "")
+    same = "same users" if ours.verdict.closed else "same arrivals"
+    table = new_table(same, "tokens/s", "latency s", "p99 s", "evictions", "")
     for outcome in pair:
         each = outcome.found
         if each is not None:

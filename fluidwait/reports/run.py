@@ -79,7 +79,11 @@ def show_equilibrium(deployment: Deployment, equilibrium: Equilibrium) -> None:
     title("Fluid equilibrium", deployment.source)
     show_origin(deployment.mix)
     show_windows(deployment.mix)
-    say(equilibrium.stable and not equilibrium.reason.startswith("impossible"), reason_of(equilibrium))
+    if deployment.mix.closed is None:
+        say(equilibrium.stable and not equilibrium.reason.startswith("impossible"), reason_of(equilibrium))
+    else:
+        say(True, "stable, as every closed loop is; of open traffic at this rate:")
+        console.print(escape(reason_of(equilibrium)))
     console.print(f"load {equilibrium.load:.4g}, iteration time {seconds(equilibrium.iteration_time)}, "
                   f"{optional(equilibrium.sequences)} sequences in a batch, offered {equilibrium.throughput:,.4g} "
                   "output tokens/s")
