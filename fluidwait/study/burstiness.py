@@ -42,7 +42,7 @@ def beside_poisson(deployment: Deployment, outcome: Outcome, plan: Plan) -> Burs
         drawn = verify(outcome.found.policy, deployment.workload, deployment.replica, horizon=plan.horizon,
                        replications=min(outcome.replications, MOST_REPLICATIONS), traffic=_drawn(deployment),
                        seed=plan.seed, workers=plan.workers, progress=progress)
-    return Burstiness(outcome.found, drawn, trace.laps(deployment.workload, plan.horizon))
+    return Burstiness(outcome.found, drawn, plan.horizon / trace.lap(deployment.workload))
 
 
 def _drawn(deployment: Deployment) -> Poisson | Predicted:

@@ -73,6 +73,12 @@ class Experiment:
         """What the classes of requests are called that a verdict judges."""
         return class_names(self.equilibrium.profile, self.workload.names)
 
+    @property
+    def lap(self) -> float:
+        """Seconds in which a replay goes through its trace once; 0 where requests are drawn."""
+        trace = replayed(self.traffic)
+        return 0.0 if trace is None else trace.lap(self.workload)
+
     def warm_up(self, runs: list[Run]) -> float:
         """The share of each run to delete: read off the mean path of these, of a replay the fixed one."""
         paths = [measures.in_system(run) for run in runs]

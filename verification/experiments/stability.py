@@ -134,9 +134,14 @@ def weigh(backlogs: Sequence[Backlog], horizon: float, names: Sequence[str] = ()
                       horizon, t_interval([each.drift for each in backlogs]), evidence, len(backlogs))
 
 
-def settle(first: Verdict, again: Callable[[float], Verdict], longest: float) -> Verdict:
-    """Return the first verdict that decides, asking `again` at twice the horizon, up to `longest` seconds."""
+def settle(first: Verdict, again: Callable[[float], Verdict], longest: float, lap: float = 0.0) -> Verdict:
+    """Return the first verdict that decides, asking `again` at twice the horizon, up to `longest` seconds.
+
+    Where a recording is replayed, a `lap` of it in so many seconds, a busy part of it alone decides against nobody.
+    """
     verdict = first
+    if verdict.answer == UNSTABLE and verdict.horizon < lap <= longest:
+        verdict = again(lap)
     for _ in range(DOUBLINGS):
         if verdict.answer != UNDECIDED or 2 * verdict.horizon > longest:
             break

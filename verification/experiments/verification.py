@@ -258,7 +258,7 @@ def _verdict(found: _Replications, replications: int, progress: Progress | None)
         return replace(first, answer=STABLE, closed=True)
     longest = MOST_KEPT / most_kept(experiment.rate, experiment.replica, 1.0, min(replications, PILOT))
     first = weigh([each.backlog for each in found.summaries], experiment.horizon, experiment.classes)
-    return settle(first, again, longest)
+    return settle(first, again, longest, experiment.lap)
 
 
 def _doubts(found: _Replications) -> tuple[Doubt, ...]:

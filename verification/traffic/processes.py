@@ -103,15 +103,15 @@ class Replay:
         times = np.clip(laps * period + own[places] - begin, 0.0, np.nextafter(horizon, 0.0))
         return Arrivals(np.maximum.accumulate(times), self.trace.types[places])  # rounding may swap two at a lap's end
 
-    def laps(self, workload: Workload, horizon: float) -> float:
-        """How many times the trace is gone through in a horizon (s) at the workload's rate."""
-        return horizon * workload.rate / len(self.trace)
+    def lap(self, workload: Workload) -> float:
+        """Seconds in which the trace is gone through once at the workload's rate."""
+        return len(self.trace) / workload.rate
 
     def _stretched(self, workload: Workload) -> tuple[np.ndarray, float]:
         """The trace's moments at the workload's rate, and how long the trace then lasts."""
         own = self.trace.scaled(workload.rate).times
         assert own is not None  # checked when made
-        return own, len(own) / workload.rate
+        return own, self.lap(workload)
 
     @staticmethod
     def _count_before(own: np.ndarray, period: float, moment: float) -> int:

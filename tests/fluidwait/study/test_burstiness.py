@@ -114,6 +114,20 @@ def test_the_warm_up_of_a_replay_is_not_read_off_its_path() -> None:
     assert Experiment(Greedy(), Workload([PromptType(1, 1, 1.0)]), replica, 10.0).warm_up(list(found.runs)) == 0.1
 
 
+def test_a_busy_part_of_a_recording_decides_against_nobody() -> None:
+    """9 requests/s for 100 s and 0.6 for another 100 s, where 1/(8e-5 s x 2,300 token-iterations) = 5.4 can be served.
+
+    What waits after the first half, some 100 x 3.6 requests, is gone after 360/4.8 = 75 s of the second.
+    """
+    busy = np.concatenate([np.linspace(0, 100, 900), np.linspace(101, 200, 60)])
+    recorded = Trace(np.full(960, 100), np.full(960, 20), busy)
+    found = verify(Greedy(), recorded.workload(4.8), Replica(20_000, IterationTime(0.02, 8e-5)), horizon=100.0,
+                   replications=1, traffic=Replay(recorded))
+    assert found.verdict.horizon >= 200.0
+    assert found.verdict.answer != "unstable"
+    assert found.horizon == 100.0
+
+
 def test_a_run_goes_through_the_trace_once_at_least(tmp_path: Path) -> None:
     """After the warm-up, at the rate that is simulated; a horizon that is given stays as it is."""
     file = trace(tmp_path, even())
