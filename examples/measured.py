@@ -1,7 +1,7 @@
-"""Makes examples/measured.csv: requests with their first token and end, as a server that falls behind would be measured.
+"""Makes examples/measured.csv: requests with their first token and end, as of a server that falls behind.
 
-No server was: it is a simulation of vLLM V1 on the replica of examples/trace.toml, the lengths of examples/requests.csv
-arriving at 1.3 of what it can carry, until all are answered.
+No server was measured: it is a simulation of vLLM V1 on the replica of examples/trace.toml, the lengths of
+examples/requests.csv arriving at 1.3 of what it can carry, until all are answered.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from fluid.errors import FileError, InputError, real, share_meant, whole
+from fluid.errors import FileError, InputError, real, share_meant, whole, within
 from fluid.lengths.pairs import LengthPairs
 from fluid.replica import Replica
 from fluid.shared_prefixes import SharedPrefix, share_prefixes
@@ -22,7 +22,7 @@ from fluidwait.deployment.toml import found, keys_of
 from fluidwait.deployment.trace_keys import TraceKeys, in_words_of_the_file
 from verification.traffic.arrivals import MOST_REQUESTS
 from verification.traffic.batch import Batch
-from verification.traffic.bursts import Bursts, GammaBursts, OnOff
+from verification.traffic.bursts import LEAST_BURSTINESS, MOST_BURSTINESS, Bursts, GammaBursts, OnOff
 from verification.traffic.predicted_lengths import LogNormalError, Misclassified, Overestimate, Predictor
 from verification.traffic.processes import POISSON, Poisson, Replay
 
@@ -112,12 +112,15 @@ def _traffic(table: WorkloadTable, source: str) -> Poisson | Bursts | Batch:
         match sorted(given):
             case ["burstiness"]:
                 return GammaBursts(**given)
+            case ["dispersion"]:
+                return GammaBursts(1 / within("dispersion", given["dispersion"], LEAST_BURSTINESS, MOST_BURSTINESS,
+                                              unit="the index of dispersion"))
             case ["off", "on"]:
                 return OnOff(**given)
             case ["batch"]:
                 return Batch(whole("batch", given["batch"], unit="requests", most=MOST_REQUESTS - 1))
     got = ", ".join(given) or "none"
-    raise FileError(source, "workload.arrivals", f"must hold burstiness, on and off, or batch (got {got})")
+    raise FileError(source, "workload.arrivals", f"must hold burstiness, dispersion, on and off, or batch (got {got})")
 
 
 def _read_trace(table: WorkloadTable, path: Path, source: str) -> Trace:

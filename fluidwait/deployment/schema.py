@@ -21,7 +21,8 @@ SCHEMA = 1
 LONGEST_NAME = 80
 SMALLEST, LARGEST, SIZES = 1e-12, 1e12, "from 1e-12 to 1e12"  # of numbers
 OUT_OF_SIZE = "out_of_size"
-ARRIVALS = '"poisson", "trace", { burstiness = shape }, { on = s, off = s } or { batch = requests }'
+ARRIVALS = ('"poisson", "trace", { burstiness = shape }, { dispersion = index }, { on = s, off = s } or '
+            "{ batch = requests }")
 LENGTHS = "a whole number of tokens, at least 1, or a law of lengths, { lognormal = ..., max = ... }"
 
 
@@ -201,6 +202,7 @@ class ArrivalsTable(TomlTable):
     """arrivals = { burstiness = 0.25 }, { on = 10.0, off = 30.0 } or { batch = 1000 }: in bursts, or all at time 0."""
 
     burstiness: Real | None = Field(default=None, description="a number from 0.001 to 1000; 1 is Poisson")
+    dispersion: Real | None = Field(default=None, description="a number from 0.001 to 1000; 1 is Poisson")
     on: Real | None = Field(default=None, description="a positive number of seconds")
     off: Real | None = Field(default=None, description="a positive number of seconds")
     batch: Int | None = Field(default=None, description="a whole number of requests, at least 1")

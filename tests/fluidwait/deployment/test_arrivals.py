@@ -29,6 +29,7 @@ rate = 20.0
 
 @pytest.mark.parametrize(("value", "traffic", "dispersion"), [
     ("{ burstiness = 0.25 }", GammaBursts(0.25), Dispersion(4.0)),
+    ("{ dispersion = 4.0 }", GammaBursts(0.25), Dispersion(4.0)),
     ("{ batch = 7 }", Batch(7), Dispersion()),
     ("{ on = 1, off = 3.0 }", OnOff(1.0, 3.0), Dispersion(91.0, 0.75)),  # 1 + 2 x 20 x 9 / 4
     ('"poisson"', Poisson(), Dispersion()),
@@ -42,7 +43,8 @@ def test_arrivals_are_those_of_the_file(value: str, traffic: object, dispersion:
 
 @pytest.mark.parametrize(("value", "key", "problem"), [
     ("{ burstiness = 0.0 }", "arrivals.burstiness", "from 0.001 to 1000"),
-    ("{ on = 1.0 }", "arrivals", "must hold burstiness, on and off, or batch (got on)"),
+    ("{ dispersion = 0.0 }", "arrivals.dispersion", "from 0.001 to 1000"),
+    ("{ on = 1.0 }", "arrivals", "must hold burstiness, dispersion, on and off, or batch (got on)"),
     ("{ burstiness = 1.0, on = 1.0, off = 2.0 }", "arrivals", "(got burstiness, on, off)"),
     ("{ on = 0, off = 1.0 }", "arrivals.on", "a positive finite number of seconds"),
     ("{ of = 1 }", "arrivals.of", 'did you mean "off"?'),
