@@ -28,7 +28,7 @@ from verification.experiments import measures
 from verification.experiments.measures import Window
 from verification.experiments.replications import Experiment, told
 from verification.experiments.targets.bounds import Held, Targets
-from verification.experiments.targets.delays import Delays, delays
+from verification.experiments.targets.delays import Delays, OverReplications, delays
 from verification.experiments.targets.names import DELAYS
 from verification.policies import Policy
 from verification.rules.vllm_v1 import VllmV1, as_it_comes
@@ -48,7 +48,7 @@ NOTHING = Targets()
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class Trial(OverReplications):
     """What a policy did in a short trial, 95% intervals over replications: tokens/s, seconds, evictions an hour.
 
     `targets` are those asked for, what binds first, beside what was measured.
@@ -59,21 +59,6 @@ class Trial:
     delays: Mapping[str, Interval]
     evictions_per_hour: Interval
     targets: tuple[Held, ...] = ()
-
-    @property
-    def latency(self) -> Interval:
-        """Mean latency."""
-        return self.delays["latency"]
-
-    @property
-    def latency_p99(self) -> Interval:
-        """The 99th percentile of the latency."""
-        return self.delays["latency_p99"]
-
-    @property
-    def ttft(self) -> Interval:
-        """Mean time to the first token."""
-        return self.delays["ttft"]
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from verification.experiments.replications import (
 from verification.experiments.stability import STABLE, Verdict, settle, weigh
 from verification.experiments.summary import PILOT, Measured, Summary, measure, summarise
 from verification.experiments.targets.bounds import MISSED, Held, Targets
+from verification.experiments.targets.delays import OverReplications
 from verification.experiments.targets.names import DELAYS
 from verification.policies import Policy
 from verification.run import Run
@@ -44,7 +45,7 @@ PARTS = 10  # of a single replication, for the intervals of its checks
 
 
 @dataclass(frozen=True, eq=False)
-class Verification(Tabular):
+class Verification(OverReplications, Tabular):
     """What replications of a policy say; made by `verify`. Intervals are 95%, over replications; the table is `checks`.
 
     `warm_up` is the share of each run that was deleted; delays are in seconds, `throughput` in output tokens/s.
@@ -113,24 +114,9 @@ class Verification(Tabular):
         return self.verdict.reason
 
     @property
-    def latency(self) -> Interval:
-        """Mean latency, seconds."""
-        return self.delays["latency"]
-
-    @property
-    def latency_p99(self) -> Interval:
-        """The 99th percentile of the latency, seconds."""
-        return self.delays["latency_p99"]
-
-    @property
     def latency_p99_at_least(self) -> bool:
         """Whether requests that did not finish may make that percentile larger."""
         return "latency_p99" in self.at_least
-
-    @property
-    def ttft(self) -> Interval:
-        """Mean time to the first token, seconds."""
-        return self.delays["ttft"]
 
     def interval(self, measure: str) -> Interval:
         """The 95% interval of one of `MEASURES` over replications."""

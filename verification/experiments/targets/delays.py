@@ -13,6 +13,7 @@ They need a run that was recorded, without it they are NaN. Percentiles are thos
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from fluid.arrays import Floats
 from verification.experiments.measures import Window
 from verification.experiments.targets.names import DELAYS, PERCENTS, QUANTITIES, STATISTICS
 from verification.run import Gaps, Run
+from verification.statistics.intervals import Interval
 from verification.statistics.percentiles import percentile
 
 SHARES = tuple(percent / 100 for percent in PERCENTS)
@@ -43,6 +45,27 @@ class Delays:
     def of(self, name: str) -> float:
         """The delay of a name, such as "ttft_p99"."""
         return self.values[DELAYS.index(name)]
+
+
+class OverReplications:
+    """What has the interval of every delay over replications, by its name."""
+
+    delays: Mapping[str, Interval]
+
+    @property
+    def latency(self) -> Interval:
+        """Mean latency, seconds."""
+        return self.delays["latency"]
+
+    @property
+    def latency_p99(self) -> Interval:
+        """The 99th percentile of the latency, seconds."""
+        return self.delays["latency_p99"]
+
+    @property
+    def ttft(self) -> Interval:
+        """Mean time to the first token, seconds."""
+        return self.delays["ttft"]
 
 
 def delays(run: Run, window: Window) -> Delays:
