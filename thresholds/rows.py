@@ -26,7 +26,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.stats import beta
 
 from fluid import Equilibrium, Replica, StageProfile, Workload, stage_profile
 from fluid.arrays import Ints
@@ -181,6 +180,8 @@ def _whole(rows: int, workload: Workload) -> Ints:
 
 def cautious(rows: Rows, rate: float) -> Workload:
     """Return the cautious law of rows as a workload at a total rate, requests/s."""
+    from scipy.stats import beta  # scipy.stats takes longer to load than all of fluid
+
     longest = rows.evidence.longest
     steps = np.arange(math.floor(math.log(longest, FINENESS)) + 1)
     grid = np.unique(np.append(0, np.rint(FINENESS**steps).astype(np.int64).clip(max=longest - 2)))

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
 from fluid.arrays import Floats
 
@@ -68,6 +67,8 @@ def dependence(values: ArrayLike, seed: int = 0) -> Dependence:
     numbers = np.asarray(values, dtype=np.float64)
     if len(numbers) < 2 * LEAST_BLOCKS or np.ptp(numbers) == 0:
         return Dependence(1.0)
+    from scipy.stats import rankdata  # scipy.stats takes longer to load than all of fluid
+
     single = -(-len(numbers) // MANY)
     numbers = numbers[: len(numbers) // single * single].reshape(-1, single).mean(axis=1)
     both = np.stack([numbers / numbers.max(), rankdata(numbers) / len(numbers)])

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from fluid.arrays import Floats, Ints
 from fluid.replica import Replica
@@ -104,6 +103,8 @@ def block_interval(work: Ints | Floats, generator: np.random.Generator) -> tuple
     means = sums / sizes
     if np.ptp(means) <= 1e-12 * means[0]:
         return float(means[0]), float(means[0])
+    from scipy import stats  # scipy.stats takes longer to load than all of fluid
+
     found = stats.bootstrap((sums, sizes), _ratio, paired=True, vectorized=True, n_resamples=RESAMPLES, batch=BATCH,
                             confidence_level=0.95, method="BCa", random_state=generator)
     return float(found.confidence_interval.low), float(found.confidence_interval.high)

@@ -54,8 +54,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.signal import lfilter
-from scipy.stats import binom
 
 from fluid.arrays import TOLERANCE, Floats, Ints
 from fluid.errors import InputError, probability, whole
@@ -108,6 +106,8 @@ class BoundaryQueue(Tabular):
     @cached_property
     def joining(self) -> Floats:
         """P(X = x) for x = 0..n': those who go on."""
+        from scipy.stats import binom  # scipy.stats takes longer to load than all of fluid
+
         law: Floats = binom.pmf(np.arange(self.before + 1), self.before, self.continuation)
         return law
 
@@ -170,6 +170,8 @@ class BoundaryQueue(Tabular):
 
     def _excess(self, most: int) -> Floats:
         """P(W > x) for x = 0..most."""
+        from scipy.signal import lfilter  # as above
+
         above = np.zeros(most + 1)
         beyond = np.cumsum(self.ladder[::-1])[::-1][1:]  # sum of g_i over i > x, x = 1..
         above[: min(self.ladder.size, most + 1)] = np.append(self.ladder.sum(), beyond)[: most + 1][: self.ladder.size]
