@@ -12,6 +12,7 @@ from fluid import IterationTime, PromptType, Replica, Workload
 from thresholds import WaitPolicy, bulk_queue_mean
 from verification import Greedy, Verification, paired, replicate, verify
 from verification.experiments import measures
+from verification.experiments.targets.delays import delays
 
 SECONDS = Replica(10**6, IterationTime(1.0, 0.0))  # every iteration takes a second
 
@@ -65,7 +66,7 @@ def test_littles_law_holds_over_replications(policy: WaitPolicy | Greedy) -> Non
         window = measures.window_after(run, 0.1)
         came = np.count_nonzero((run.arrivals.times >= window.start) & (run.arrivals.times < window.last_arrival))
         rate = came / (window.last_arrival - window.start)
-        gaps.append(measures.in_system(run)[100:].mean() - rate * measures.delays(run, window).latency)
+        gaps.append(measures.in_system(run)[100:].mean() - rate * delays(run, window).of("latency"))
     assert within(np.array(gaps), 0.0)
 
 

@@ -15,6 +15,7 @@ from verification import Arrivals, Greedy, Interval, Run, Sarathi, VllmV0, judge
 from verification.experiments import measures
 from verification.experiments.measures import Window
 from verification.experiments.stability import Verdict, settle, verdict_of
+from verification.experiments.targets.delays import delays
 from verification.statistics.intervals import mser5, warm_up
 
 SECONDS = Replica(10**6, IterationTime(1.0, 0.0))  # every iteration takes a second: WAIT with n = 1 is M/D/1
@@ -171,7 +172,7 @@ def test_requests_that_never_fit_are_no_backlog() -> None:
     mix, replica = Workload([PromptType(10, 6, 1.0)]), Replica(15, IterationTime(1.0, 0.0))
     runs = replicate(WaitPolicy((1,)), mix, replica, horizon=50.0, replications=2)
     assert judge(runs, mix.rate).backlog.mean == 0
-    assert all(math.isnan(measures.delays(run, Window(0.0, 50.0, 50.0)).latency) for run in runs)
+    assert all(math.isnan(delays(run, Window(0.0, 50.0, 50.0)).of("latency")) for run in runs)
 
 
 @pytest.mark.parametrize("policy", [WaitPolicy((1, 2)), Greedy(), VllmV0(), Sarathi(16)])
@@ -212,14 +213,18 @@ def test_unfinished_requests_enter_the_delays_with_their_age() -> None:
     """Latencies 6 and 5, age 1: mean 4, largest 6 or the one not over; the first token is the only one."""
     run = standing_still()
     assert run.end_time == 10.0
-    found = measures.delays(run, Window(0.0, 10.0, 10.0))
-    assert found == (4.0, 6.0, 4.0, 1, True)
+    found = delays(run, Window(0.0, 10.0, 10.0))
+    assert [found.of(name) for name in ("latency", "latency_p99", "ttft")] == [4.0, 6.0, 4.0]
+    assert found.unfinished == 1
+    assert "latency_p99" in found.at_least
 
 
 def test_delays_are_those_of_the_requests_that_arrive_in_the_window() -> None:
     """[1, 8) takes the request of second 5 only; nobody arrives in [1, 4)."""
-    assert measures.delays(standing_still(), Window(1.0, 10.0, 8.0)) == (5.0, 5.0, 5.0, 0, False)
-    assert math.isnan(measures.delays(standing_still(), Window(1.0, 10.0, 4.0)).latency)
+    found = delays(standing_still(), Window(1.0, 10.0, 8.0))
+    assert [found.of(name) for name in ("latency", "latency_p99", "ttft")] == [5.0, 5.0, 5.0]
+    assert (found.unfinished, found.at_least) == (0, frozenset())
+    assert math.isnan(delays(standing_still(), Window(1.0, 10.0, 4.0)).of("latency"))
 
 
 def test_throughput_counts_the_tokens_completed_in_the_window() -> None:
@@ -271,7 +276,7 @@ def test_batch_means_of_one_long_run_agree_with_the_mean_wait_of_a_deterministic
     """
     run = simulate(WaitPolicy((1,)), Workload([PromptType(1, 1, 0.7)]), SECONDS, horizon=42_000.0, seed=3)
     batches = Window(1_000.0, 42_000.0, 41_000.0).split(32)
-    found = [measures.delays(run, batch).latency for batch in batches]
+    found = [delays(run, batch).of("latency") for batch in batches]
     expected = 0.7 / 0.6 + 1 / 0.7 + 1
     assert abs(np.mean(found) - expected) < 4 * np.std(found, ddof=1) / math.sqrt(32)
 
