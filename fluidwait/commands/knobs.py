@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from fluid import FluidwaitError, solve
+from fluid import FluidwaitError
 from fluid.errors import whole
 from fluidwait.deployment.deployment import deployment_of
 from fluidwait.deployment.read_targets import Asked, asked_targets
@@ -14,7 +14,7 @@ from fluidwait.reports import answers
 from fluidwait.reports.console import give
 from fluidwait.reports.knobs import knobs_answer, show_knobs
 from fluidwait.study.batch import refuse_batch
-from fluidwait.study.knobs.search import knobs, usual_plan
+from fluidwait.study.knobs.search import knobs, usual_plan, without_caps
 from fluidwait.study.outcomes import Plan
 
 
@@ -26,7 +26,7 @@ def knobs_command(file: Path | None, keys: Flags, asked: Asked, horizon: float |
     deployment = deployment_of(file, TraceKeys.of_flags(keys))
     refuse_batch(deployment, "knobs")
     deployment = deployment if targets is None else replace(deployment, targets=targets)
-    equilibrium = solve(deployment.workload, deployment.replica)
+    equilibrium = without_caps(deployment)
     if equilibrium.limit is not None:
         raise FluidwaitError(f"{deployment.source}: no flags help: {equilibrium.reason}")
     plan = usual_plan(deployment, Plan.checked(deployment, horizon, replications, seed), horizon)

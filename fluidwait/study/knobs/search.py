@@ -74,8 +74,7 @@ class Knobs:
 
 def knobs(deployment: Deployment, plan: Plan) -> Knobs:
     """Try settings, take the best, and verify it on other arrivals."""
-    free = replace(deployment.replica, max_num_seqs=None, max_num_batched_tokens=None)
-    equilibrium = solve(deployment.workload, free)
+    equilibrium = without_caps(deployment)
     own, horizon = Setting.of(deployment), plan.horizon
     tried: Tried = {}
     with working("trying flags") as progress:
@@ -104,6 +103,11 @@ def knobs(deployment: Deployment, plan: Plan) -> Knobs:
                           replications=max(plan.replications, 2), traffic=deployment.traffic,
                           targets=deployment.targets, seed=plan.seed + 1, workers=plan.workers, progress=progress)
     return Knobs(deployment, tried, more, best, verified, horizon, plan.replications)
+
+
+def without_caps(deployment: Deployment) -> Equilibrium:
+    """The balance of the fluid model without caps on sequences and tokens, which flags can lift."""
+    return solve(deployment.workload, replace(deployment.replica, max_num_seqs=None, max_num_batched_tokens=None))
 
 
 def caps(equilibrium: Equilibrium, own: Setting) -> list[int]:

@@ -132,6 +132,16 @@ def test_the_command_prints_lines_to_paste(tmp_path: Path, capsys: pytest.Captur
     assert found["vllm"] in capsys.readouterr().out
 
 
+def test_a_cap_of_the_file_that_is_too_small_is_lifted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """10 requests/s of more than 100 x 10.6 ms each are more than 10 at a time: 4 are overloaded, larger caps are not.
+    """
+    file = written(tmp_path, NUMBERS.replace("max_num_seqs = 256", "max_num_seqs = 4"))
+    code, found = answer(capsys, "knobs", file, "--horizon", "100", "--replications", "2")
+    assert (code, list(found["changes"])) == (0, ["--max-num-seqs"])
+    assert found["changes"]["--max-num-seqs"] > 10
+    assert found["edge_as_it_comes"] < 10 < found["edge"]
+
+
 @pytest.mark.parametrize(("text", "words", "message"), [
     (NUMBERS.replace("rate = 10.0", "rate = 1000.0"), [], "no flags help: overloaded"),
     (NUMBERS, ["--replications", "1", "--ttft", "1"], "--replications must be"),
