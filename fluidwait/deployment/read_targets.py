@@ -27,9 +27,7 @@ def asked_targets(asked: Asked) -> Targets | None:
     share = asked["share"]
     if asked["goodput"] is None and share is not None:
         raise InputError("--share", "given beside --goodput only", share)
-    goodput = None
-    if asked["goodput"] is not None:
-        goodput = Goodput.read(asked["goodput"], GOOD_SHARE if share is None else share, "--goodput")
+    goodput = None if asked["goodput"] is None else _goodput(asked["goodput"], GOOD_SHARE if share is None else share)
     return Targets(bounds, goodput) if bounds or goodput else None
 
 
@@ -38,3 +36,10 @@ def _bound(name: str, seconds: float) -> Bound:
         return Bound(name, seconds)
     except InputError as error:
         raise InputError(f"--{name.replace('_', '-')}", error.requirement, seconds) from None
+
+
+def _goodput(conditions: str, share: float) -> Goodput:
+    try:
+        return Goodput.read(conditions, share, "--goodput")
+    except InputError as error:
+        raise InputError(f"--{error.field.lstrip('-')}", error.requirement, error.value, guess=error.guess) from None

@@ -127,6 +127,12 @@ def test_the_end_to_end_latency_of_benchmarks_is_the_latency() -> None:
     assert Goodput.read("e2el<=9").conditions == (("latency", 9.0),)
 
 
+def test_a_share_is_said_in_percent() -> None:
+    """Not as "1 of the requests"."""
+    assert Goodput.read("ttft<=1", 1.0).text == "ttft up to 1 s for 100% of the requests"
+    assert Goodput.read("ttft<=1", 0.999).text.endswith("for 99.9% of the requests")
+
+
 @pytest.mark.parametrize("text", ["", "ttft", "ttft<=", "ttft<=x", "ttft<=-1", "itl<=1", "ttft<=1;tpot<=2",
                                   "ttft<=inf"])
 def test_conditions_that_cannot_be_read_are_refused_in_a_line(text: str) -> None:
@@ -285,7 +291,8 @@ def test_a_mean_may_be_written_out(tmp_path: Path, capsys: pytest.CaptureFixture
     (["--tpot-mean", "x"], "must be a number"),
     (["--goodput", "ttft=2"], "--goodput must be conditions"),
     (["--share", "90%"], "--share must be given beside --goodput only"),
-    (["--goodput", "ttft<=1", "--share", "150%"], "share must be a share of the requests"),
+    (["--goodput", "ttft<=1, ttft<=2"], "--goodput must be at most one condition on each delay"),
+    (["--goodput", "ttft<=1", "--share", "150%"], "--share must be a share of the requests"),
 ])
 def test_a_flag_that_cannot_be_used_is_one_line(words: list[str], message: str, tmp_path: Path,
                                                 capsys: pytest.CaptureFixture[str]) -> None:

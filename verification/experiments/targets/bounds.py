@@ -58,7 +58,7 @@ class Bound:
 class Goodput:
     """Conditions on a request's "ttft", "tpot" and "latency", seconds, and the `share` of requests that must meet all.
 
-    Raises InputError for another condition, none at all, or a share outside (0, 1].
+    Raises InputError for another condition, two on one delay, none at all, or a share outside (0, 1].
 
     >>> Goodput.read("ttft<=2, tpot<=0.05", 0.99).conditions
     (('ttft', 2.0), ('tpot', 0.05))
@@ -74,6 +74,8 @@ class Goodput:
         for name, seconds in self.conditions:
             one_of("goodput", name, OF_A_REQUEST)
             kept.append((name, real(f"goodput {name}", seconds, unit="seconds")))
+        if len(dict(kept)) < len(kept):
+            raise InputError("goodput", "at most one condition on each delay", self.conditions)
         object.__setattr__(self, "conditions", tuple(kept))
         if not 0 < real("share", self.share) <= 1:
             raise InputError("share", "a share of the requests above 0 and at most 1", self.share,
@@ -88,7 +90,7 @@ class Goodput:
     def text(self) -> str:
         """In words."""
         asked = " and ".join(f"{name} up to {seconds:g} s" for name, seconds in self.conditions)
-        return f"{asked} for {self.share:.4g} of the requests"
+        return f"{asked} for {100 * self.share:.6g}% of the requests"
 
     def met(self, run: Run, window: Window) -> float:
         """The share of the requests arriving in a window that meet all conditions; NaN where there are none."""
