@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -125,5 +126,7 @@ def show_capacity(deployment: Deployment, found: LargestRate, plan: Plan) -> Non
 def _interval(held: Held | None) -> str:
     if held is None:
         return ""
+    if math.isnan(held.measured.mean):
+        return "-"
     low, high, mark = held.measured.low, held.measured.high, DOUBTED if held.doubt else ""
     return f"{low:.4g} .. {high:.4g}{mark}" if held.name in DELAYS else f"{low:.2%} .. {high:.2%}{mark}"

@@ -227,6 +227,14 @@ def test_the_guess_is_where_the_fluid_iteration_is_as_long_as_allowed() -> None:
     assert guess(mix, replica, Targets((Bound("ttft", 0.1),))) == math.inf
 
 
+def test_what_no_request_has_decides_nothing_and_is_said_so() -> None:
+    """Requests of a single token have no TPOT; what they have binds."""
+    asked = Targets((Bound("tpot", 0.1), Bound("latency", 0.001)))
+    found = verified(Greedy(), SHORT, QUEUE, horizon=100.0, replications=2, targets=asked)
+    assert [(each.name, each.answer) for each in found.targets] == [("latency", MISSED), ("tpot", UNSURE)]
+    assert found.targets[1].text == "tpot of no request"
+
+
 # Files and flags
 
 

@@ -161,7 +161,7 @@ class Targets:
                      doubt_of(each.measure, doubts)) for each in self.bounds]
         if self.goodput is not None:
             held.append(Held(self.goodput, share_interval(good, level), _doubt_of_goodput(self.goodput, doubts)))
-        return tuple(sorted(held, key=lambda each: -each.strain))
+        return tuple(sorted(held, key=lambda each: math.inf if math.isnan(each.strain) else -each.strain))
 
 
 @dataclass(frozen=True)
@@ -205,6 +205,8 @@ class Held:
     def text(self) -> str:
         """The measure and its interval."""
         low, mean, high = self.measured.low, self.measured.mean, self.measured.high
+        if math.isnan(mean):
+            return f"{self.name} of no request"  # as TPOT where each makes a single token
         if isinstance(self.target, Bound):
             return f"{self.name} {mean:.4g} s ({low:.4g} .. {high:.4g})"
         return f"goodput {mean:.2%} ({low:.2%} .. {high:.2%})"
