@@ -11,6 +11,7 @@ from fluidwait.reports.console import console, new_table, optional, say, title, 
 from fluidwait.reports.simulation import ANSWER_COLOURS, target
 from fluidwait.study.knobs.search import Knobs
 from fluidwait.study.knobs.setting import Setting
+from verification import Replay
 from verification.experiments.targets.bounds import MET, MISSED, UNSURE
 from verification.experiments.targets.names import DELAYS
 from verification.experiments.trials import Trial
@@ -18,6 +19,7 @@ from verification.experiments.trials import Trial
 SHOWN = ("ttft_p99", "tpot_p99", "itl_p99")
 SHORT = {"--max-num-seqs": "{} seqs", "--max-num-batched-tokens": "{} tokens", "--watermark": "watermark {:.0%}",
          "--gpu-memory-utilization": "memory {:.0%}"}
+REPLAYED = "the trace's own moments: intervals say how much depends on where a run begins, nothing of other days"
 NOTE = ("simulated is vLLM's scheduler (policy vllm-v1); SGLang's differs: it also keeps room for coming tokens "
         "(--schedule-conservativeness)")
 
@@ -49,6 +51,8 @@ def show_knobs(found: Knobs) -> None:
     title("Knobs of vLLM V1", f"{deployment.source} at {deployment.rate:.4g} requests/s: each setting "
                               f"{found.replications} x {found.horizon:,.0f} s on the same arrivals")
     _table(found)
+    if isinstance(deployment.mix.traffic, Replay):
+        console.print(f"[dim]{REPLAYED}[/dim]")
     console.print()
     changes = found.best.changes(found.own)
     say(found.yes, "leave the flags as they are" if not changes else
