@@ -83,17 +83,18 @@ def spans(column: Column, unit: str) -> Floats:
 
 
 def between(column: Column, start: Column | None, unit: str) -> Floats:
-    """Seconds from `start` to the moments of a column, both dates or both numbers in a unit; NaN where one is none."""
+    """Seconds from `start` to the moments of a column, negative where before, both dates or both numbers in a unit; NaN
+    where one is none.
+    """
     if start is None:
         return np.full(len(column), np.nan)
     later, sooner = dates(column), dates(start)
     if not np.isnat(sooner).all():
-        passed = np.where(np.isnat(later) | np.isnat(sooner), np.nan, (later - sooner).astype(np.float64) / 1e9)
-    else:
-        exact = whole_numbers(column), whole_numbers(start)
-        passed = ((exact[0] - exact[1]) if exact[0] is not None and exact[1] is not None
-                  else numbers(column) - numbers(start)) / UNITS[unit]
-    return np.where(passed >= 0, passed, np.nan)
+        return np.where(np.isnat(later) | np.isnat(sooner), np.nan, (later - sooner).astype(np.float64) / 1e9)
+    exact = whole_numbers(column), whole_numbers(start)
+    passed = ((exact[0] - exact[1]) if exact[0] is not None and exact[1] is not None
+              else numbers(column) - numbers(start))
+    return passed / UNITS[unit]
 
 
 def dates(column: Column) -> Dates:

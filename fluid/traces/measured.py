@@ -5,7 +5,8 @@ Request i arrives at a_i, gets its first token at f_i and ends at e_i:
     ttft_i = f_i - a_i,    latency_i = e_i - a_i,    tpot_i = (e_i - f_i) / (R_i - 1)
 
 as a client measured them; all in seconds from the first arrival. Requests that failed, or of which the file does not
-say when they ended, are left out and counted.
+say when they ended, are left out and counted. A moment before its request's arrival is none; where most are, the file
+is refused, for then they are not moments but times since the arrival, or in another unit.
 """
 
 from __future__ import annotations
@@ -83,13 +84,24 @@ def read_run(path: str | os.PathLike[str], *, format: str | None = None,  # noqa
         raise FileError(source, "", f"has no arrival times; {NEEDED}")
     if table.latency is None or np.isnan(table.latency).all():
         raise FileError(source, "", f"does not say when requests ended; {NEEDED}")
-    return _run(table, table.times, table.latency, source)
+    latency = _after_arrival(table.latency, "end", source)
+    ttft = np.full(len(latency), np.nan) if table.ttft is None else table.ttft
+    return _run(table, table.times, np.minimum(_after_arrival(ttft, "first token", source), latency), latency, source)
 
 
-def _run(table: RequestTable, times: Floats, latency: Floats, source: str) -> MeasuredRun:
+def _after_arrival(spans: Floats, what: str, source: str) -> Floats:
+    """The seconds since arrival, NaN where before it; raises FileError where most are."""
+    early = spans < 0
+    count = int(np.count_nonzero(early))
+    if 2 * count > np.count_nonzero(~np.isnan(spans)):
+        raise FileError(source, "", f"has the {what} of {count:,} requests before their arrival: give its moment, in "
+                                    "the unit of the arrivals, not the time since")
+    return np.where(early, np.nan, spans)
+
+
+def _run(table: RequestTable, times: Floats, ttft: Floats, latency: Floats, source: str) -> MeasuredRun:
     """The run of a table that has its times: without the requests whose end is not known."""
     known = np.isfinite(latency)
-    ttft = np.full(len(times), np.nan) if table.ttft is None else np.minimum(table.ttft, latency)
     arrivals = times[known] - times[known][0]
     return MeasuredRun(arrivals, table.prompt[known], table.output[known], ttft[known], latency[known],
                        closed=table.closed, duration=table.stated, source=source, digest=table.digest,

@@ -83,7 +83,7 @@ def read_table(path: str | os.PathLike[str], asked: Asked, skip_bad_rows: bool,
 
 def _loop(kept: _Kept) -> str:
     """Why the arrivals are no traffic, where each was sent as another ended; "" elsewhere."""
-    if kept.times is None or kept.latency is None or np.isnan(kept.latency).any():
+    if kept.times is None or kept.latency is None or not (kept.latency >= 0).all():
         return ""
     loop = closed_loop(kept.times, kept.latency)
     return "" if loop is None else (f"each request was sent as another ended, {loop.clients:,} under way: their rate "

@@ -174,3 +174,24 @@ def test_where_no_rate_was_offered_nothing_is_judged_and_what_was_sustained_is_t
     assert (found.answer, found.reason) == ("undecided", "undecided: all requests were sent at once")
     assert (found.sustained, found.throughput) == (5.0, 20.0)
     assert forecast(found, REPLICA).equilibrium is None
+
+
+@pytest.mark.parametrize(("first", "end", "what"), [(0.1, 101.0, "first token"), (100.1, 1.0, "end")])
+def test_times_since_the_arrival_in_place_of_moments_are_refused(first: float, end: float, what: str,
+                                                                 tmp_path: Path) -> None:
+    """Of requests that arrive at 100, 101, ... s the first token and the end cannot be before that."""
+    rows = [f"{100 + k},50,10,{first + k * (first > 1)},{end + k * (end > 1)}" for k in range(10)]
+    file = tmp_path / "run.csv"
+    file.write_text("\n".join(["start,in,out,first,end", *rows]), encoding="utf-8")
+    with pytest.raises(FileError, match=f"has the {what} of 10 requests before their arrival"):
+        read_run(file, columns=Columns("in", "out", "start", "first", "end"), time_unit="s")
+
+
+def test_a_few_first_tokens_before_their_arrival_are_not_known(tmp_path: Path) -> None:
+    """As clocks of two machines may have them."""
+    rows = [f"{k},50,10,{k - 0.1 if k == 3 else k + 0.1},{k + 1}" for k in range(10)]
+    file = tmp_path / "run.csv"
+    file.write_text("\n".join(["start,in,out,first,end", *rows]), encoding="utf-8")
+    run = read_run(file, columns=Columns("in", "out", "start", "first", "end"), time_unit="s")
+    assert np.flatnonzero(np.isnan(run.ttft)).tolist() == [3]
+    assert np.isfinite(run.latency).all()
