@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from fluid import FluidwaitError, solve
-from fluid.errors import one_line, one_of
+from fluid.errors import one_line, one_of, whole
 from fluid.files.written import write_file
 from fluidwait.deployment.deployment import Deployment, deployment_of, embedded, embedded_text
 from fluidwait.deployment.policy_names import AUTO, BASELINES, DESIGNED, known, visible
@@ -21,7 +21,7 @@ from fluidwait.reports.burstiness import burstiness_answer
 from fluidwait.reports.console import give, write
 from fluidwait.reports.run import show_equilibrium, show_outcome, show_plugin, show_run, show_thresholds
 from fluidwait.study.advice import ENGINE, advise
-from fluidwait.study.batch import is_batch, makespans
+from fluidwait.study.batch import is_batch, makespans, refuse_batch
 from fluidwait.study.burstiness import beside_poisson
 from fluidwait.study.designs import choose, holds
 from fluidwait.study.outcomes import Comparison, Plan, compare, examine
@@ -90,7 +90,10 @@ def verify_command(file: Path | None, keys: Flags, policy: str, asked: Asked, ho
     known("--policy", policy)
     targets = asked_targets(asked)
     deployment = deployment_of(file, TraceKeys.of_flags(keys))
-    deployment = deployment if targets is None else replace(deployment, targets=targets)
+    if targets is not None:
+        whole("--replications", replications, unit="replications", least=2)  # intervals decide
+        refuse_batch(deployment, "targets")
+        deployment = replace(deployment, targets=targets)
     visible("--policy", policy, deployment)
     plan = Plan.checked(deployment, horizon, replications, seed, precision)
     if is_batch(deployment):

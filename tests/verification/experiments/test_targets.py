@@ -310,6 +310,19 @@ def test_a_flag_that_cannot_be_used_is_one_line(words: list[str], message: str, 
     assert line.count("\n") == 1
 
 
+@pytest.mark.parametrize(("text", "words", "message"), [
+    (MD1, ["--replications", "1"], "--replications must be a whole number of replications from 2"),
+    (MD1.replace("[[workload", "[workload]\narrivals = { batch = 10 }\n[[workload"), [],
+     "must not be a batch for targets"),
+])
+def test_targets_that_nothing_could_be_held_against_are_refused(text: str, words: list[str], message: str,
+                                                                tmp_path: Path,
+                                                                capsys: pytest.CaptureFixture[str]) -> None:
+    code, line = said(capsys, tmp_path, text, "verify", "--ttft", "0.001", *words)
+    assert code == 2
+    assert message in line
+
+
 @pytest.mark.parametrize(("key", "message"), [
     ("ttft_p99 = 0.0", "target.ttft_p99 must be a positive finite number of seconds"),
     ('goodput = "fast"', "target.goodput must be conditions"),

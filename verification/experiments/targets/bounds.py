@@ -208,7 +208,8 @@ class Held:
         if math.isnan(mean):
             return f"{self.name} of no request"  # as TPOT where each makes a single token
         if isinstance(self.target, Bound):
-            return f"{self.name} {mean:.4g} s ({low:.4g} .. {high:.4g})"
+            span = "no interval of one replication" if math.isnan(low) else f"{low:.4g} .. {high:.4g}"
+            return f"{self.name} {mean:.4g} s ({span})"
         return f"goodput {mean:.2%} ({low:.2%} .. {high:.2%})"
 
     @property
