@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from fluid import FluidwaitError
 from fluid.errors import whole
 from fluidwait.deployment.deployment import deployment_of
 from fluidwait.deployment.read_targets import Asked, asked_targets
 from fluidwait.deployment.trace_keys import Flags, TraceKeys
 from fluidwait.reports import answers
-from fluidwait.reports.console import give
+from fluidwait.reports.console import give, say
 from fluidwait.reports.knobs import knobs_answer, show_knobs
 from fluidwait.study.batch import refuse_batch
 from fluidwait.study.knobs.search import knobs, usual_plan, without_caps
@@ -28,7 +27,10 @@ def knobs_command(file: Path | None, keys: Flags, asked: Asked, horizon: float |
     deployment = deployment if targets is None else replace(deployment, targets=targets)
     equilibrium = without_caps(deployment)
     if equilibrium.limit is not None:
-        raise FluidwaitError(f"{deployment.source}: no flags help: {equilibrium.reason}")
+        reason = f"no flags help: {equilibrium.reason}"
+        give({**answers.provenance("knobs", deployment), "answer": False, "reason": reason}, json,
+             lambda: say(False, reason))
+        return False
     plan = usual_plan(deployment, Plan.checked(deployment, horizon, replications, seed), horizon)
     found = knobs(deployment, plan)
     answer = {**answers.provenance("knobs", deployment), **knobs_answer(found)}

@@ -24,7 +24,7 @@ from fluidwait.deployment.guesses import format_meant, unlikely
 from fluidwait.deployment.mix import Mix, trace_mix
 from fluidwait.deployment.read_replica import read_placement, read_replica, read_timing
 from fluidwait.deployment.read_targets import read_targets
-from fluidwait.deployment.read_users import read_users
+from fluidwait.deployment.read_users import held_back, read_users
 from fluidwait.deployment.read_workload import read_mix, read_predictor, with_windows
 from fluidwait.deployment.schema import DeploymentTable
 from fluidwait.deployment.timing import Timing, by_law, timed
@@ -218,9 +218,11 @@ def parse(data: bytes, source: str, folder: Path = Path()) -> Deployment:
     mix, replica = read_mix(tables.workload, read_replica(tables.replica, placement, source), source, folder)
     timing = read_timing(tables.replica, placement, mix.workload, replica, source)
     replica = timed(replica, timing)
-    mix = read_users(with_windows(mix, tables.workload, replica, source), tables.workload, replica, source)
+    offered = with_windows(mix, tables.workload, replica, source)
+    mix = read_users(offered, tables.workload, replica, source)
+    remarks = (*unlikely(tables.replica, mix.workload, replica), *held_back(offered, mix, tables.workload))
     with keys_of(source, "target"):
         return Deployment(mix, replica, tables.target.horizon, tables.target.overflow_probability,
                           tables.workload.lengths, read_predictor(tables.workload, source), placement, timing, source,
                           hashlib.sha256(data).hexdigest(), tables.target.confidence,
-                          tuple(unlikely(tables.replica, mix.workload, replica)), read_targets(tables.target))
+                          remarks, read_targets(tables.target))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fluid.closed_loop import solve_users
 from fluid.errors import FileError
 from fluid.replica import Replica
@@ -34,6 +36,13 @@ def read_users(mix: Mix, table: WorkloadTable, replica: Replica, source: str) ->
         if mix.workload.rate < solve_users(mix.workload, replica, traffic.max_concurrency, 0.0).rate:
             return mix.arriving(traffic)
         return with_users(mix, traffic.max_concurrency, 0.0, replica)
+
+
+def held_back(offered: Mix, mix: Mix, table: WorkloadTable) -> Iterator[str]:
+    """What to say where a limit on concurrency holds requests back for ever longer."""
+    if table.max_concurrency is not None and mix.closed is not None:
+        yield (f"workload.max_concurrency = {table.max_concurrency} sends at most {mix.closed.most:.4g} requests/s, and "
+               f"{offered.workload.rate:.4g} are due: they are sent later and later")
 
 
 def _refuse_beside(table: WorkloadTable, key: str, source: str) -> None:

@@ -34,6 +34,7 @@ from fluid.replica import Replica
 from fluid.stages import stage_profile
 from fluid.traces.measured import MeasuredRun
 from fluid.traces.trace import LENGTHS_ONLY
+from verification.experiments.checks import ENOUGH_REQUESTS
 from verification.experiments.stability import STABLE, UNDECIDED, Verdict, judge
 from verification.run import Run
 from verification.traffic.arrivals import Arrivals
@@ -104,7 +105,7 @@ class Diagnosis:
     @property
     def answer(self) -> str:
         """"stable", "unstable" or "undecided"."""
-        return UNDECIDED if self.verdict is None else self.verdict.answer
+        return UNDECIDED if self.verdict is None or len(self.run) < ENOUGH_REQUESTS else self.verdict.answer
 
     @property
     def stable(self) -> bool:
@@ -118,6 +119,8 @@ class Diagnosis:
             return f"undecided: {self.run.closed}"
         if self.verdict is None:
             return "undecided: all requests arrived at one moment"
+        if len(self.run) < ENOUGH_REQUESTS:
+            return f"undecided: {len(self.run)} requests are fewer than the {ENOUGH_REQUESTS} that a verdict takes"
         unseen = "" if np.isfinite(self.run.ttft).any() else "; without first tokens all count as waiting"
         return self.verdict.reason.replace("take a longer horizon", "measure for longer") + unseen
 

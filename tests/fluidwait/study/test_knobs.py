@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -142,13 +141,17 @@ def test_a_cap_of_the_file_that_is_too_small_is_lifted(tmp_path: Path, capsys: p
     assert found["edge_as_it_comes"] < 10 < found["edge"]
 
 
-@pytest.mark.parametrize(("text", "words", "message"), [
-    (NUMBERS.replace("rate = 10.0", "rate = 1000.0"), [], "no flags help: overloaded"),
-    (NUMBERS, ["--replications", "1", "--ttft", "1"], "--replications must be"),
-])
-def test_what_cannot_be_answered_is_one_line(text: str, words: list[str], message: str, tmp_path: Path,
-                                             capsys: pytest.CaptureFixture[Any]) -> None:
-    assert status(["knobs", str(written(tmp_path, text)), *words]) == 2
+def test_an_overload_is_answered_with_no(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No flags help a replica that cannot carry the load: status 1, and the reason."""
+    file = written(tmp_path, NUMBERS.replace("rate = 10.0", "rate = 1000.0"))
+    code, found = answer(capsys, "knobs", file)
+    assert (code, found["answer"]) == (1, False)
+    assert found["reason"].startswith("no flags help: overloaded")
+
+
+def test_one_replication_decides_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, status 2."""
+    assert status(["knobs", str(written(tmp_path, NUMBERS)), "--replications", "1", "--ttft", "1"]) == 2
     shown = capsys.readouterr()
     assert (shown.out, shown.err.count("\n")) == ("", 1)
-    assert message in shown.err
+    assert "--replications must be" in shown.err

@@ -195,3 +195,10 @@ def test_a_few_first_tokens_before_their_arrival_are_not_known(tmp_path: Path) -
     run = read_run(file, columns=Columns("in", "out", "start", "first", "end"), time_unit="s")
     assert np.flatnonzero(np.isnan(run.ttft)).tolist() == [3]
     assert np.isfinite(run.latency).all()
+
+
+def test_a_handful_of_requests_is_no_verdict() -> None:
+    """Three that came and went say nothing of a server that keeps up."""
+    few = MeasuredRun(np.arange(3.0), np.full(3, 9), np.full(3, 5), np.full(3, 0.1), np.full(3, 0.5))
+    assert diagnose(few).answer == "undecided"
+    assert "3 requests are fewer than the 30" in diagnose(few).reason
