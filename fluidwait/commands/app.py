@@ -22,6 +22,7 @@ from fluidwait.commands.options import (
     File,
     Force,
     ForDeployment,
+    Headroom,
     Horizon,
     Install,
     Jobs,
@@ -38,6 +39,7 @@ from fluidwait.commands.options import (
     SearchPrecision,
     Seed,
     SkipBadRows,
+    Spare,
     TraceFile,
     Verbose,
     Version,
@@ -144,6 +146,14 @@ def _knobs(keys: Group, asked: Group, file: File = None, horizon: Horizon = None
            seed: Seed = 0, json: Json = False, version: Version = False) -> None:
     """Find the flags of vLLM for a workload and targets: what each setting costs and gains, and a line to paste."""
     _say(commands.knobs_command(file, keys, asked, horizon, replications, seed, json))
+
+
+@app.command("plan", epilog="Example: fluidwait plan deployment.toml --headroom 10% --spare 1")
+@with_flags(keys=TRACE)
+def _plan(keys: Group, file: File = None, headroom: Headroom = 0.0, spare: Spare = 0, json: Json = False,
+          version: Version = False) -> None:
+    """Find the cheapest fleet for a demand, what the fleet there is carries, and what more of anything is worth."""
+    _say(commands.plan_command(file, keys, headroom, spare, json))
 
 
 def _say(yes: bool) -> None:

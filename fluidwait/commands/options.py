@@ -138,3 +138,7 @@ RateWindow = Annotated[float | None, typer.Option(parser=number, metavar="SECOND
                                                   help="Let the rate of the section follow the trace's, in windows.")]
 BatchFile = Annotated[Path, typer.Argument(help="Measured batches: CSV, or the log of an engine, also gzipped.")]
 Pieces = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER", help="Lines; the largest counts.")]
+Headroom = Annotated[float, typer.Option(parser=share, metavar="SHARE",
+                                         help="Carry so much more than the demand: 10%.")]
+Spare = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER",
+                                    help="Carry it without so many replicas of any one kind, too.")]

@@ -22,6 +22,7 @@ from fluid.tables import Tabular, plain
 from fluid.workload import Workload
 from fluidwait.deployment.guesses import format_meant, unlikely
 from fluidwait.deployment.mix import Mix, trace_mix
+from fluidwait.deployment.read_fleet import FleetKind, read_fleet
 from fluidwait.deployment.read_replica import read_placement, read_replica, read_timing
 from fluidwait.deployment.read_targets import read_targets
 from fluidwait.deployment.read_users import held_back, read_users
@@ -48,7 +49,8 @@ class Deployment(Tabular):
     see on arrival, "known", "predicted" or "unknown" output lengths; `predictor` is the model of the error of predicted
     ones; `placement` is the model on its GPUs where the file names them, `timing` where the iteration time comes from;
     `source` is the file's name ("embedded" for the built-in one), `digest` the SHA-256 of its bytes; `remarks` are
-    questions about numbers that are legal, and that no deployment has; `targets` what is asked of the delays.
+    questions about numbers that are legal, and that no deployment has; `targets` what is asked of the delays; `fleet`
+    are the kinds of replicas that `plan` may choose from.
 
     >>> from fluid import solve
     >>> read = embedded()
@@ -69,6 +71,7 @@ class Deployment(Tabular):
     confidence: float = 0.95
     remarks: tuple[str, ...] = field(default=(), compare=False)
     targets: Targets = field(default=Targets())
+    fleet: tuple[FleetKind, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "horizon", real("horizon", self.horizon, unit="seconds"))
@@ -225,4 +228,5 @@ def parse(data: bytes, source: str, folder: Path = Path()) -> Deployment:
         return Deployment(mix, replica, tables.target.horizon, tables.target.overflow_probability,
                           tables.workload.lengths, read_predictor(tables.workload, source), placement, timing, source,
                           hashlib.sha256(data).hexdigest(), tables.target.confidence,
-                          remarks, read_targets(tables.target))
+                          remarks, read_targets(tables.target),
+                          read_fleet(tables.fleet, mix, replica, placement, source, folder))

@@ -127,6 +127,21 @@ class ReplicaTable(TomlTable):
     iteration_time: IterationTimeTable | None = Field(default=None, description="a table of seconds")
 
 
+class KindTable(ReplicaTable):
+    """[[fleet.kind]]: a kind of replica as [replica] describes one, and its price; without such keys [replica]."""
+
+    name: Name = Field(description=f"a name of 1 to {LONGEST_NAME} printable characters")
+    price: Real = Field(description="a positive price of an hour, in any currency")
+    most: Int | None = Field(default=None, description="a nonnegative whole number of replicas")
+    count: Int | None = Field(default=None, description="a nonnegative whole number of replicas, at most `most`")
+
+
+class FleetTable(TomlTable):
+    """[fleet]: the kinds of replicas that a fleet may have."""
+
+    kind: list[KindTable] = Field(min_length=1, description="at least one [[fleet.kind]] table")
+
+
 class PrefixTable(TomlTable):
     """shared_prefix = { tokens = 800, hit = 0.6, name = "system" }."""
 
@@ -274,3 +289,4 @@ class DeploymentTable(TomlTable):
     replica: ReplicaTable = Field(description="a table that names model and gpu, or kv_capacity and iteration_time")
     workload: WorkloadTable = Field(description="at least one [[workload.type]] table")
     target: TargetTable = Field(default_factory=TargetTable, description="a table")
+    fleet: FleetTable | None = Field(default=None, description="a table with at least one [[fleet.kind]] table")

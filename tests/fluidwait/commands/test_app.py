@@ -19,7 +19,7 @@ from fluidwait.__main__ import status
 from thresholds import PacedPolicy, read_policy, wait
 from verification import Sarathi, VllmV0, simulate
 
-COMMANDS = ("run", "solve", "thresholds", "verify", "sweep", "init")
+COMMANDS = ("run", "solve", "thresholds", "verify", "sweep", "plan", "init")
 LONG = """[replica]
 kv_capacity = 137000
 block = 16
@@ -338,7 +338,6 @@ BAD_INPUT = [
     (["verify", "--horizon", "1e15"], "horizon"),
     (["verify", "--replications", "0"], "replications"),
     (["verify", "--seed", "-1"], "seed"),
-    (["plan"], "plan"),
     (["sweep", "--rates", "1:2:1"], "--policies"),
     (["sweep", "--rates", "2:1:1", "--policies", "greedy"], "2:1:1"),
     (["solve", "--frobnicate"], "frobnicate"),
@@ -407,12 +406,11 @@ def test_init_writes_a_deployment_that_runs_and_replaces_nothing(tmp_path: Path,
     capsys.readouterr()
 
 
-def test_what_is_not_there_yet_is_not_offered(capsys: pytest.CaptureFixture[str]) -> None:
-    """The list of commands holds those that answer, and no `plan`."""
+def test_every_command_is_offered(capsys: pytest.CaptureFixture[str]) -> None:
+    """The list of commands holds those that answer."""
     assert status(["--help"]) == 0
     listed = capsys.readouterr().out
     assert all(command in listed for command in COMMANDS)
-    assert " plan " not in listed
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,194 @@
+"""Kinds of replicas, and what a request of each type takes of each.
+
+A fleet has n_k replicas of kind k, which share evenly the rates x_kj (requests/s) of type j that are sent to the kind.
+By the half-spaces h^k of one replica (`fluid.region`) they carry them when
+
+    sum_j h^k_ij x_kj <= n_k      for every row i of kind k;      x_kj = 0 where type j fits no replica of kind k
+
+An even split is best: the region is convex, and all replicas of a kind have the same. A row below another one of its
+kind for every type says nothing and is left out.
+
+**Prices.** Let y_ki >= 0 be a price of each row: what a replica-second of that limit is worth. Then a request of type j
+costs at least mu_j, and a replica of kind k is worth a_k,
+
+    mu_j = min_k sum_i y_ki h^k_ij  over the kinds that it fits,       a_k = sum_i y_ki
+
+and whatever is carried, at rates x_j, costs no more than the fleet is worth:
+
+    sum_j mu_j x_j <= sum_k a_k n_k
+
+Every bound of this room follows from that line, for any prices: they need no solver to be true. Source: derived here,
+by the duality of linear programs; mathematics, section 16.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fluid.arrays import Bools, Floats, Ints
+from fluid.errors import InputError, real, whole
+from fluid.region import region_of
+from fluid.replica import Replica
+from fluid.stages import StageProfile, stage_profile
+from fluid.workload import Workload
+
+MOST_REPLICAS = 10**6  # of a kind, and that a type alone may need
+HOPELESS = 1e9  # replicas that a type alone would need of a kind, to which it is then never sent
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of replica: its `price` (of an hour, in any currency), the `most` there are, the `count` one has.
+
+    Raises InputError unless the price is positive and 0 <= count <= most (None: as many as one likes).
+
+    >>> from fluid import IterationTime
+    >>> Kind("a100", Replica(137_000, IterationTime(0.0106, 4.013e-7)), price=2.5)
+    Kind("a100", 137,000 KV tokens, price 2.5)
+    """
+
+    name: str
+    replica: Replica
+    price: float = 1.0
+    most: int | None = None
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise InputError("name", "text", self.name, "kind")
+        where = f'kind "{self.name}"'
+        if not isinstance(self.replica, Replica):
+            raise InputError("replica", "a Replica", self.replica, where)
+        object.__setattr__(self, "price", real("price", self.price, where))
+        if self.most is not None:
+            most = whole("most", self.most, where, unit="replicas", least=0, most=MOST_REPLICAS)
+            object.__setattr__(self, "most", most)
+        count = whole("count", self.count, where, unit="replicas", least=0,
+                      most=MOST_REPLICAS if self.most is None else self.most)
+        object.__setattr__(self, "count", count)
+
+    def __repr__(self) -> str:
+        most = "" if self.most is None else f", at most {self.most:,}"
+        count = f", {self.count:,} there" if self.count else ""
+        return f'Kind("{self.name}", {self.replica.kv_capacity:,} KV tokens, price {self.price:g}{most}{count})'
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The half-spaces of all kinds: `values` h (R, J) in seconds, and for each row its `kind`, `limit` and `piece`.
+
+    `fits` (K, J) says which types a kind serves; `profiles` are the stages of the types on each kind.
+    """
+
+    values: Floats
+    kind: Ints
+    limit: tuple[str, ...]
+    piece: Ints
+    fits: Bools
+    profiles: tuple[StageProfile, ...]
+
+    @property
+    def served(self) -> Bools:
+        """The types that fit some kind, shape (J,)."""
+        return np.logical_or.reduce(self.fits, axis=0)  # type: ignore[no-any-return]
+
+    def worth(self, prices: Floats) -> Floats:
+        """mu, what a request of each type costs at least at prices (R,): shape (J,), infinite where none serves it."""
+        cost = np.full(self.fits.shape, np.inf)
+        for k in range(len(cost)):
+            mine = self.kind == k
+            cost[k] = np.where(self.fits[k], prices[mine] @ self.values[mine], np.inf)
+        least: Floats = cost.min(axis=0)
+        return least
+
+    def of_kinds(self, per_row: Floats) -> Floats:
+        """Sums over the rows of each kind, shape (K,): of prices, what a replica is worth."""
+        sums = np.zeros(len(self.fits))
+        np.add.at(sums, self.kind, per_row)
+        return sums
+
+    def loads(self, rates: Floats) -> Floats:
+        """Replicas that rates (K, J) take of each row: shape (R,)."""
+        taken: Floats = np.einsum("rj,rj->r", self.values, rates[self.kind])
+        return taken
+
+    def fullest(self, rates: Floats) -> Floats:
+        """Replicas that rates (K, J) need of each kind, the largest over its rows: shape (K,)."""
+        needs = np.zeros(len(self.fits))
+        np.maximum.at(needs, self.kind, self.loads(rates))
+        return needs
+
+
+def prices_of(kinds: Sequence[Kind]) -> Floats:
+    """p, shape (K,)."""
+    return np.array([each.price for each in kinds])
+
+
+def counts_of(kinds: Sequence[Kind]) -> Floats:
+    """The replicas that are there already, shape (K,)."""
+    return np.array([float(each.count) for each in kinds])
+
+
+def most_of(kinds: Sequence[Kind]) -> Floats:
+    """The most replicas of each kind, infinite where there is no limit: shape (K,)."""
+    return np.array([np.inf if each.most is None else float(each.most) for each in kinds])
+
+
+def rows_of(workload: Workload, kinds: Sequence[Kind]) -> Rows:
+    """Return the half-spaces of the kinds over the types of a workload.
+
+    Raises InputError where there is no kind, two have one name, a type has no stage at all on one of them, or a type
+    alone needs over a million replicas.
+    """
+    _check(kinds)
+    blocks, fits, profiles, needs = [], [], [], np.full(len(workload), np.inf)
+    for k, each in enumerate(kinds):
+        profile = stage_profile(workload, replace(each.replica, max_model_len=None))
+        region = region_of(profile, each.replica)
+        own = np.ones(len(workload), dtype=bool)
+        own[region.never_fits] = False
+        if each.replica.max_model_len is not None:
+            own &= workload.prompt_tokens + workload.output_tokens <= each.replica.max_model_len
+        alone = region.half_spaces.max(axis=0) * workload.rates
+        needs = np.minimum(needs, np.where(own, alone, np.inf))
+        own &= alone <= HOPELESS
+        kept = _undominated(region.half_spaces)
+        pieces = np.arange(len(region.limits)) % len(each.replica.iteration_time.pieces)
+        blocks.append((np.where(own, region.half_spaces, 0.0)[kept], np.full(len(kept), k),
+                       [region.limits[i] for i in kept], pieces[kept]))
+        fits.append(own)
+        profiles.append(profile)
+    values, kind, limits, piece = zip(*blocks, strict=True)
+    rows = Rows(np.concatenate(values), np.concatenate(kind), tuple(name for each in limits for name in each),
+                np.concatenate(piece), np.array(fits), tuple(profiles))
+    _refuse_too_much(workload, needs)
+    return rows
+
+
+def _check(kinds: Sequence[Kind]) -> None:
+    if not isinstance(kinds, Sequence) or not kinds or not all(isinstance(each, Kind) for each in kinds):
+        raise InputError("kinds", "a sequence of at least one Kind", kinds, "fleet")
+    names = [each.name for each in kinds]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError("kinds", "of different names", name, "fleet")
+
+
+def _undominated(values: Floats) -> Ints:
+    """The rows that no other row is above for every type, of equal ones the first."""
+    above = np.all(values[:, None, :] <= values[None, :, :], axis=2)  # [i, other]
+    equal = above & above.T
+    first = np.tri(len(values), k=-1, dtype=bool)  # [i, other]: other comes before
+    covered = (above & ~equal) | (equal & first)
+    kept: Ints = np.flatnonzero(~covered.any(axis=1))
+    return kept
+
+
+def _refuse_too_much(workload: Workload, needs: Floats) -> None:
+    """Of a type that fits some kind, no more than so many replicas alone: `needs` (J,), infinite where it fits none."""
+    for j in np.flatnonzero(np.isfinite(needs) & (needs > MOST_REPLICAS))[:1]:
+        raise InputError("rate", f"a demand of at most {MOST_REPLICAS:,} replicas", float(workload.rates[j]),
+                         f'prompt type "{workload.names[j]}"')

@@ -1,0 +1,86 @@
+"""What one more of something is worth: prices of rows, times how the rows move.
+
+At an optimum with prices y and rates x the value V of a program over sum_j h_ij x_j <= n moves with its data as its
+Lagrangian does (envelope theorem): dV = - sum_ij y_i x_j dh_ij where V is a maximum, + where it is a least cost. By
+(2.3) and (2.4) h is linear in the coefficients of line p, and in 1/C; with sums over the rates sent to a kind, of KV
+work W = sum_j x_j w_j, sequences S, tokens t, KV read r, prefilled l,
+
+    dh x per     KV token of cache         overhead d0   per_kv_token   per_prefill_token   per_sequence
+    memory       -d0 W / C^2               W / C         r              l                   S
+    sequences    0                         S / B         r              l                   S
+    tokens       0                         t / q         r              l                   S
+    time         0                         0             r              l                   S      (by 1 + 3e-9)
+
+The derivative is one-sided where several sets of prices are optimal. Source: mathematics, section 16.5.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fluid.arrays import TOLERANCE, Floats
+from fluid.planning.kinds import Kind, Rows
+
+
+class Margins(NamedTuple):
+    """Derivatives of an optimal value for one kind: per KV token of cache, and per second of each coefficient.
+
+    The coefficients are raised in every line of the iteration time at once; `replica` is what one more replica is worth
+    (its price of rows: replicas of a kind at price a_k cost nothing more).
+    """
+
+    kv_token: float
+    overhead: float
+    per_kv_token: float
+    per_prefill_token: float
+    per_sequence: float
+    replica: float
+
+
+class Residuals(NamedTuple):
+    """How far a certificate is from exact: relative excess of the rows, of the prices, and the gap between bounds.
+
+    All are of the order of rounding where the answer is optimal; computed from the half-spaces anew, by sums alone.
+    """
+
+    primal: float
+    dual: float
+    gap: float
+
+    def holds(self, tolerance: float = 1e-6) -> bool:
+        """Whether all three are within a tolerance."""
+        return max(self.primal, self.dual, self.gap) <= tolerance
+
+
+def moved(rows: Rows, kinds: tuple[Kind, ...], prices: Floats, rates: Floats) -> tuple[Margins, ...]:
+    """Return sum_ij y_i x_j dh_ij per kind and datum: how a least cost moves (a maximum: `gained`).
+
+    `prices` (R,) of the rows, `rates` (K, J) of the relaxed optimum.
+    """
+    worth = rows.of_kinds(prices)
+    return tuple(_of_kind(rows, each, k, prices, rates[k], float(worth[k])) for k, each in enumerate(kinds))
+
+
+def gained(rows: Rows, kinds: tuple[Kind, ...], prices: Floats, rates: Floats) -> tuple[Margins, ...]:
+    """The same of a maximum."""
+    return tuple(Margins._make([*(0.0 - value for value in each[:5]), each.replica])
+                 for each in moved(rows, kinds, prices, rates))
+
+
+def _of_kind(rows: Rows, kind: Kind, k: int, prices: Floats, rates: Floats, worth: float) -> Margins:
+    profile, replica = rows.profiles[k], kind.replica
+    total = {"memory": rates @ profile.kv_work, "sequences": rates @ profile.stages, "tokens": rates @ profile.tokens}
+    room = {"memory": replica.kv_capacity, "sequences": replica.most_sequences, "tokens": replica.most_tokens}
+    work = np.array([rates @ profile.kv_read, rates @ profile.prefilled, rates @ profile.stages])
+    slopes = np.zeros(5)
+    for i in np.flatnonzero(rows.kind == k):
+        limit, price = rows.limit[i], prices[i]
+        slopes[2:] += price * work * (1 + 3 * TOLERANCE * (limit == "time"))
+        if limit != "time":
+            slopes[1] += price * total[limit] / room[limit]
+        if limit == "memory":
+            overhead = replica.iteration_time.overheads[rows.piece[i]]
+            slopes[0] -= price * overhead * total[limit] / replica.kv_capacity**2
+    return Margins._make([*slopes.tolist(), worth])

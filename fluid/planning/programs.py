@@ -1,0 +1,234 @@
+"""The convex programs of this room, in cvxpy: linear ones by HiGHS (as SciPy has it: by interior points, then a
+crossover to a vertex; ten thousand types take seconds), the logarithmic one by Clarabel.
+
+Their variables are shares f_kj = x_kj/lambda_j of each type sent to each kind that it fits, so that no number depends
+on the units of rates; rows are divided by the size of the fleet. What comes back are shares and prices of the rows,
+both still as a solver has them, within its tolerances: who uses them repairs both (`Rows.worth`, `repaired`).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from fluid.arrays import Bools, Floats
+from fluid.errors import FluidwaitError
+from fluid.planning.kinds import Rows
+
+HIGHS, CLARABEL = "HIGHS", "CLARABEL"
+TIGHT: dict[str, Any] = {"method": "highs-ipm", "primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance":
+1e-9}
+
+
+def cvxpy() -> Any:
+    """The module, which takes a second to load, and which only planning needs; its types are not complete."""
+    return import_module("cvxpy")
+
+
+class Solved(NamedTuple):
+    """The `value`, shares `f` (K, J), `counts` (K,) or levels, `prices` of the rows (R,), all of them a solver's."""
+
+    value: float
+    shares: Floats
+    counts: Floats
+    prices: Floats
+
+
+class Level(NamedTuple):
+    """A `level`, shares (K, J), `prices` (R,) and `lifts`, the worth of a share of each type that is served."""
+
+    level: float
+    shares: Floats
+    prices: Floats
+    lifts: Floats
+
+
+class Shares:
+    """The variables f of the pairs that fit, and the two linear maps: row loads A f, and totals by type S f."""
+
+    def __init__(self, rows: Rows, rates: Floats) -> None:
+        cp = cvxpy()
+
+        self.rows, self.kinds, self.types = rows, *np.nonzero(rows.fits)
+        self.f = cp.Variable(len(self.kinds), nonneg=True)
+        pair = np.full(rows.fits.shape, -1)
+        pair[self.kinds, self.types] = np.arange(len(self.kinds))
+        at, types = np.nonzero(rows.fits[rows.kind])
+        loads = sparse.csr_matrix((rows.values[at, types] * rates[types], (at, pair[rows.kind[at], types])),
+                                  shape=(len(rows.values), len(self.kinds)))
+        total = sparse.csr_matrix((np.ones(len(self.kinds)), (self.types, np.arange(len(self.kinds)))),
+                                  shape=(rows.fits.shape[1], len(self.kinds)))
+        self.loads, self.totals = loads @ self.f, total[rows.served] @ self.f
+
+    @property
+    def found(self) -> Floats:
+        """The shares (K, J) of a program that is solved, none below 0."""
+        shares = np.zeros(self.rows.fits.shape)
+        shares[self.kinds, self.types] = np.maximum(self.f.value, 0.0)
+        return shares
+
+
+def cheapest(rows: Rows, rates: Floats, prices: Floats, least: Floats, most: Floats) -> Solved | None:
+    """min sum_k p_k n_k with A f <= n, S f = 1, least <= n <= most; None where nothing meets that.
+
+    Bounds that are infinite are left out; all counts may be fractions.
+    """
+    cp = cvxpy()
+
+    shares, counts = Shares(rows, rates), cp.Variable(len(prices), nonneg=True)
+    unit, size = float(prices.max()), _size(rows, rates)
+    carried = shares.loads / size <= counts[rows.kind]
+    limits = [carried, shares.totals == 1, counts >= least / size]
+    bounded = np.flatnonzero(np.isfinite(most))
+    if len(bounded):
+        limits.append(counts[bounded] <= most[bounded] / size)
+    problem = cp.Problem(cp.Minimize((prices / unit) @ counts), limits)
+    if not _solve(problem, HIGHS):
+        return None
+    return Solved(float(problem.value) * unit * size, shares.found, np.maximum(counts.value, 0.0) * size,
+                  np.maximum(carried.dual_value, 0.0) * unit)
+
+
+def largest(rows: Rows, rates: Floats, counts: Floats) -> Solved:
+    """max theta with A f <= counts, S f = theta; at least one kind is there for each type."""
+    cp = cvxpy()
+
+    shares, factor, size = Shares(rows, rates), cp.Variable(), _factor(rows, rates, counts)
+    carried = shares.loads <= counts[rows.kind] / size
+    problem = cp.Problem(cp.Maximize(factor), [carried, shares.totals == factor])
+    _must(_solve(problem, HIGHS))
+    return Solved(float(factor.value) * size, shares.found * size, counts, np.maximum(carried.dual_value, 0.0))
+
+
+def most_valuable(rows: Rows, rates: Floats, counts: Floats, values: Floats) -> Solved:
+    """max sum_j v_j lambda_j (S f)_j with A f <= counts, S f <= 1; values v of a request (J,)."""
+    cp = cvxpy()
+
+    shares, worth = Shares(rows, rates), (values * rates)[rows.served]
+    unit, size = float(worth.sum()), _most(counts)
+    carried = shares.loads / size <= counts[rows.kind] / size
+    problem = cp.Problem(cp.Maximize((worth / unit) @ shares.totals), [carried, shares.totals <= 1])
+    _must(_solve(problem, HIGHS))
+    return Solved(float(problem.value) * unit, shares.found, counts, np.maximum(carried.dual_value, 0.0) * unit / size)
+
+
+def proportional(rows: Rows, rates: Floats, counts: Floats, weights: Floats) -> Solved:
+    """max sum_j w_j ln (S f)_j with A f <= counts, S f <= 1; weights w (J,)."""
+    cp = cvxpy()
+
+    shares, size, mine = Shares(rows, rates), _most(counts), weights[rows.served]
+    carried = shares.loads / size <= counts[rows.kind] / size
+    unit = float(mine.sum())
+    problem = cp.Problem(cp.Maximize((mine / unit) @ cp.log(shares.totals)), [carried, shares.totals <= 1])
+    _must(_solve(problem, CLARABEL))
+    return Solved(float(problem.value) * unit, shares.found, counts, np.maximum(carried.dual_value, 0.0) * unit / size)
+
+
+def raised(rows: Rows, rates: Floats, counts: Floats, weights: Floats, held: Bools, floor: Floats,
+           ) -> Level:
+    """max t with S f >= t w for types not held, S f >= floor for those held, S f <= 1.
+
+    Types are those that are served, in order: `weights`, `held` and `floor` have their shape.
+    """
+    cp = cvxpy()
+
+    shares, level = Shares(rows, rates), cp.Variable()
+    size, free = _most(counts), np.flatnonzero(~held)
+    carried = shares.loads / size <= counts[rows.kind] / size
+    lifted = shares.totals[free] >= level * weights[free]
+    limits = [carried, lifted, shares.totals <= 1]
+    if held.any():
+        limits.append(shares.totals[np.flatnonzero(held)] >= floor[held] * (1 - 1e-10))
+    _must(_solve(cp.Problem(cp.Maximize(level), limits), HIGHS))
+    worth = np.zeros(len(held))
+    worth[free] = np.maximum(lifted.dual_value, 0.0)
+    return Level(float(level.value), shares.found, np.maximum(carried.dual_value, 0.0) / size, worth)
+
+
+def least_whole(prices: Floats, cuts: Floats, needs: Floats, least: Floats, most: Floats, spare: int,
+                ) -> Floats | None:
+    """min sum_k p_k n_k over whole n from least to most that meet every cut a.n >= b, with `spare` of any kind lost.
+
+    Without spare q = n. Else what is left of kind k is q_k = max(n_k - s, 0), by a binary z_k: q_k <= n_k - s z_k and
+    q_k <= most_k z_k. A cut must hold with n_k replaced by q_k, for each k. None where nothing meets that.
+    """
+    cp = cvxpy()
+
+    kinds = len(prices)
+    counts = cp.Variable(kinds, integer=True)
+    limits = [counts >= least, counts <= most]
+    if spare == 0:
+        limits.append(cuts @ counts >= needs)
+    else:
+        left, some = cp.Variable(kinds, integer=True), cp.Variable(kinds, boolean=True)
+        limits += [left >= 0, left <= cp.multiply(most, some), left <= counts - spare * some]
+        for a, b in zip(cuts, needs, strict=True):
+            limits.append(a @ counts - cp.multiply(a, counts - left) >= b)
+    problem = cp.Problem(cp.Minimize((prices / prices.max()) @ counts), limits)
+    if not _solve(problem, HIGHS, method="highs", mip_rel_gap=1e-9):
+        return None
+    whole: Floats = np.rint(counts.value)
+    return whole
+
+
+def least_prices(values: Floats, worth: Floats) -> Floats:
+    """min sum_i y_i with sum_i y_i h_ij >= worth_j: at them one kind, of rows (R_k, J), is the cheapest for no type."""
+    cp = cvxpy()
+
+    scale, worthy = values.max(axis=0), worth > 0
+    need = worth / scale
+    unit = float(need.max())
+    if unit == 0:
+        return np.zeros(len(values))
+    prices = cp.Variable(len(values), nonneg=True)
+    _must(_solve(cp.Problem(cp.Minimize(cp.sum(prices)), [
+        (values / scale).T[worthy] @ prices >= need[worthy] / unit]), HIGHS))
+    found = np.maximum(prices.value, 0.0)
+    short = float(np.max(need[worthy] / unit / np.maximum((values / scale).T[worthy] @ found, 1e-300)))
+    least: Floats = found * unit * max(short, 1.0)
+    return least
+
+
+def _solve(problem: Any, solver: str, **options: Any) -> bool:
+    """Whether the problem has an optimum; raises FluidwaitError where the solver fails."""
+    cp = cvxpy()
+
+    name, given = (cp.SCIPY, {"scipy_options": options or dict(TIGHT)}) if solver == HIGHS else (solver, options)
+    try:
+        problem.solve(solver=name, **given)
+    except cp.error.SolverError as error:
+        raise FluidwaitError(f"the solver {solver} failed: {error}") from None
+    if problem.status in (cp.INFEASIBLE, cp.settings.INFEASIBLE_OR_UNBOUNDED):
+        return False
+    if problem.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
+        raise FluidwaitError(f"the solver {solver} found no optimum: {problem.status}")
+    return True
+
+
+def _must(solved: bool) -> None:
+    if not solved:
+        raise FluidwaitError("the solver HIGHS finds a program infeasible that always has a solution")
+
+
+def _most(counts: Floats) -> float:
+    return float(counts.max())
+
+
+def _size(rows: Rows, rates: Floats) -> float:
+    """About how many replicas it takes: each type on the kind of which it needs least."""
+    needs = np.full(rows.fits.shape, np.inf)
+    for k in range(len(needs)):
+        needs[k] = np.where(rows.fits[k], rows.values[rows.kind == k].max(axis=0) * rates, np.inf)
+    return max(float(needs.min(axis=0)[rows.served].sum()), 1e-12)
+
+
+def _factor(rows: Rows, rates: Floats, counts: Floats) -> float:
+    """A factor on all rates that is carried, each type having its share of the fleet's time."""
+    alone = np.zeros(rows.fits.shape[1])
+    for k in range(len(rows.fits)):
+        own = rows.values[rows.kind == k].max(axis=0) * rates
+        alone += np.where(rows.fits[k] & (own > 0), counts[k] / np.where(own > 0, own, 1.0), 0.0)
+    return float(1.0 / np.sum(1.0 / alone[rows.served]))

@@ -1,0 +1,144 @@
+"""`fluidwait plan`: the report and its JSON, a fleet that is there, what is infeasible, bad input in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command_line import ONE_TYPE, answer, written
+
+from fluid import stability_region
+from fluidwait.__main__ import status
+from fluidwait.deployment.deployment import load
+
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "fleet.toml"
+TEXT = EXAMPLE.read_text(encoding="utf-8")
+
+
+def with_keys(*lines: str) -> str:
+    """The example with keys of its kind "small"."""
+    return TEXT.replace("price = 1.2\n", "price = 1.2\n" + "".join(f"{line}\n" for line in lines))
+
+
+def test_a_mixed_fleet_is_planned_and_beats_one_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    """Counts, costs, shares that sum to 1, a certificate that holds, what growth and failures take."""
+    code, found = answer(capsys, "plan", EXAMPLE)
+    assert (code, found["answer"], found["status"]) == (0, True, "optimal")
+    assert found["cost"] == pytest.approx(sum(each["price"] * each["count"] for each in found["kinds"]))
+    assert found["bound"] <= found["cost"] < found["single"]["cost"]
+    assert max(found["certificate"].values()) < 1e-7
+    assert [sum(each["shares"].values()) for each in found["types"]] == pytest.approx([1.0, 1.0])
+    assert [each["traffic"] for each in found["growth"]] == pytest.approx([1.1, 1.2, 1.5])
+    costs = [found["cost"], *(each["cost"] for each in found["growth"])]
+    assert costs == sorted(costs)
+    assert all(0 < each["filled"] <= 1 for each in found["kinds"] if each["count"])
+
+
+def test_without_kinds_it_is_the_replica_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """500 requests/s take as many replicas as the edge load says, at a price of 1."""
+    file = written(tmp_path, ONE_TYPE.format(rate=500.0))
+    read = load(file)
+    load_of_one = stability_region(read.workload, read.replica).edge_load([500.0])
+    code, found = answer(capsys, "plan", file)
+    assert (code, found["cost"]) == (0, -(-load_of_one // 1))
+    assert answer(capsys, "plan", file, "--spare", "2")[1]["cost"] == found["cost"] + 2
+    assert answer(capsys, "plan", file, "--headroom", "50%")[1]["bound"] == pytest.approx(1.5 * load_of_one)
+
+
+def test_a_fleet_that_is_too_small_says_what_to_add_and_whom_to_admit(tmp_path: Path,
+                                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    """4 small ones there: status 1, the factor, what is added, admissions with certificates; enough of them: 0."""
+    code, found = answer(capsys, "plan", written(tmp_path, with_keys("count = 4")))
+    assert (code, found["answer"], found["status"]) == (1, False, "optimal")
+    assert 0 < found["there"]["factor"] < 1
+    assert sum(found["there"]["added"].values()) > 0
+    assert [each["objective"] for each in found["admission"]] == ["requests", "tokens", "max-min", "proportional"]
+    assert all(max(each["certificate"].values()) < 1e-6 for each in found["admission"])
+    code, found = answer(capsys, "plan", written(tmp_path, with_keys("count = 17")))
+    assert (code, found["there"]["carries"], found["admission"]) == (0, True, [])
+    code, found = answer(capsys, "plan", written(tmp_path, with_keys("count = 17")), "--spare", "1")
+    assert (code, found["there"]["carries"]) == (1, False)
+
+
+def test_the_report_fits_80_columns_and_says_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    """The fleet, one kind, N-1, growth, worth, certificate, what is assumed."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert status(["plan", str(written(tmp_path, with_keys("count = 4")))]) == 1
+    printed = capsys.readouterr().out
+    words = " ".join(printed.split())
+    for part in ("which carries up to", "until then admit by", "of one kind", "N-1", "traffic +50%", "at the margin",
+                 "certificate", "upper bound"):
+        assert part in words
+
+
+def test_what_is_infeasible_is_said_with_the_smallest_change(tmp_path: Path,
+                                                             capsys: pytest.CaptureFixture[str]) -> None:
+    """`most` too small, or a type that fits no kind: status 1 and a sentence."""
+    few = with_keys("most = 2").replace("price = 4.0", "price = 4.0\nmost = 1")
+    code, found = answer(capsys, "plan", written(tmp_path, few))
+    assert (code, found["status"], found["cost"]) == (1, "infeasible", None)
+    assert 0 < found["carries"] < 1
+    assert sum(found["missing"].values()) > 0
+    huge = TEXT.replace("prompt_tokens = 8000", "prompt_tokens = 800000")
+    code, found = answer(capsys, "plan", written(tmp_path, huge))
+    assert code == 1
+    assert "fits no kind" in found["reason"]
+    assert status(["plan", str(written(tmp_path, huge))]) == 1
+    assert "no fleet: type" in " ".join(capsys.readouterr().out.split())
+
+
+def test_kinds_of_the_catalogue_have_their_own_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model on a GPU by name, as in [replica]."""
+    text = with_keys('model = "llama-2-7b"', 'gpu = "h100-80gb"').replace("kv_capacity = 60000\n", "").split(
+        "[fleet.kind.iteration_time]")
+    file = written(tmp_path, text[0] + "[[workload.type]]" + text[1].split("[[workload.type]]", 1)[1])
+    kinds = load(file).fleet
+    assert [each.placement is not None for each in kinds] == [False, True]
+    assert kinds[1].kind.replica.kv_capacity > 60_000
+    assert answer(capsys, "plan", file)[0] == 0
+
+
+@pytest.mark.parametrize(("keys", "named"), [
+    (["price = 2.0"], "TOML"), (["cost = 2.0"], "fleet.kind[1].cost"), (["most = -1"], "fleet.kind[1].most"),
+    (["count = 3", "most = 2"], "fleet.kind[1].count"), (['gpu = "h100-80gb"'], "fleet.kind[1].model"),
+    (["tensor_parallel = 2"], "fleet.kind[1].tensor_parallel"), (["block = 0"], "fleet.kind[1].block"),
+    (["most = 1.5"], "fleet.kind[1].most")])
+def test_bad_kinds_are_one_line(keys: list[str], named: str, tmp_path: Path,
+                                capsys: pytest.CaptureFixture[str]) -> None:
+    """The key of the kind, what it must be, what was found; status 2."""
+    assert status(["plan", str(written(tmp_path, with_keys(*keys)))]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert named in captured.err
+
+
+@pytest.mark.parametrize(("old", "new", "named"), [
+    ('name = "small"', 'name = "big"', "fleet.kind[1].name"), ("price = 4.0", "price = 0.0", "fleet.kind[0].price"),
+    ("price = 4.0", "", "fleet.kind[0].price"), ("price = 4.0", "price = nan", "fleet.kind[0].price"),
+    ("rate = 20.0 ", "rate = 1e12 ", "replicas"), ("overhead = 0.012\n", "", "fleet.kind[1].iteration_time.overhead")])
+def test_bad_values_are_one_line(old: str, new: str, named: str, tmp_path: Path,
+                                 capsys: pytest.CaptureFixture[str]) -> None:
+    """Names twice, prices of nothing, a demand beyond all fleets."""
+    assert status(["plan", str(written(tmp_path, TEXT.replace(old, new)))]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert named in captured.err
+
+
+@pytest.mark.parametrize("flags", [["--headroom", "-1"], ["--headroom", "nan"], ["--headroom", "much"],
+                                   ["--spare", "-1"], ["--spare", "0.5"], ["--spare", "1000"]])
+def test_bad_flags_are_one_line(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Status 2, and the flag is named."""
+    assert status(["plan", *flags]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert flags[0] in captured.err
+
+
+def test_a_batch_and_a_closed_loop_have_no_rate_to_plan_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both are refused in one line."""
+    for lines in ("[workload]\narrivals = { batch = 100 }\n", "[workload]\nusers = 10\nthink = 1.0\n"):
+        assert status(["plan", str(written(tmp_path, ONE_TYPE.format(rate=5.0).replace("[[", lines + "[[")))]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
