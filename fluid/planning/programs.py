@@ -161,7 +161,7 @@ def least_whole(prices: Floats, cuts: Floats, needs: Floats, least: Floats, most
     counts = cp.Variable(kinds, integer=True)
     limits = [counts >= least, counts <= most]
     if spare == 0:
-        limits.append(cuts @ counts >= needs)
+        limits += [cuts @ counts >= needs] if len(cuts) else []  # none where what is there carries the demand
     else:
         left, some = cp.Variable(kinds, integer=True), cp.Variable(kinds, boolean=True)
         limits += [left >= 0, left <= cp.multiply(most, some), left <= counts - spare * some]
