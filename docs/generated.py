@@ -23,7 +23,7 @@ from fluid.hardware.catalogue import GPUS, MODELS
 from fluid.hardware.hub_names import HUB
 from fluid.hardware.model import Model
 from fluidwait.commands.app import app
-from fluidwait.deployment.schema import DeploymentTable, TomlTable
+from fluidwait.deployment.schema import DeploymentTable, KindTable, ReplicaTable, TomlTable
 
 PAGES = Path(__file__).parent
 COMMON = ("--json", "--version", "--help")  # flags of every command, explained once
@@ -70,8 +70,10 @@ MADE: dict[str, Callable[[str], str]] = {"keys": keys, "gpus": gpus, "models": m
 
 
 def _fields(table: type[TomlTable], before: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """The keys of a table and of the tables in it, each with its path."""
+    """The keys of a table and of the tables in it, each with its path; of a kind of replica those of its own."""
     for name, field in table.model_fields.items():
+        if issubclass(table, KindTable) and name in ReplicaTable.model_fields:
+            continue
         inner = _inner(field.annotation)
         if not (inner and field.is_required()) or name in LENGTHS:
             yield before + (field.alias or name), field

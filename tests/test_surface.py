@@ -31,8 +31,8 @@ from fluidwait.deployment.deployment import load
 from thresholds import WaitPolicy, auto, look_ahead, nested, paced, predict, wait
 from verification import Arrivals, Greedy, simulate, verify
 
-PACKAGES = ("fluid", "thresholds", "verification", "verification.asymptotics", "verification.hindsight",
-            "verification.rounds", "fluidwait")
+PACKAGES = ("fluid", "fluid.planning", "thresholds", "verification", "verification.asymptotics",
+            "verification.hindsight", "verification.rounds", "fluidwait")
 
 
 @pytest.mark.parametrize("name", PACKAGES)

@@ -161,7 +161,7 @@ def plan_fleet(workload: Workload, kinds: Sequence[Kind], headroom: float = 0.0,
     >>> from fluid import IterationTime, PromptType, Replica
     >>> mix, replica = Workload([PromptType(512, 20, 500.0)]), Replica(137_000, IterationTime(0.0106, 4.013e-7))
     >>> plan_fleet(mix, [Kind("a100", replica, price=2.5)])
-    FleetPlan(3 x a100, cost 7.5, optimal, bound 6.65179)
+    FleetPlan(3 x a100, cost 7.5, optimal, bound 6.55901)
     """
     headroom = real("headroom", headroom, "fleet", zero=True)
     spare = whole_number("spare", spare, "fleet", unit="replicas", least=0, most=1000)

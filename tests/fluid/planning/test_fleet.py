@@ -79,15 +79,14 @@ def test_the_certificate_is_sums_over_the_half_spaces() -> None:
     assert found.prices is not None
     assert found.rates is not None
     assert found.counts is not None
-    costs, at = [], 0
+    costs = []
     for k, kind in enumerate(KINDS):
         h = stability_region(MIX, kind.replica).half_spaces
         assert np.all(h @ found.rates[k] * 1.2 <= found.counts[k] * (1 + 1e-9))
         rows = int(np.sum(np.all(h <= h[0], axis=1) & (np.arange(len(h)) > 0)))  # time lies below memory here
         assert rows == len(h) - 1
-        assert 0 <= found.prices[at] <= kind.price * (1 + 1e-12)
-        costs.append(found.prices[at] * h[0])
-        at += 1
+        assert 0 <= found.prices[k] <= kind.price * (1 + 1e-12)
+        costs.append(found.prices[k] * h[0])
     bound = 1.2 * float(MIX.rates @ np.min(costs, axis=0))
     assert found.bound == pytest.approx(bound, rel=1e-12)
     assert found.bound <= found.cost
@@ -115,7 +114,7 @@ def test_what_is_there_is_kept_and_what_is_added_is_cheapest() -> None:
 
 
 def test_too_few_replicas_are_said_with_what_is_missing() -> None:
-    """The share that all there is carries, and the fewest replicas more: with them there is a fleet, with one less none."""
+    """The share that all there is carries, and the fewest replicas more: with one less there is no fleet."""
     kinds = [replace(KINDS[0], most=1), replace(KINDS[1], most=2)]
     found = plan_fleet(MIX, kinds)
     assert (found.feasible, found.status) == (False, "infeasible")
