@@ -170,7 +170,7 @@ def least_whole(prices: Floats, cuts: Floats, needs: Floats, least: Floats, most
     problem = cp.Problem(cp.Minimize((prices / prices.max()) @ counts), limits)
     if not _solve(problem, HIGHS, method="highs", mip_rel_gap=1e-9):
         return None
-    whole: Floats = np.rint(counts.value)
+    whole: Floats = np.maximum(np.rint(counts.value), 0.0) + 0.0
     return whole
 
 
