@@ -28,6 +28,8 @@ from fluid.planning.margins import Margins, Residuals, gained
 from fluid.planning.programs import largest, least_prices
 from fluid.workload import Workload
 
+PROVED = 1e-8  # a gap so small is none
+
 
 @dataclass(frozen=True, eq=False)
 class Carried:
@@ -80,13 +82,27 @@ def most_demand(workload: Workload, kinds: Sequence[Kind], counts: ArrayLike) ->
     return carried(workload, tuple(kinds), rows, fleet)
 
 
-def carried(workload: Workload, kinds: tuple[Kind, ...], rows: Rows, counts: Floats) -> Carried:
-    """The same for rows that are known."""
+def carried(workload: Workload, kinds: tuple[Kind, ...], rows: Rows, counts: Floats,
+            hint: Floats | None = None) -> Carried:
+    """The same for rows that are known.
+
+    With prices (R,) for a `hint` types are first sent near the least cost at them only, which is a small program; it is
+    solved in full unless the certificate, which knows all kinds, says that nothing is lost.
+    """
     there = replace(rows, fits=rows.fits & (counts > 0)[:, None])
     if not there.served.all():
         prices = (counts == 0)[rows.kind].astype(np.float64)
         return Carried(workload, kinds, counts, 0.0, 0.0, np.zeros(rows.fits.shape), prices)
-    found = largest(there, workload.rates, counts)
+    if hint is not None:
+        found = _proved(workload, kinds, rows, counts, there.near(hint))
+        if found.bound <= found.factor * (1 + PROVED):
+            return found
+    return _proved(workload, kinds, rows, counts, there)
+
+
+def _proved(workload: Workload, kinds: tuple[Kind, ...], rows: Rows, counts: Floats, allowed: Rows) -> Carried:
+    """The most that is carried where types go to the kinds allowed, and the bound for all kinds."""
+    found = largest(allowed, workload.rates, counts)
     rates = workload.rates * found.shares / found.shares.sum(axis=0)
     needs = rows.fullest(rates)
     used = needs > 0
@@ -105,8 +121,10 @@ def _bounded(workload: Workload, rows: Rows, counts: Floats, prices: Floats, rat
     for k in np.flatnonzero(counts == 0):
         mine, own = rows.kind == k, rows.fits[k]
         raised[mine] = least_prices(rows.values[mine][:, own], worth[own]) if own.any() else 0.0
-    raised = raised / np.sum(workload.rates * rows.worth(raised))
-    return float(rows.of_kinds(raised) @ counts), rates, raised
+    total = float(np.sum(workload.rates * rows.worth(raised)))
+    if total == 0:  # a kind to which too few may go has no price: nothing is proved
+        return np.inf, rates, raised
+    return float(rows.of_kinds(raised) @ counts) / total, rates, raised / total
 
 
 def excess(rows: Rows, rates: Floats, counts: Floats, demand: Floats) -> float:

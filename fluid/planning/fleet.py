@@ -190,7 +190,7 @@ def plan_fleet(workload: Workload, kinds: Sequence[Kind], headroom: float = 0.0,
 
 def _routed(asked: FleetPlan, rows: Rows, counts: Floats, status: str, cuts: int) -> FleetPlan:
     """The demand spread over the fleet so that the fullest row has as much room as can be."""
-    found = carried(asked.workload, asked.kinds, rows, counts)
+    found = carried(asked.workload, asked.kinds, rows, counts, asked.prices)
     return replace(asked, status=status, counts=counts, rates=found.rates / found.factor, cuts=cuts)
 
 

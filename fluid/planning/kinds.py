@@ -36,6 +36,7 @@ from fluid.stages import StageProfile, stage_profile
 from fluid.workload import Workload
 
 MOST_REPLICAS = 10**6  # of a kind, and that a type alone may need
+NEAR = 0.2  # above the least cost
 HOPELESS = 1e9  # replicas that a type alone would need of a kind, to which it is then never sent
 
 
@@ -97,12 +98,21 @@ class Rows:
 
     def worth(self, prices: Floats) -> Floats:
         """mu, what a request of each type costs at least at prices (R,): shape (J,), infinite where none serves it."""
+        least: Floats = self.costs(prices).min(axis=0)
+        return least
+
+    def costs(self, prices: Floats) -> Floats:
+        """What a request of each type costs on each kind, infinite where it does not fit: shape (K, J)."""
         cost = np.full(self.fits.shape, np.inf)
         for k in range(len(cost)):
             mine = self.kind == k
             cost[k] = np.where(self.fits[k], prices[mine] @ self.values[mine], np.inf)
-        least: Floats = cost.min(axis=0)
-        return least
+        return cost
+
+    def near(self, prices: Floats) -> Rows:
+        """The rows with each type on the kinds alone where it costs about the least at these prices."""
+        cost = self.costs(prices)
+        return replace(self, fits=self.fits & (cost <= cost.min(axis=0) * (1 + NEAR)))
 
     def of_kinds(self, per_row: Floats) -> Floats:
         """Sums over the rows of each kind, shape (K,): of prices, what a replica is worth."""

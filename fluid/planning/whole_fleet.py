@@ -48,7 +48,7 @@ def carrying(demand: Workload, kinds: tuple[Kind, ...], rows: Rows, spare: int, 
                              spare)
         if counts is None:
             return Whole(None, INFEASIBLE, len(cuts.slopes))
-        short = [each for each in without(demand, kinds, rows, counts, spare) if each.factor < CARRIES]
+        short = [each for each in without(demand, kinds, rows, counts, spare, prices) if each.factor < CARRIES]
         if not short:
             return Whole(counts, OPTIMAL, len(cuts.slopes))
         for each in short:
@@ -72,15 +72,16 @@ class _Cuts:
             self.slopes.append(self.rows.of_kinds(prices) / need)
 
 
-def without(demand: Workload, kinds: tuple[Kind, ...], rows: Rows, counts: Floats, spare: int) -> list[Carried]:
+def without(demand: Workload, kinds: tuple[Kind, ...], rows: Rows, counts: Floats, spare: int,
+            hint: Floats | None = None) -> list[Carried]:
     """What the fleet carries; with `spare`, what is left of it without so many replicas of each kind it has."""
     if spare == 0:
-        return [carried(demand, kinds, rows, counts)]
+        return [carried(demand, kinds, rows, counts, hint)]
     losses = []
     for k in np.flatnonzero(counts > 0):
         left = counts.copy()
         left[k] = max(left[k] - spare, 0.0)
-        losses.append(carried(demand, kinds, rows, left))
+        losses.append(carried(demand, kinds, rows, left, hint))
     return losses
 
 
