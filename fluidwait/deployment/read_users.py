@@ -41,8 +41,8 @@ def read_users(mix: Mix, table: WorkloadTable, replica: Replica, source: str) ->
 def held_back(offered: Mix, mix: Mix, table: WorkloadTable) -> Iterator[str]:
     """What to say where a limit on concurrency holds requests back for ever longer."""
     if table.max_concurrency is not None and mix.closed is not None:
-        yield (f"workload.max_concurrency = {table.max_concurrency} sends at most {mix.closed.most:.4g} requests/s, and "
-               f"{offered.workload.rate:.4g} are due: they are sent later and later")
+        yield (f"workload.max_concurrency = {table.max_concurrency} sends at most {mix.closed.most:.4g} requests/s, "
+               f"and {offered.workload.rate:.4g} are due: they are sent later and later")
 
 
 def _refuse_beside(table: WorkloadTable, key: str, source: str) -> None:

@@ -128,6 +128,6 @@ def test_requests_that_a_limit_holds_back_for_ever_are_told() -> None:
     """4 requests/s are due and one at a time serves fewer: a remark; with room for 32 none."""
     held, free = (parse((REPLICA + f"max_concurrency = {limit}" + TYPES).encode(), "mix.toml") for limit in (1, 32))
     assert held.mix.closed is not None
-    assert held.remarks == (f"workload.max_concurrency = 1 sends at most {held.mix.closed.most:.4g} requests/s, and 4 are "
-                            "due: they are sent later and later",)
+    assert held.remarks == (f"workload.max_concurrency = 1 sends at most {held.mix.closed.most:.4g} requests/s, and 4 "
+                            "are due: they are sent later and later",)
     assert free.remarks == ()
