@@ -29,7 +29,7 @@ def status(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return _interrupted()
     except Exception as error:
-        return _unforeseen(error)
+        return _interrupted() if _began_with_interrupt(error) else _unforeseen(error)
 
 
 def _status(arguments: list[str]) -> int:
@@ -74,6 +74,13 @@ def _open_what_is_closed() -> None:
 def _interrupted() -> int:
     print("fluidwait: interrupted", file=sys.stderr)
     return INTERRUPTED
+
+
+def _began_with_interrupt(error: BaseException | None) -> bool:
+    """Whether a library made an error of its own out of Ctrl-C, as some do while they are imported."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _refuse(message: str) -> int:

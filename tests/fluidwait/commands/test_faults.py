@@ -107,6 +107,20 @@ def test_an_interrupt_while_the_program_is_loaded_is_one_line(after: float) -> N
     assert err.splitlines()[-1] == "fluidwait: interrupted"
 
 
+def test_an_interrupt_that_a_library_turned_into_its_own_error_is_one(monkeypatch: pytest.MonkeyPatch,
+                                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    """As where it hits the import of a compiled module: status 130, not an unforeseen fault."""
+    def interrupted(_: list[str]) -> int:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise SystemError("initialization failed") from None
+
+    monkeypatch.setattr("fluidwait.__main__._status", interrupted)
+    assert status(["run"]) == 130
+    assert capsys.readouterr().err == "fluidwait: interrupted\n"
+
+
 def test_names_with_escape_sequences_are_printed_as_escapes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A file's name may hold what moves a terminal's cursor: it is shown, not obeyed, also on standard output."""
     odd = tmp_path / "a\x1b[31mb"
