@@ -25,7 +25,7 @@ from fluid.arrays import Floats
 from fluid.errors import InputError
 from fluid.planning.kinds import MOST_REPLICAS, Kind, Rows, rows_of
 from fluid.planning.margins import Margins, Residuals, gained
-from fluid.planning.programs import largest, least_prices
+from fluid.planning.programs import largest
 from fluid.workload import Workload
 
 PROVED = 1e-8  # a gap so small is none
@@ -114,17 +114,28 @@ def _bounded(workload: Workload, rows: Rows, counts: Floats, prices: Floats, rat
              ) -> tuple[float, Floats, Floats]:
     """The bound of prices, the rates, and the prices scaled.
 
-    Kinds of which there is none get the least prices at which they are the cheapest for no type.
+    Kinds of which there is none get a price at which they are the cheapest for no type.
     """
     there = replace(rows, fits=rows.fits & (counts > 0)[:, None])
     worth, raised = there.worth(prices), prices.copy()
     for k in np.flatnonzero(counts == 0):
         mine, own = rows.kind == k, rows.fits[k]
-        raised[mine] = least_prices(rows.values[mine][:, own], worth[own]) if own.any() else 0.0
+        raised[mine] = _out_of_reach(rows.values[mine][:, own], worth[own])
     total = float(np.sum(workload.rates * rows.worth(raised)))
     if total == 0:  # a kind to which too few may go has no price: nothing is proved
         return np.inf, rates, raised
     return float(rows.of_kinds(raised) @ counts) / total, rates, raised / total
+
+
+def _out_of_reach(values: Floats, worth: Floats) -> Floats:
+    """Prices of a kind's rows (R_k, J) at which no type costs less there than it is worth: the cheapest of one row."""
+    prices = np.zeros(len(values))
+    if len(worth):
+        alone = np.max(np.where(values > 0, worth / np.where(values > 0, values, 1.0), 0.0), axis=1)
+        alone = np.where(np.all(values > 0, axis=1), alone, np.inf)  # each type must pay
+        row = int(np.argmin(alone))
+        prices[row] = alone[row]
+    return prices
 
 
 def excess(rows: Rows, rates: Floats, counts: Floats, demand: Floats) -> float:

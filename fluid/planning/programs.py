@@ -174,24 +174,6 @@ def least_whole(prices: Floats, cuts: Floats, needs: Floats, least: Floats, most
     return whole
 
 
-def least_prices(values: Floats, worth: Floats) -> Floats:
-    """min sum_i y_i with sum_i y_i h_ij >= worth_j: at them one kind, of rows (R_k, J), is the cheapest for no type."""
-    cp = cvxpy()
-
-    scale, worthy = values.max(axis=0), worth > 0
-    need = worth / scale
-    unit = float(need.max())
-    if unit == 0:
-        return np.zeros(len(values))
-    prices = cp.Variable(len(values), nonneg=True)
-    _must(_solve(cp.Problem(cp.Minimize(cp.sum(prices)), [
-        (values / scale).T[worthy] @ prices >= need[worthy] / unit]), HIGHS))
-    found = np.maximum(prices.value, 0.0)
-    short = float(np.max(need[worthy] / unit / np.maximum((values / scale).T[worthy] @ found, 1e-300)))
-    least: Floats = found * unit * max(short, 1.0)
-    return least
-
-
 def _solve(problem: Any, solver: str, **options: Any) -> bool:
     """Whether the problem has an optimum; raises FluidwaitError where the solver fails."""
     cp = cvxpy()
