@@ -18,6 +18,7 @@ from fluid.arrays import Bools, Floats
 from fluid.errors import FluidwaitError
 from fluid.planning.kinds import Rows
 
+FEW_KINDS, EXACT, ROUGH = 12, 1e-9, 1e-4  # of more kinds whole counts are found to a relative gap in the cost
 HIGHS, CLARABEL = "HIGHS", "CLARABEL"
 TIGHT: dict[str, Any] = {"method": "highs-ipm", "primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance":
 1e-9}
@@ -168,7 +169,7 @@ def least_whole(prices: Floats, cuts: Floats, needs: Floats, least: Floats, most
         for a, b in zip(cuts, needs, strict=True):
             limits.append(a @ counts - cp.multiply(a, counts - left) >= b)
     problem = cp.Problem(cp.Minimize((prices / prices.max()) @ counts), limits)
-    if not _solve(problem, HIGHS, method="highs", mip_rel_gap=1e-9):
+    if not _solve(problem, HIGHS, method="highs", mip_rel_gap=EXACT if kinds <= FEW_KINDS else ROUGH):
         return None
     whole: Floats = np.maximum(np.rint(counts.value), 0.0) + 0.0
     return whole

@@ -4,7 +4,8 @@ The set of counts that carry a demand lambda is {n : a.n >= sum_j lambda_j mu_j 
 cheapest whole counts that meet finitely many of these; prices that prove that they do not carry the demand are one
 more. Every fleet meets every cut, so that the first one that carries the demand is optimal. It ends, for a round
 excludes its counts and there are finitely many within bounds: no kind needs more replicas than carry all it can be
-sent, and its spare ones. Source: mathematics, section 16.2 (Benders, 1962).
+sent, and its spare ones. Of more than a dozen kinds
+the cost is least to 1e-4. Source: mathematics, section 16.2 (Benders, 1962).
 """
 
 from __future__ import annotations
