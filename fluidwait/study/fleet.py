@@ -87,7 +87,10 @@ def _demand(deployment: Deployment) -> Workload:
 
 def _name(deployment: Deployment) -> str:
     placed = deployment.placement
-    return "replica" if placed is None else f"{placed.tensor_parallel} x {placed.gpu.name}"
+    if placed is None:
+        return "replica"
+    gpus = placed.tensor_parallel
+    return placed.gpu.name if gpus == 1 else f"group of {gpus} {placed.gpu.name}"
 
 
 def _single(workload: Workload, kinds: list[Kind], headroom: float, spare: int) -> tuple[str, int, float] | None:
