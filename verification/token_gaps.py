@@ -40,17 +40,27 @@ def gaps_of(policy: Policy, problem: Problem, state: State, spells: Floats,
     elif isinstance(policy, NestedWaitPolicy):
         found = _of_segments(policy, problem, state, timeline)
     else:
-        found = [_of_spells(problem, state, spells, timeline)]
+        found = _of_spells(problem, state, spells, timeline)
     return _joined(found, problem.horizon)
 
 
 def _joined(found: Iterable[Gaps], horizon: float) -> Gaps:
     """The gaps that end by the horizon, in the order of their ends."""
-    end, seconds, count = (np.concatenate(column) for column in zip(*(
-        (each.end, each.seconds, each.count) for each in found), strict=True))
-    kept = np.flatnonzero((count > 0) & (end <= horizon))
-    order = kept[np.argsort(end[kept], kind="stable")]
-    return Gaps(end[order], seconds[order], count[order])
+    pieces = [each for each in (_had(each, horizon) for each in found) if len(each.end)]
+    if not pieces:
+        return _each(np.empty(0), np.empty(0))
+    end = np.concatenate([each.end for each in pieces]) if len(pieces) > 1 else pieces[0].end
+    if len(pieces) == 1 and np.all(end[1:] >= end[:-1]):
+        return pieces[0]
+    order = np.argsort(end, kind="stable")
+    return Gaps(end[order], np.concatenate([each.seconds for each in pieces])[order],
+                np.concatenate([each.count for each in pieces])[order])
+
+
+def _had(gaps: Gaps, horizon: float) -> Gaps:
+    """Those that somebody had, by the horizon."""
+    rows = (gaps.count > 0) & (gaps.end <= horizon)
+    return Gaps(gaps.end[rows], gaps.seconds[rows], gaps.count[rows])
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ class _Spells:
     token: Floats
 
 
-def _of_spells(problem: Problem, state: State, ended: Floats, timeline: Timeline) -> Gaps:
+def _of_spells(problem: Problem, state: State, ended: Floats, timeline: Timeline) -> list[Gaps]:
     decoded = timeline.end[timeline.served > 0]
     spells = _spells(problem, state, ended)
     low, high = (np.searchsorted(decoded, each, side="right") for each in (spells.begin, spells.end))
@@ -75,8 +85,8 @@ def _of_spells(problem: Problem, state: State, ended: Floats, timeline: Timeline
     inner = Gaps(decoded, np.diff(decoded, prepend=0.0),
                  _covered(first + ~regular, high[here] - 1, len(decoded)))
     own = first[~regular]
-    return _joined([inner, _each(decoded[own], decoded[own] - since[~regular]),
-                    _each(spells.token[resumed], (spells.token - before)[resumed])], problem.horizon)
+    again = _each(spells.token[resumed], (spells.token - before)[resumed])
+    return [inner, _each(decoded[own], decoded[own] - since[~regular]), again]
 
 
 def _spells(problem: Problem, state: State, ended: Floats) -> _Spells:
@@ -110,8 +120,9 @@ def _token_before(spells: _Spells, decoded: Floats, low: Ints, high: Ints) -> Fl
 def _covered(first: Ints, last: Ints, size: int) -> Ints:
     """How many ranges first .. last, both included, cover each of 0 .. size - 1; those that are empty none."""
     some = last >= first
-    change = np.bincount(first[some], minlength=size + 1) - np.bincount(last[some] + 1, minlength=size + 1)
-    return np.cumsum(change)[:size]
+    change = np.bincount(first[some], minlength=size + 1)
+    change -= np.bincount(last[some] + 1, minlength=size + 1)
+    return np.cumsum(change, out=change)[:size]
 
 
 def _each(end: Floats, seconds: Floats) -> Gaps:

@@ -105,7 +105,8 @@ def _of_gaps(gaps: Gaps | None, window: Window) -> tuple[float, ...]:
     if not len(seconds):
         return none
     order = np.argsort(seconds)
-    upto = np.cumsum(count[order])
+    upto = count[order]
+    np.cumsum(upto, out=upto)
     ranks = [math.ceil(share * (int(upto[-1]) - 1)) for share in SHARES]
     places = np.searchsorted(upto, ranks, side="right")
-    return (float(seconds @ count / upto[-1]), *seconds[order][places].tolist())
+    return (float(seconds @ count / upto[-1]), *seconds[order[places]].tolist())
