@@ -110,7 +110,7 @@ def test_files_of_the_kernel_that_say_nothing_stop_nothing(nonsense: str, kernel
 
 
 def test_a_run_that_does_not_fit_is_refused_with_the_limit(kernel: Path) -> None:
-    """2.05 GB hold 1e7 requests and iterations of 175 bytes beside the program: 2 x 30,000 s x (100 + 94.3) are more."""
+    """2.05 GB hold 1e7 requests and iterations of 175 bytes beside the program: 2 x 30,000 s x 194.3 are more."""
     memory_of(kernel, 2_050_000_000)
     assert within_memory(100.0, REPLICA, 20_000.0, 2) < 1e7
     with pytest.raises(InputError, match=r"^horizon must be short enough for 1e\+07 requests and iterations in all "
