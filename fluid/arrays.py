@@ -32,3 +32,10 @@ def finite_sum(values: Floats) -> float:
     """The sum of nonnegative numbers, or the largest float where the sum would overflow."""
     with np.errstate(over="ignore"):
         return float(min(np.sum(values), np.finfo(np.float64).max))
+
+
+def over_gaps(seconds: Floats, output_tokens: Ints) -> Floats:
+    """Return the time from first to last token over the R - 1 gaps between them; NaN for a single output token."""
+    gaps = (output_tokens - 1).astype(np.float64)
+    between: Floats = np.full(gaps.shape, np.nan)
+    return np.divide(seconds, gaps, out=between, where=gaps > 0)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fluid import StageProfile
-from fluid.arrays import Floats, Ints
+from fluid.arrays import Floats, Ints, over_gaps
 from fluid.tables import Tabular, duration, figure, plain
 from verification.traffic.arrivals import Arrivals
 
@@ -126,9 +126,7 @@ class Run(Tabular):
     @cached_property
     def time_between_tokens(self) -> Floats:
         """(completion - first token) / (R - 1), seconds; NaN for a single output token."""
-        gaps = (self.output_tokens - 1).astype(np.float64)
-        between: Floats = np.full(gaps.shape, np.nan)
-        return np.divide(self.finished - self.first_token, gaps, out=between, where=gaps > 0)
+        return over_gaps(self.finished - self.first_token, self.output_tokens)
 
     @property
     def output_tokens(self) -> Ints:

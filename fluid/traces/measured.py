@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fluid.arrays import Floats, Ints
+from fluid.arrays import Floats, Ints, over_gaps
 from fluid.errors import FileError
 from fluid.progress import Progress
 from fluid.traces.formats.format import Columns, ReadAs
@@ -57,9 +57,7 @@ class MeasuredRun:
     @property
     def tpot(self) -> Floats:
         """(end - first token) / (R - 1), seconds; NaN for a single output token."""
-        gaps = (self.output_tokens - 1).astype(np.float64)
-        between: Floats = np.full(gaps.shape, np.nan)
-        return np.divide(self.latency - self.ttft, gaps, out=between, where=gaps > 0)
+        return over_gaps(self.latency - self.ttft, self.output_tokens)
 
     @property
     def trace(self) -> Trace:

@@ -33,7 +33,7 @@ from fluidwait.deployment.toml import behind, check, keys_of, read_bytes, read_t
 from fluidwait.deployment.trace_keys import TraceKeys, as_flags
 from fluidwait.progress import note
 from thresholds import Dispersion
-from verification.experiments.targets.bounds import Targets
+from verification.experiments.targets.bounds import NO_TARGETS, Targets
 from verification.traffic.predicted_lengths import Predictor, confusion, seen_workload
 from verification.traffic.processes import Predicted, Traffic, steady_dispersion
 
@@ -70,7 +70,7 @@ class Deployment(Tabular):
     digest: str = ""
     confidence: float = 0.95
     remarks: tuple[str, ...] = field(default=(), compare=False)
-    targets: Targets = field(default=Targets())
+    targets: Targets = NO_TARGETS
     fleet: tuple[FleetKind, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:

@@ -23,6 +23,21 @@ output_tokens = 20
 rate = {rate}
 """
 
+# M/D/1 of 100 requests/s
+ONE_SERVER = """
+[replica]
+kv_capacity = 10
+max_num_seqs = 1
+first_token = "prefill"
+[replica.iteration_time]
+overhead = 0.01
+per_kv_token = 0.0
+[[workload.type]]
+prompt_tokens = 5
+output_tokens = 1
+rate = {rate}
+"""
+
 
 def written(folder: Path, text: str) -> Path:
     """The text as a deployment file."""

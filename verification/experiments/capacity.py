@@ -179,8 +179,7 @@ def _simulated(experiment: Experiment, replications: int, targets: Targets
 
     def keep(run: Run) -> tuple[Backlog, tuple[Delays, float], Pieces | None]:
         window = measures.window_after(run, share)
-        good = math.nan if targets.goodput is None else targets.goodput.met(run, window)
-        return backlog_of(run), (delays(run, window), good), pieces_of(run, window, replications)
+        return backlog_of(run), (delays(run, window), targets.good(run, window)), pieces_of(run, window, replications)
 
     kept = [keep(run) for run in pilot]
     del pilot

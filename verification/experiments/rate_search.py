@@ -18,14 +18,13 @@ from dataclasses import dataclass
 from fluid.errors import InputError, real
 from fluid.progress import Progress
 from verification.experiments.stability import UNDECIDED
-from verification.experiments.targets.bounds import Held, Targets
+from verification.experiments.targets.bounds import NO_TARGETS, Held, Targets
 from verification.statistics.intervals import Interval
 
 SUSTAINED, NOT_SUSTAINED = "sustained", "not sustained"
 SHARES = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
 LARGEST_PRECISION = 0.5
 ABOVE_GUESS = 1.05
-NOTHING = Targets()
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Capacity:
         return min(passed, key=lambda each: each.rate).held[0].name if passed else ""
 
 
-def search(ask: Callable[[float], Probe], edge: float, precision: float = 0.02, targets: Targets = NOTHING,
+def search(ask: Callable[[float], Probe], edge: float, precision: float = 0.02, targets: Targets = NO_TARGETS,
            progress: Progress | None = None, guess: float = math.inf) -> Capacity:
     """Search the rates below `edge` (requests/s) for the largest that `ask` finds sustained; the module says how.
 

@@ -9,7 +9,6 @@ replications.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ from verification.experiments import measures
 from verification.experiments.evidence.ledger import Backlog, backlog_of
 from verification.experiments.evidence.pieces import Pieces, pieces_of
 from verification.experiments.measures import Window
-from verification.experiments.targets.bounds import Goodput
+from verification.experiments.targets.bounds import NO_TARGETS, Targets
 from verification.experiments.targets.delays import Delays, delays
 from verification.experiments.targets.names import DELAYS
 from verification.run import Run, Timeline
@@ -68,21 +67,20 @@ class Summary(Measured):
                 f"{self.evictions:,} evictions, KV peak {self.kv_peak:,})")
 
 
-def measure(run: Run, window: Window, inventory: Inventory, goodput: Goodput | None = None) -> Measured:
+def measure(run: Run, window: Window, inventory: Inventory, targets: Targets = NO_TARGETS) -> Measured:
     """Measure a run that was recorded inside a window."""
     timeline = recorded(run)
     kinds = range(min(len(run.profile.stages), MOST_TYPES_MEASURED))
-    good = math.nan if goodput is None else goodput.met(run, window)
-    return Measured(measures.throughput(run, window), delays(run, window), good,
+    return Measured(measures.throughput(run, window), delays(run, window), targets.good(run, window),
                     measures.busy_iteration(timeline, window),
                     tuple(inventory(run, timeline, j, window) for j in kinds))
 
 
 def summarise(run: Run, warm_up: float, inventory: Inventory, replications: int = PILOT,
-              goodput: Goodput | None = None) -> Summary:
+              targets: Targets = NO_TARGETS) -> Summary:
     """Measure a run that was recorded after `warm_up`, the share of it to delete; it is one of so many replications."""
     window = measures.window_after(run, warm_up)
-    return Summary(**vars(measure(run, window, inventory, goodput)), window=window, backlog=backlog_of(run),
+    return Summary(**vars(measure(run, window, inventory, targets)), window=window, backlog=backlog_of(run),
                    end_time=run.end_time, busy_share=run.busy_share, kv_peak=run.kv_peak,
                    most_sequences=int(recorded(run).batch.max(initial=0)), evictions=run.evictions,
                    overflows=run.overflows, rejected=run.rejected, pieces=pieces_of(run, window, replications))

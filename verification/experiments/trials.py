@@ -18,7 +18,6 @@ mathematics, section 9.11.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -27,7 +26,7 @@ from fluid.progress import Progress
 from verification.experiments import measures
 from verification.experiments.measures import Window
 from verification.experiments.replications import Experiment, told
-from verification.experiments.targets.bounds import Held, Targets
+from verification.experiments.targets.bounds import NO_TARGETS, Held, Targets
 from verification.experiments.targets.delays import Delays, OverReplications, delays
 from verification.experiments.targets.names import DELAYS
 from verification.policies import Policy
@@ -44,7 +43,6 @@ BUDGETS = (0.75, 0.5, 0.375, 0.25, 0.1875, 0.15, 0.125)  # of the engine's own
 LEAST_BUDGET = 256
 REQUESTS, LIVES = 40_000, 60  # a trial lasts so many requests, and so many lives of a request alone
 HOUR = 3600.0
-NOTHING = Targets()
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,14 +144,14 @@ def _budgets(own: VllmV1, replica: Replica) -> list[VllmV1]:
     return [own, *(replace(own, max_num_batched_tokens=budget) for budget in smaller if budget >= least)]
 
 
-def tried_out(experiment: Experiment, replications: int, targets: Targets = NOTHING, record: bool = False,
+def tried_out(experiment: Experiment, replications: int, targets: Targets = NO_TARGETS, record: bool = False,
               progress: Progress | None = None) -> Trial:
     """Return what a policy does; with `record` the gaps between tokens are known too."""
     window = Window(FROM * experiment.horizon, experiment.horizon, TO * experiment.horizon)
 
     def measured(run: Run) -> tuple[float, Delays, float, float]:
-        good = math.nan if targets.goodput is None else targets.goodput.met(run, window)
-        return measures.throughput(run, window), delays(run, window), run.evictions / run.end_time * HOUR, good
+        return (measures.throughput(run, window), delays(run, window), run.evictions / run.end_time * HOUR,
+                targets.good(run, window))
 
     found = told(experiment.each(range(replications), measured, record=record), progress, 0, replications)
     throughput, delayed, evictions, good = zip(*found, strict=True)

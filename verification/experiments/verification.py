@@ -27,7 +27,7 @@ from verification.experiments.replications import (
 )
 from verification.experiments.stability import STABLE, Verdict, settle, weigh
 from verification.experiments.summary import PILOT, Measured, Summary, measure, summarise
-from verification.experiments.targets.bounds import MISSED, Held, Targets
+from verification.experiments.targets.bounds import MISSED, NO_TARGETS, Held, Targets
 from verification.experiments.targets.delays import OverReplications
 from verification.experiments.targets.names import DELAYS
 from verification.policies import Policy
@@ -40,7 +40,6 @@ from verification.traffic.processes import POISSON, Traffic, is_closed, may_be_s
 MEASURES = ("throughput", *DELAYS, "evictions", "iteration_time", "busy_share")
 COUNTS = ("kv_peak", "overflow_runs", "unfinished", "rejected", "warm_up", "latency_p99_at_least")
 SOUGHT = ("latency", "throughput")  # what a precision is asked of
-NOTHING = Targets()
 PARTS = 10  # of a single replication, for the intervals of its checks
 
 
@@ -158,7 +157,7 @@ def _means(means: BatchMeans) -> dict[str, Any]:
 
 
 def verify(policy: Policy, workload: Workload, replica: Replica, *, horizon: float = 3600.0, replications: int = 10,
-           precision: float | None = None, traffic: Traffic = POISSON, targets: Targets = NOTHING, seed: int = 0,
+           precision: float | None = None, traffic: Traffic = POISSON, targets: Targets = NO_TARGETS, seed: int = 0,
            workers: int = -1, progress: Progress | None = None) -> Verification:
     """Simulate replications of a policy and hold the predictions of the fluid model against them.
 
@@ -196,7 +195,7 @@ class _Replications:
         self.add(start)
 
     def _summary(self, run: Run) -> Summary:
-        return summarise(run, self.warm_up, self.inventory, self.start, self.targets.goodput)
+        return summarise(run, self.warm_up, self.inventory, self.start, self.targets)
 
     def add(self, to: int) -> None:
         """Simulate those that are missing until there are so many."""

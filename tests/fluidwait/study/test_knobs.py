@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command_line import answer, written
 
 from fluid import solve
 from fluidwait.__main__ import status
@@ -13,7 +14,6 @@ from fluidwait.deployment.deployment import parse
 from fluidwait.study.knobs.search import budgets_of, caps, choose, knobs
 from fluidwait.study.knobs.setting import Setting
 from fluidwait.study.outcomes import Plan
-from tests.support.command_line import answer, written
 from verification import Bound, Interval, Targets, Trial
 from verification.experiments.targets.bounds import Held
 

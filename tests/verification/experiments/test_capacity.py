@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import ONE_SERVER
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -220,19 +221,7 @@ def test_a_bound_is_checked_when_it_is_made(measure: str, seconds: float) -> Non
 # The command
 
 
-MD1 = """
-[replica]
-kv_capacity = 10
-max_num_seqs = 1
-first_token = "prefill"
-[replica.iteration_time]
-overhead = 0.01
-per_kv_token = 0.0
-[[workload.type]]
-prompt_tokens = 5
-output_tokens = 1
-rate = 20.0
-"""
+MD1 = ONE_SERVER.format(rate=20.0)
 
 
 @pytest.fixture

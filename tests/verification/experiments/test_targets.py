@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import ONE_SERVER
 
 from fluid import IterationTime, PromptType, Replica, Workload
 from fluid.errors import InputError
@@ -238,21 +239,7 @@ def test_what_no_request_has_decides_nothing_and_is_said_so() -> None:
 # Files and flags
 
 
-MD1 = """
-[replica]
-kv_capacity = 10
-max_num_seqs = 1
-first_token = "prefill"
-[replica.iteration_time]
-overhead = 0.01
-per_kv_token = 0.0
-[[workload.type]]
-prompt_tokens = 5
-output_tokens = 1
-rate = 50.0
-[target]
-horizon = 200.0
-"""
+MD1 = ONE_SERVER.format(rate=50.0) + "[target]\nhorizon = 200.0\n"
 
 
 def said(capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, *words: str) -> tuple[int, Any]:

@@ -140,6 +140,10 @@ class Targets:
         """What is measured of them, in order."""
         return (*(each.measure for each in self.bounds), *(("goodput",) if self.goodput else ()))
 
+    def good(self, run: Run, window: Window) -> float:
+        """The share of the requests arriving in a window that meet the goodput; NaN where none is asked for."""
+        return math.nan if self.goodput is None else self.goodput.met(run, window)
+
     @property
     def gaps(self) -> bool:
         """Whether some of them need every gap between tokens, and with them a recorded run."""
@@ -162,6 +166,9 @@ class Targets:
         if self.goodput is not None:
             held.append(Held(self.goodput, share_interval(good, level), _doubt_of_goodput(self.goodput, doubts)))
         return tuple(sorted(held, key=lambda each: math.inf if math.isnan(each.strain) else -each.strain))
+
+
+NO_TARGETS = Targets()
 
 
 @dataclass(frozen=True)
