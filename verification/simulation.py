@@ -68,15 +68,15 @@ def simulate(policy: Policy, workload: Workload, replica: Replica, *, horizon: f
     >>> run.evictions, run.kv_peak <= 2 * 10_962
     (0, True)
     """
-    requests, until = _who_arrives(workload, horizon, arrivals, traffic, seed, replication)
+    requests, until = who_arrives(workload, horizon, arrivals, traffic, seed, replication)
     requests.check(workload)
     if isinstance(policy, OwnRule):
         run = simulate_literally(policy, workload, replica, requests, until)
         return run if record else replace(run, timeline=None, gaps=None)
-    return _run_kernel(policy, workload, replica, requests, until, record)
+    return run_kernel(policy, workload, replica, requests, until, record)
 
 
-def _who_arrives(workload: Workload, horizon: float | None, arrivals: Arrivals | None, traffic: Traffic, seed: int,
+def who_arrives(workload: Workload, horizon: float | None, arrivals: Arrivals | None, traffic: Traffic, seed: int,
                  replication: int) -> tuple[Arrivals, float]:
     """The requests and the end of the run: explicit arrivals without an end, or what `traffic` brings by `horizon`."""
     if (horizon is None) == (arrivals is None):
@@ -89,7 +89,7 @@ def _who_arrives(workload: Workload, horizon: float | None, arrivals: Arrivals |
                         whole("replication", replication, "simulate", unit="replications", least=0)), until
 
 
-def _run_kernel(policy: Policy, workload: Workload, replica: Replica, arrivals: Arrivals, until: float,
+def run_kernel(policy: Policy, workload: Workload, replica: Replica, arrivals: Arrivals, until: float,
                 record: bool) -> Run:
     """The run of a rule that is compiled."""
     served = on_replica(policy, replica)
@@ -98,17 +98,17 @@ def _run_kernel(policy: Policy, workload: Workload, replica: Replica, arrivals: 
         arrivals.check_served(profile, served)
     problem = make_problem(arrivals, profile, served, until)
     state = make_state(problem, ROWS if record else 0)
-    rows, spells = zip(*_play(_kernel(policy, problem), state), strict=True)
+    rows, spells = zip(*_play(kernel_of(policy, problem), state), strict=True)
     if isinstance(arrivals, Returning):
         if arrivals.more is not None and state.counts[SENT] == len(arrivals):
-            return _run_kernel(policy, workload, replica, arrivals.more(), until, record)
+            return run_kernel(policy, workload, replica, arrivals.more(), until, record)
         arrivals = arrivals.sent(problem.times, until)
     timeline = _timeline(list(rows), profile) if record else None
     gaps = None if timeline is None else gaps_of(policy, problem, state, np.concatenate(spells), timeline)
-    return _run_of(state, problem, arrivals, profile, timeline, gaps)
+    return run_of(state, problem, arrivals, profile, timeline, gaps)
 
 
-def _kernel(policy: Policy, problem: Problem) -> Kernel:
+def kernel_of(policy: Policy, problem: Problem) -> Kernel:
     """The compiled loop of the rule that runs a policy; raises InputError where there is none."""
     if isinstance(policy, OnReplica) and not policy.exists:
         raise InputError("policy", "one with thresholds", policy.equilibrium.reason, "simulate")
@@ -128,7 +128,7 @@ def _play(kernel: Kernel, state: State) -> Iterator[tuple[np.ndarray, np.ndarray
         counts[RECORDED] = counts[SPELLS] = 0
 
 
-def _run_of(state: State, problem: Problem, arrivals: Arrivals, profile: StageProfile,
+def run_of(state: State, problem: Problem, arrivals: Arrivals, profile: StageProfile,
             timeline: Timeline | None, gaps: Gaps | None) -> Run:
     """What the state of a run that is over says; without a horizon it ended with the last completion."""
     counts, clock = state.counts, state.clock

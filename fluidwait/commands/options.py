@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from fluid.errors import number_meant, shown
-from fluidwait.deployment.policy_names import AUTO, BASELINES, DESIGNED, POLICIES
+from fluidwait.deployment.policy_names import AUTO, BASELINES, DESIGNED, POLICIES, ROUTABLE
 
 MOST_REPLICATIONS = 1000  # that of `verification.statistics.precision`
 INSTALLED = ("vllm", "gateway")  # those of `fluidwait.study.plugin`
@@ -140,5 +140,11 @@ BatchFile = Annotated[Path, typer.Argument(help="Measured batches: CSV, or the l
 Pieces = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER", help="Lines; the largest counts.")]
 Headroom = Annotated[float, typer.Option(parser=share, metavar="SHARE",
                                          help="Carry so much more than the demand: 10%.")]
+SimulateFleet = Annotated[str | None, typer.Option(
+    "--simulate", metavar="POLICY", show_default=False, autocompletion=one_of_these(ROUTABLE),
+    help=f"Simulate the fleet behind routers, this policy on every replica: {either(ROUTABLE)}")]
+TrialHorizon = Annotated[float | None, typer.Option(
+    "--horizon", parser=number, metavar="SECONDS", show_default=False,
+    help="Time to simulate; by default 40,000 requests, and 60 lives of one.")]
 Spare = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER",
                                     help="Carry it without so many replicas of any one kind, too.")]

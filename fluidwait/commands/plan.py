@@ -10,20 +10,33 @@ from fluidwait.deployment.trace_keys import Flags, TraceKeys
 from fluidwait.reports import answers
 from fluidwait.reports.console import give
 from fluidwait.reports.plan import plan_answer, show_plan
+from fluidwait.reports.routed_fleet import show_simulated, simulated_answer
 from fluidwait.study.batch import refuse_batch, refuse_closed
 from fluidwait.study.fleet import planned
+from fluidwait.study.routed_fleet import HowToSimulate, simulated
 
 MOST_HEADROOM, MOST_SPARE = 100.0, 100
 
 
-def plan_command(file: Path | None, keys: Flags, headroom: float, spare: int, json: bool) -> bool:
-    """Plan a fleet for the demand; whether there is one, and the fleet that is there, if any, carries it."""
+def plan_command(file: Path | None, keys: Flags, headroom: float, spare: int, simulate: str | None,
+                 horizon: float | None, replications: int, seed: int, json: bool) -> bool:
+    """Plan a fleet for the demand, and simulate it where that is asked for; whether the plan holds.
+
+    That is whether there is a fleet, the one that is there, if any, carries the demand, and it does so simulated.
+    """
     if not 0 <= headroom <= MOST_HEADROOM:
         raise InputError("--headroom", 'a share from 0, as "10%" or "0.1"', headroom)
     whole("--spare", spare, unit="replicas", least=0, most=MOST_SPARE)
+    how = None if simulate is None else HowToSimulate(simulate, horizon, replications, seed)
     deployment = deployment_of(file, TraceKeys.of_flags(keys))
     refuse_batch(deployment, "plan")
     refuse_closed(deployment, "plan")
     found = planned(deployment, headroom, spare)
-    give({**answers.provenance("plan", deployment), **plan_answer(found)}, json, lambda: show_plan(found))
-    return found.yes
+    routed = None if how is None else simulated(found, how)
+
+    def show() -> None:
+        show_plan(found)
+        show_simulated(routed)
+
+    give({**answers.provenance("plan", deployment), **plan_answer(found), **simulated_answer(routed)}, json, show)
+    return found.yes and (routed is None or routed.yes)

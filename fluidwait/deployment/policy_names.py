@@ -18,6 +18,7 @@ DESIGNED = ("wait", "paced", "look-ahead", "nested")  # thresholds, designed for
 BASELINES = ("vllm-v1", "greedy", "vllm-v0", "sarathi", "mc-sf", "mc-benchmark", "protected", "clearing", "a-min",
              "sorted-f")  # no thresholds: the same whatever the rates
 POLICIES = (AUTO, *DESIGNED, *BASELINES)
+ROUTABLE = ("vllm-v1", "vllm-v0", "sarathi", "greedy", "paced")  # on replicas to which a router sends requests
 
 
 def known(flag: str, policy: str, allowed: tuple[str, ...] = POLICIES) -> str:

@@ -18,8 +18,8 @@ from fluidwait.study.fleet import GROWTHS, Planned
 GB = 1e9  # bytes
 KV_TOKENS = 1000  # of cache, where no model says how many a gigabyte holds
 MOST_TYPES = 3  # whose worth is said
-ASSUMED = ("assumed is the fluid limit, an upper bound on what any policy carries: keep head-room, and ask fluidwait "
-           "verify of a replica of each kind at its share of the rates")
+ASSUMED = ("assumed is the fluid limit, an upper bound on what any policy carries: keep head-room, and see what "
+           "routers make of it with --simulate vllm-v1")
 
 
 def plan_answer(found: Planned) -> dict[str, Any]:

@@ -12,17 +12,21 @@ series. Should R_i pass 2^53, beyond which a float no longer holds every integer
 
 from __future__ import annotations
 
+import numpy as np
+
 from verification.engine.compile import compiled
 from verification.engine.state import (
     ARRIVED,
     BUSY,
     DONE,
+    HELD,
     ITERATION,
     KV_PEAK,
     NO_CAP,
     NOW,
     ORIGIN,
     OVERFLOWS,
+    PAUSE,
     RECORDED,
     SENT,
     SPELLS,
@@ -87,6 +91,7 @@ def spend(state: State, line: int, iterations: int, read: int, prefill: int, siz
 def note_batch(problem: Problem, state: State, iterations: int, kv: int, size: int, tokens: int) -> None:
     """Note iterations all of which are above a limit or none, `kv` the most that is held in any of them."""
     counts = state.counts
+    counts[HELD] = kv
     counts[KV_PEAK] = max(counts[KV_PEAK], kv)
     if kv > problem.capacity or size > problem.most_sequences or tokens > problem.most_tokens:
         counts[OVERFLOWS] += iterations
@@ -136,33 +141,39 @@ def rest(problem: Problem, state: State) -> None:
 
 @compiled
 def sleep(problem: Problem, state: State) -> None:
-    """Nothing can be served: wait for the next arrival; without one to come the run is over."""
+    """Nothing can be served: wait for the next arrival, or for what a router may send; without any the run is over."""
     rest(problem, state)
-    if state.counts[ARRIVED] == state.counts[SENT]:
-        state.counts[DONE] = 1
+    counts, clock = state.counts, state.clock
+    counts[HELD] = 0
+    if counts[ARRIVED] < counts[SENT]:
+        clock[NOW] = clock[ORIGIN] = problem.times[counts[ARRIVED]]
+    elif clock[PAUSE] < np.inf:
+        clock[NOW] = clock[ORIGIN] = max(clock[NOW], clock[PAUSE])
     else:
-        state.clock[NOW] = state.clock[ORIGIN] = problem.times[state.counts[ARRIVED]]
+        counts[DONE] = 1
 
 
 @compiled
 def paused(problem: Problem, state: State, budget: int) -> bool:
-    """Whether the kernel should hand back: all is done, the budget is spent, or what is recorded has no more room."""
+    """Whether the kernel should hand back: all is done, the budget is spent, what is recorded has no more room, or a
+    router comes first.
+    """
     counts = state.counts
     if state.clock[NOW] >= problem.horizon and counts[DONE] == 0:
         rest(problem, state)
         counts[DONE] = 1
     room = state.timeline.shape[0]
     full = 0 < room == counts[RECORDED] or 2 * counts[SPELLS] > len(state.spells)
-    return counts[DONE] == 1 or counts[ITERATION] >= budget or full
+    return counts[DONE] == 1 or counts[ITERATION] >= budget or full or state.clock[NOW] >= state.clock[PAUSE]
 
 
 @compiled
 def next_moment(problem: Problem, state: State, listening: bool) -> float:
-    """The moment from which a decision may differ: the end of the run or, if arrivals matter, the next of them."""
-    coming = state.counts[ARRIVED]
+    """The moment from which a decision may differ: the end of the run, a pause or, if arrivals matter, the next."""
+    coming, until = state.counts[ARRIVED], min(problem.horizon, state.clock[PAUSE])
     if listening and coming < len(problem.times):
-        return min(problem.times[coming], problem.horizon)
-    return problem.horizon
+        return min(problem.times[coming], until)
+    return until
 
 
 @compiled

@@ -14,6 +14,14 @@ def entry(function: F) -> F:
     return jit(function, nogil=True, _nrt=False)
 
 
+def for_each(function: F) -> F:
+    """A loop over replicas, each of which runs on: called at every arrival at a fleet.
+
+    Replicas come in a list of numba's, of which it counts the references: without that the list would be copied.
+    """
+    return jit(function, nogil=True)
+
+
 def compiled(function: F) -> F:
     """A short step, inlined wherever it is taken."""
     return jit(function, nogil=True, forceinline=True, **_INNER)

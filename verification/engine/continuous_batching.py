@@ -32,7 +32,6 @@ from verification.engine.residents import (
 )
 from verification.engine.state import (
     ITERATION,
-    LAST_COMPLETION,
     NOBODY,
     NOW,
     Problem,
@@ -123,7 +122,6 @@ def settle(problem: Problem, state: State, queue: Queue, residents: Residents, t
             after = residents.link[slot]
             if end <= problem.horizon:
                 note(queue, residents, slot, state.finished, end)
-                state.clock[LAST_COMPLETION] = end
                 answer(problem, state, residents.members[slot], end)
             release(problem, residents, slot, problem.stages[residents.kind[slot]] - 1, residents.members[slot])
             slot = after

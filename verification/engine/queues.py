@@ -80,7 +80,9 @@ def take_arrivals_by(problem: Problem, state: State, queue: Queue, now: float) -
         return
     r = next_arrival(problem, state, now)
     while r != NOBODY:
-        queue.upto[problem.seen[r] if len(queue.upto) > 1 else 0] += 1
+        lane = problem.seen[r] if len(queue.upto) > 1 else 0
+        queue.order[queue.upto[lane]] = r  # known before, unless a router has just sent it
+        queue.upto[lane] += 1
         r = next_arrival(problem, state, now)
 
 

@@ -11,6 +11,7 @@ drift, so that the literal reference gets the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -26,9 +27,10 @@ NOBODY = -1
 NO_CAP = 2**62
 
 # places in State.counts
-ARRIVED, ITERATION, OVERFLOWS, EVICTIONS, KV_PEAK, RECORDED, SPELLS, DONE, SENT, COUNTS = range(10)
+ARRIVED, ITERATION, OVERFLOWS, EVICTIONS, KV_PEAK, RECORDED, SPELLS, DONE, SENT, HELD, ANSWERED, LATEST = range(12)
+COUNTS = 12
 # places in State.clock
-NOW, ORIGIN, BUSY, LAST_COMPLETION, CLOCKS = range(5)
+NOW, ORIGIN, BUSY, LAST_COMPLETION, PAUSE, CLOCKS = range(6)
 
 
 class Problem(NamedTuple):
@@ -85,6 +87,10 @@ class State(NamedTuple):
     Where the run is recorded, `since` is when a request began to decode again (NaN: with its first token; inf: it
     waits, evicted with the tokens it has made), and `spells` are those of its times in the batch that an eviction
     ended: (request, begin, end).
+
+    A router of a fleet (`verification.fleets`) looks at `HELD`, the KV of the iteration that runs, at those `ANSWERED`,
+    and the `LATEST` of them, at `LAST_COMPLETION`; it lets the loop run to the first end of an iteration at `PAUSE` or
+    later (else inf), and adds who is sent there.
     """
 
     admitted: Floats
@@ -99,6 +105,23 @@ class State(NamedTuple):
 
 
 Kernel = Callable[[State, int], None]  # runs a rule on a state until its budget of iterations is spent
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The kernel of a rule that learns of requests as they arrive, so that a router can send them.
+
+    `run` takes the problem, the state, the rule's own `parts` and the budget; `each` does so for many replicas in turn,
+    given as tuples of those, which `clocks` says are before their pause.
+    """
+
+    run: Callable[..., None]
+    each: Callable[..., None]
+    problem: Problem
+    parts: tuple[object, ...]
+
+    def __call__(self, state: State, budget: int) -> None:
+        self.run(self.problem, state, *self.parts, budget)
 
 
 def make_problem(arrivals: Arrivals, profile: StageProfile, replica: Replica, horizon: float) -> Problem:
@@ -130,9 +153,9 @@ def make_state(problem: Problem, record: int) -> State:
     with_token = (problem.first_stage < 0) & (problem.peak <= problem.capacity)  # made elsewhere, before arrival
     if with_token.any():
         first_token = np.where(with_token[problem.types], problem.times, np.nan)
-    requests, counts = len(problem.times) if record else 0, np.zeros(COUNTS, dtype=np.int64)
-    counts[SENT] = np.count_nonzero(np.isfinite(problem.times))
-    return State(admitted, first_token, finished, counts, np.zeros(CLOCKS),
+    requests, counts, clock = len(problem.times) if record else 0, np.zeros(COUNTS, dtype=np.int64), np.zeros(CLOCKS)
+    counts[SENT], clock[PAUSE] = np.count_nonzero(np.isfinite(problem.times)), np.inf
+    return State(admitted, first_token, finished, counts, clock,
                  np.zeros(problem.pieces.shape, dtype=np.int64), np.empty((record, 5)), np.full(requests, np.nan),
                  np.empty((2 * _most_resident(problem) + 2 if record else 0, 3)))
 
@@ -244,13 +267,17 @@ def complete(problem: Problem, state: State, request: int, end: float) -> None:
     """Note that a request finished, unless that is after the horizon."""
     if end <= problem.horizon:
         state.finished[request] = end
-        state.clock[LAST_COMPLETION] = end
         answer(problem, state, 1, end)
 
 
 @compiled
 def answer(problem: Problem, state: State, count: int, end: float) -> None:
     """So many requests are answered: in a closed loop as many others are sent, now or later."""
+    if end > state.clock[LAST_COMPLETION]:
+        state.clock[LAST_COMPLETION] = end
+        state.counts[LATEST] = 0
+    state.counts[LATEST] += count
+    state.counts[ANSWERED] += count
     if len(problem.thinks) > 0:
         _send(problem, state, count, end)
 

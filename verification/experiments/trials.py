@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from fluid import Equilibrium, Replica, Workload, solve
 from fluid.progress import Progress
@@ -126,9 +127,14 @@ def try_out(designs: Sequence[Policy], workload: Workload, replica: Replica, *, 
 
 
 def usual_horizon(equilibrium: Equilibrium) -> float:
-    """Seconds of a trial: 40,000 requests, and 60 lives of the request with the most stages at Delta*."""
+    """Seconds of a trial: 40,000 requests, and 60 lives of a request."""
+    return max(REQUESTS / equilibrium.workload.rate, many_lives(equilibrium))
+
+
+def many_lives(equilibrium: Equilibrium) -> float:
+    """Seconds of 60 lives of a request with the mean of the stages, at Delta*."""
     iteration = equilibrium.iteration_time or float(equilibrium.replica.iteration_time.overheads.max())
-    return max(REQUESTS / equilibrium.workload.rate, LIVES * iteration * float(equilibrium.profile.stages.mean()))
+    return LIVES * iteration * float(equilibrium.profile.stages.mean())
 
 
 def watermarks(engine: Policy) -> list[VllmV1]:
@@ -147,18 +153,42 @@ def _budgets(own: VllmV1, replica: Replica) -> list[VllmV1]:
 def tried_out(experiment: Experiment, replications: int, targets: Targets = NO_TARGETS, record: bool = False,
               progress: Progress | None = None) -> Trial:
     """Return what a policy does; with `record` the gaps between tokens are known too."""
-    window = Window(FROM * experiment.horizon, experiment.horizon, TO * experiment.horizon)
+    def taken(run: Run) -> Taken:
+        return take(run, targets)
 
-    def measured(run: Run) -> tuple[float, Delays, float, float]:
-        return (measures.throughput(run, window), delays(run, window), run.evictions / run.end_time * HOUR,
-                targets.good(run, window))
+    found = told(experiment.each(range(replications), taken, record=record), progress, 0, replications)
+    return Trial(experiment.policy, *over_replications(found, experiment.workload, experiment.horizon, targets))
 
-    found = told(experiment.each(range(replications), measured, record=record), progress, 0, replications)
+
+class Taken(NamedTuple):
+    """What one run says: output tokens/s, delays, evictions an hour, the share of requests that meet the goodput."""
+
+    throughput: float
+    delays: Delays
+    evictions: float
+    good: float
+
+
+def take(run: Run, targets: Targets) -> Taken:
+    """Measure a run in the window of a trial."""
+    window = _window(run.end_time)
+    return Taken(measures.throughput(run, window), delays(run, window), run.evictions / run.end_time * HOUR,
+                 targets.good(run, window))
+
+
+def over_replications(found: Sequence[Taken], workload: Workload, horizon: float, targets: Targets,
+             ) -> tuple[Interval, dict[str, Interval], Interval, tuple[Held, ...]]:
+    """Return the intervals over replications of throughput, delays and evictions, and the targets held."""
     throughput, delayed, evictions, good = zip(*found, strict=True)
-    request = float(experiment.workload.output_tokens.min()) / (window.end - window.start)
-    return Trial(experiment.policy, positive_interval(throughput, unit=request),
-                 {name: positive_interval([each.of(name) for each in delayed]) for name in DELAYS},
-                 positive_interval(evictions, unit=HOUR / experiment.horizon), targets.held(delayed, good, ()))
+    window = _window(horizon)
+    request = float(workload.output_tokens.min()) / (window.end - window.start)
+    return (positive_interval(throughput, unit=request),
+            {name: positive_interval([each.of(name) for each in delayed]) for name in DELAYS},
+            positive_interval(evictions, unit=HOUR / horizon), targets.held(delayed, good, ()))
+
+
+def _window(horizon: float) -> Window:
+    return Window(FROM * horizon, horizon, TO * horizon)
 
 
 def flags(policy: Policy, own: Policy) -> str:

@@ -13,11 +13,13 @@ the loop of vLLM v0, here with prefills and decodes together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from fluid.arrays import Floats
 from verification.engine.clock import next_moment, paused, sleep
-from verification.engine.compile import compiled, entry, woven
+from verification.engine.compile import compiled, entry, for_each, woven
 from verification.engine.continuous_batching import admit, advance, tokens_computed
 from verification.engine.eviction import evict_overflow
 from verification.engine.queues import Queue, head, queue_of_evicting, request_at, take, take_arrivals
@@ -26,7 +28,10 @@ from verification.engine.state import (
     ITERATION,
     NO_CAP,
     NOBODY,
+    NOW,
+    PAUSE,
     Kernel,
+    Loop,
     Problem,
     State,
     held_by,
@@ -65,7 +70,7 @@ def kernel(policy: Greedy, problem: Problem) -> Kernel:
     residents = make_residents(problem, most, evicts=True)
     queue = queue_of_evicting(problem, most, policy.requeue, policy.eviction)
     limit = policy.admission_limit(problem.capacity, problem.unit)
-    return lambda state, budget: run(problem, state, queue, residents, limit, budget)
+    return Loop(run, run_each, problem, (queue, residents, limit))
 
 
 @entry
@@ -81,6 +86,15 @@ def run(problem: Problem, state: State, queue: Queue, residents: Residents, limi
                     next_moment(problem, state, not blocked), most)
         else:
             sleep(problem, state)
+
+
+@for_each
+def run_each(replicas: Sequence[Any], clocks: Floats) -> None:
+    """Run the rule on every replica of a fleet that is before its pause, up to there."""
+    for one in range(len(replicas)):
+        if clocks[one, NOW] < clocks[one, PAUSE]:
+            problem, state, queue, residents, limit = replicas[one]
+            run(problem, state, queue, residents, limit, NO_CAP)
 
 
 @woven

@@ -10,19 +10,31 @@ the types.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fluid.arrays import Ints
+from fluid.arrays import Floats, Ints
 from fluid.errors import InputError
 from thresholds import PacedPolicy
 from verification.engine.clock import next_moment, paused, sleep
-from verification.engine.compile import compiled, entry, woven
+from verification.engine.compile import compiled, entry, for_each, woven
 from verification.engine.continuous_batching import admit, advance, tokens_computed
 from verification.engine.queues import Queue, head, make_queue, request_at, take, take_arrivals, waiting
 from verification.engine.residents import PREFILL, SIZE, Residents, make_residents
-from verification.engine.state import ITERATION, NO_CAP, NOBODY, Kernel, Problem, State, stage_computes
+from verification.engine.state import (
+    ITERATION,
+    NO_CAP,
+    NOBODY,
+    NOW,
+    PAUSE,
+    Kernel,
+    Loop,
+    Problem,
+    State,
+    stage_computes,
+)
 from verification.rules.rule import Claim, Look, Rule
 
 LONG_AGO = -(2**62)
@@ -54,7 +66,7 @@ def kernel(policy: PacedPolicy, problem: Problem) -> Kernel:
                       np.zeros(lanes, dtype=np.int64), np.zeros(1, dtype=np.int64))
     most = (entries * -(-problem.longest // iterations)).sum()
     queue, residents = make_queue(problem, lanes), make_residents(problem, most)
-    return lambda state, budget: run(problem, state, queue, residents, windows, policy.gate, budget)
+    return Loop(run, run_each, problem, (queue, residents, windows, policy.gate))
 
 
 @entry
@@ -75,6 +87,15 @@ def run(problem: Problem, state: State, queue: Queue, residents: Residents, wind
             advance(problem, state, queue, residents, t, until, opens - t)
         else:
             sleep(problem, state)
+
+
+@for_each
+def run_each(replicas: Sequence[Any], clocks: Floats) -> None:
+    """Run the rule on every replica of a fleet that is before its pause, up to there."""
+    for one in range(len(replicas)):
+        if clocks[one, NOW] < clocks[one, PAUSE]:
+            problem, state, queue, residents, windows, gate = replicas[one]
+            run(problem, state, queue, residents, windows, gate, NO_CAP)
 
 
 @woven

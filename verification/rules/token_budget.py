@@ -22,10 +22,12 @@ begun. See mathematics, section 6.4.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+from fluid.arrays import Floats
 from verification.engine.clock import paused
-from verification.engine.compile import compiled, entry, woven
+from verification.engine.compile import compiled, entry, for_each, woven
 from verification.engine.eviction import evict_overflow
 from verification.engine.prefills import (
     COUNT,
@@ -52,7 +54,7 @@ from verification.engine.queues import (
     waiting,
 )
 from verification.engine.residents import KV, SIZE, Residents, make_residents
-from verification.engine.state import NO_CAP, NOBODY, Kernel, Problem, State, held_by
+from verification.engine.state import NO_CAP, NOBODY, NOW, PAUSE, Kernel, Loop, Problem, State, held_by
 from verification.policies import Evicting
 
 # what is counted of requests in prefill when the head of the queue is tried: of all what they hold, the head with what
@@ -76,7 +78,7 @@ def kernel(policy: Evicting, problem: Problem, tokens: Tokens) -> Kernel:
     room = min(problem.capacity // (problem.block * problem.unit) + 1, problem.most_sequences, tokens.budget)
     residents, prefills = make_residents(problem, room, evicts=True), make_prefills(problem, room)
     queue = queue_of_evicting(problem, room, policy.requeue, policy.eviction)
-    return lambda state, budget: run(problem, state, queue, residents, prefills, tokens, budget)
+    return Loop(run, run_each, problem, (queue, residents, prefills, tokens))
 
 
 @entry
@@ -90,6 +92,15 @@ def run(problem: Problem, state: State, queue: Queue, residents: Residents, pref
         evicted = evict_overflow(problem, state, queue, residents, take_newest_of_both, prefills)
         blocked = evicted or _admit_what_fits(problem, state, queue, residents, prefills, tokens, chunk, left)
         serve_or_sleep(problem, state, queue, residents, prefills, True, evicted, blocked)
+
+
+@for_each
+def run_each(replicas: Sequence[Any], clocks: Floats) -> None:
+    """Run the rule on every replica of a fleet that is before its pause, up to there."""
+    for one in range(len(replicas)):
+        if clocks[one, NOW] < clocks[one, PAUSE]:
+            problem, state, queue, residents, prefills, tokens = replicas[one]
+            run(problem, state, queue, residents, prefills, tokens, NO_CAP)
 
 
 @compiled

@@ -24,12 +24,14 @@ alone. Neither changes who is admitted by more than a block a request.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from fluid.arrays import Floats
 from fluid.replica import Replica
 from verification.engine.clock import paused
-from verification.engine.compile import entry, woven
+from verification.engine.compile import entry, for_each, woven
 from verification.engine.eviction import evict_overflow
 from verification.engine.prefills import (
     COUNT,
@@ -53,7 +55,7 @@ from verification.engine.queues import (
     take_arrivals,
 )
 from verification.engine.residents import KV, SIZE, Residents, make_residents, most_resident
-from verification.engine.state import NO_CAP, NOBODY, Kernel, Problem, State
+from verification.engine.state import NO_CAP, NOBODY, NOW, PAUSE, Kernel, Loop, Problem, State
 from verification.policies import Evicting, with_whole_prompts
 from verification.rules.rule import Claim, Look, Rule
 
@@ -98,7 +100,7 @@ def kernel_with_prefills(policy: Evicting, problem: Problem, most: int, together
     residents, prefills = make_residents(problem, room, evicts=True), make_prefills(problem, room)
     queue = queue_of_evicting(problem, room, policy.requeue, policy.eviction)
     limit = policy.admission_limit(problem.capacity, problem.unit)
-    return lambda state, budget: run(problem, state, queue, residents, prefills, limit, most, together, budget)
+    return Loop(run, run_each, problem, (queue, residents, prefills, limit, most, together))
 
 
 @entry
@@ -111,6 +113,15 @@ def run(problem: Problem, state: State, queue: Queue, residents: Residents, pref
         evicted = evict_overflow(problem, state, queue, residents, take_newest_of_both, prefills)
         blocked = evicted or _admit_what_fits(problem, state, queue, residents, prefills, limit, left, together)
         serve_or_sleep(problem, state, queue, residents, prefills, together, evicted, blocked)
+
+
+@for_each
+def run_each(replicas: Sequence[Any], clocks: Floats) -> None:
+    """Run the rule on every replica of a fleet that is before its pause, up to there."""
+    for one in range(len(replicas)):
+        if clocks[one, NOW] < clocks[one, PAUSE]:
+            problem, state, queue, residents, prefills, limit, most, together = replicas[one]
+            run(problem, state, queue, residents, prefills, limit, most, together, NO_CAP)
 
 
 @woven

@@ -17,13 +17,14 @@ See mathematics, section 6.6.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fluid.arrays import Ints
+from fluid.arrays import Floats, Ints
 from verification.engine.clock import execute, paused, sleep
-from verification.engine.compile import compiled, entry, woven
+from verification.engine.compile import compiled, entry, for_each, woven
 from verification.engine.eviction import note_eviction
 from verification.engine.prefills import to_prefill
 from verification.engine.queues import (
@@ -43,7 +44,9 @@ from verification.engine.state import (
     NO_CAP,
     NOBODY,
     NOW,
+    PAUSE,
     Kernel,
+    Loop,
     Problem,
     State,
     complete,
@@ -85,7 +88,7 @@ def kernel(policy: Evicting, problem: Problem, tokens: Tokens) -> Kernel:
     place, kept, done, stage, planned, held = (np.zeros(room, dtype=np.int64) for _ in range(6))
     running = Running(place, kept, done, stage, planned, held, np.zeros(3, dtype=np.int64), np.zeros(1))
     queue = queue_of_evicting(problem, room, policy.requeue, policy.eviction)
-    return lambda state, budget: run(problem, state, queue, running, tokens, budget)
+    return Loop(run, run_each, problem, (queue, running, tokens))
 
 
 @entry
@@ -108,6 +111,15 @@ def run(problem: Problem, state: State, queue: Queue, running: Running, tokens: 
             if not ended:
                 sleep(problem, state)
             running.seen[0] = state.clock[NOW]
+
+
+@for_each
+def run_each(replicas: Sequence[Any], clocks: Floats) -> None:
+    """Run the rule on every replica of a fleet that is before its pause, up to there."""
+    for one in range(len(replicas)):
+        if clocks[one, NOW] < clocks[one, PAUSE]:
+            problem, state, queue, running, tokens = replicas[one]
+            run(problem, state, queue, running, tokens, NO_CAP)
 
 
 @woven

@@ -142,3 +142,39 @@ def test_a_batch_and_a_closed_loop_have_no_rate_to_plan_for(tmp_path: Path, caps
     for lines in ("[workload]\narrivals = { batch = 100 }\n", "[workload]\nusers = 10\nthink = 1.0\n"):
         assert status(["plan", str(written(tmp_path, ONE_TYPE.format(rate=5.0).replace("[[", lines + "[[")))]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_plan_is_simulated_behind_routers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The planned routers come first and are stable; taking turns without types is not: status 0, a table, JSON."""
+    asked = ["plan", written(tmp_path, TEXT), "--headroom", "20%", "--simulate", "vllm-v1", "--horizon", "500",
+             "--replications", "2"]
+    code, found = answer(capsys, *asked)
+    routers = {(each["rule"], each["as_planned"]): each for each in found["simulated"]["routers"]}
+    assert (code, found["answer"], found["simulated"]["answer"], len(routers)) == (0, True, True, 8)
+    assert routers["shortest-queue", True]["verdict"] == "stable"
+    assert routers["round-robin", False]["verdict"] == "unstable"
+    assert routers["shortest-queue", True]["latency"]["mean"] < routers["random", True]["latency"]["mean"]
+    assert status([str(each) for each in asked]) == 0
+    assert "the plan holds with the shortest queue of the planned kind" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_simulated_fleet_is_held_against_targets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One kind has four routers; a TTFT that nobody meets is missed, and the answer is no."""
+    text = ONE_TYPE.format(rate=60.0) + "[target]\nttft_p50 = 0.001\n"
+    code, found = answer(capsys, "plan", written(tmp_path, text), "--headroom", "30%", "--simulate", "paced",
+                         "--horizon", "60", "--replications", "2")
+    simulated = found["simulated"]
+    assert (code, found["answer"], simulated["answer"], len(simulated["routers"])) == (1, True, False, 4)
+    assert simulated["routers"][0]["targets"][0]["answer"] == "missed"
+
+
+@pytest.mark.parametrize(("flags", "needs"), [
+    (["--simulate", "mc-sf"], "--simulate must be \"vllm-v1\" or"),
+    (["--simulate", "vllm-v1", "--replications", "1"], "--replications must be a whole number of replications from 2"),
+    (["--simulate", "vllm-v1", "--horizon", "-1"], "--horizon must be"),
+    (["--simulate", "vllm-v1", "--seed", "-1"], "--seed must be"),
+])
+def test_how_to_simulate_is_checked(flags: list[str], needs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, status 2."""
+    assert status(["plan", str(EXAMPLE), *flags]) == 2
+    assert needs in capsys.readouterr().err

@@ -1,0 +1,129 @@
+"""A planned fleet simulated: its replicas behind routers, on the same arrivals.
+
+Types go to kinds as the plan says, and in a fleet of several kinds also to whichever fits. The plan is verified by its
+own routing with the shortest queue among the replicas of a kind; the other routers show what that is worth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fluid import Replica, Workload, solve
+from fluid.errors import FluidwaitError, whole, within
+from fluid.planning import FleetPlan
+from fluidwait.deployment.deployment import Deployment
+from fluidwait.deployment.policy_names import ROUTABLE, known
+from fluidwait.progress import working
+from fluidwait.study.fleet import Planned
+from thresholds import paced
+from verification.experiments.stability import STABLE
+from verification.experiments.targets.bounds import MISSED, Targets
+from verification.experiments.trials import REQUESTS, many_lives
+from verification.fleets import Fleet, FleetTrial, Router, try_fleet
+from verification.fleets.router import LEAST_KV, RANDOM, ROUND_ROBIN, SHORTEST_QUEUE
+from verification.policies import Policy
+from verification.rules import rule_named
+from verification.traffic.processes import POISSON, Traffic
+
+PACED = "paced"
+RULES = (SHORTEST_QUEUE, LEAST_KV, ROUND_ROBIN, RANDOM)
+SECONDS = (1e-9, 1e12)
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """The trials of a planned fleet, its own router first, each of `replications` over `horizon` seconds."""
+
+    policy: str
+    trials: tuple[FleetTrial, ...]
+    horizon: float
+    replications: int
+    seed: int
+
+    @property
+    def yes(self) -> bool:
+        """Whether the fleet is stable as it is planned, and misses no target."""
+        own = self.trials[0]
+        return own.verdict.answer == STABLE and all(each.answer != MISSED for each in own.targets)
+
+
+@dataclass(frozen=True)
+class HowToSimulate:
+    """The flags: under which policy, and for how long (None: as long as a trial of one replica), how often."""
+
+    policy: str
+    horizon: float | None
+    replications: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        known("--simulate", self.policy, ROUTABLE)
+        whole("--replications", self.replications, unit="replications", least=2, most=1000)  # intervals decide
+        whole("--seed", self.seed, unit="seeds", least=0, most=2**128)
+        if self.horizon is not None:
+            within("--horizon", self.horizon, *SECONDS, unit="seconds")
+
+
+def simulated(found: Planned, how: HowToSimulate) -> Simulated | None:
+    """Simulate the fleet of a plan; None where it found none."""
+    plan, deployment = found.plan, found.deployment
+    if plan.counts is None or plan.rates is None:
+        return None
+    kinds = [k for k, n in enumerate(plan.counts) if n > 0]
+    fleet = Fleet.of([plan.kinds[k] for k in kinds], plan.counts[kinds],
+                     [_policy(how.policy, plan, k, deployment) for k in kinds])
+    horizon = how.horizon or max(REQUESTS / found.workload.rate, *(_lives(plan, k) for k in kinds))
+    shares = plan.rates[kinds] if len(kinds) > 1 else None
+    routers = [Router(rule, shares) for rule in RULES]
+    if shares is not None:
+        routers += [Router(rule) for rule in RULES]
+    traffic: Traffic = POISSON if deployment.mix.windows else deployment.traffic
+    with working("simulating the fleet") as progress:
+        trials = [try_fleet(fleet, router, found.workload, horizon=horizon, replications=how.replications,
+                            traffic=traffic, targets=_asked(deployment), seed=how.seed, progress=progress)
+                  for router in routers]
+    return Simulated(how.policy, tuple(trials), horizon, how.replications, how.seed)
+
+
+def _asked(deployment: Deployment) -> Targets:
+    """The targets but for gaps between tokens, which a fleet's runs do not keep."""
+    bounds = tuple(each for each in deployment.targets.bounds if not each.measure.startswith("itl"))
+    return Targets(bounds, deployment.targets.goodput)
+
+
+def _share(plan: FleetPlan, k: int) -> tuple[Workload, Replica]:
+    """What a replica of a kind is sent by the plan, without types of which it gets none; and the replica."""
+    assert plan.counts is not None
+    assert plan.rates is not None
+    workload, rates = plan.workload, plan.rates[k] / plan.counts[k]
+    sent = np.flatnonzero(rates > 0)
+    names = [workload.names[j] for j in sent]
+    own = Workload.from_arrays(workload.prompt_tokens[sent], workload.output_tokens[sent], rates[sent], names,
+                               workload.cached_prefix[sent])
+    return own, plan.kinds[k].replica
+
+
+def _lives(plan: FleetPlan, k: int) -> float:
+    """Seconds in which a replica of a kind goes through 60 lives of a request; 0 where it is sent none."""
+    assert plan.rates is not None
+    return many_lives(solve(*_share(plan, k))) if plan.rates[k].any() else 0.0
+
+
+def _policy(name: str, plan: FleetPlan, k: int, deployment: Deployment) -> Policy:
+    """The policy of each replica of a kind: as it comes, or one window for the mix at its share of the rates."""
+    replica = plan.kinds[k].replica
+    if name != PACED:
+        rule = rule_named(name)
+        assert rule.made is not None
+        return rule.made(replica)
+    assert plan.rates is not None
+    if not plan.rates[k].any():
+        return _policy(ROUTABLE[0], plan, k, deployment)  # nobody is sent there
+    design = paced(*_share(plan, k), lengths="unknown", horizon=deployment.horizon,
+                   overflow_probability=deployment.overflow_probability)
+    if not design.feasible:
+        raise FluidwaitError(f'{deployment.source}: no windows carry what a replica of "{plan.kinds[k].name}" is sent; '
+                             "--headroom 20% leaves room for them")
+    return design

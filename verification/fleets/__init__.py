@@ -1,0 +1,16 @@
+"""Fleets: several replicas behind a router, simulated together on the same arrivals."""
+
+from typing import TYPE_CHECKING
+
+from fluid.loading import on_demand
+
+if TYPE_CHECKING:
+    from verification.fleets.fleet import Fleet
+    from verification.fleets.fleet_run import FleetRun
+    from verification.fleets.router import Router
+    from verification.fleets.simulation import simulate_fleet
+    from verification.fleets.trials import FleetTrial, try_fleet
+else:
+    __getattr__, __dir__ = on_demand(__name__)
+
+__all__ = ["Fleet", "FleetRun", "FleetTrial", "Router", "simulate_fleet", "try_fleet"]

@@ -1,0 +1,91 @@
+"""Fleets tried out: is a routed fleet stable, and what delays does it have, over independent replications.
+
+A fleet is judged as a replica is (`verification.experiments.stability`): by who waits outside all of its replicas at
+the end, and how that grows, class by class. Delays are those of a trial (`verification.experiments.trials`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fluid import Workload
+from fluid.arrays import Floats
+from fluid.errors import real
+from fluid.progress import Progress
+from verification.experiments.evidence.ledger import Backlog, backlog_of, class_names
+from verification.experiments.replications import MOST_KEPT, checked, told
+from verification.experiments.stability import Verdict, settle, weigh
+from verification.experiments.targets.bounds import NO_TARGETS, Held, Targets
+from verification.experiments.targets.delays import OverReplications
+from verification.experiments.trials import Taken, over_replications, take
+from verification.fleets.fleet import Fleet
+from verification.fleets.fleet_run import FleetRun
+from verification.fleets.router import Router
+from verification.fleets.simulation import simulate_fleet
+from verification.statistics.intervals import Interval
+from verification.traffic.processes import POISSON, Traffic
+
+
+@dataclass(frozen=True, eq=False)
+class FleetTrial(OverReplications):
+    """What a fleet did behind a router: a verdict, 95% intervals over replications, `busy` (K,) by kind.
+
+    `throughput` in output tokens/s, `delays` in seconds by name, `busy` the mean share of the time in which replicas of
+    a kind run an iteration (NaN of a kind without replicas).
+    """
+
+    fleet: Fleet
+    router: Router
+    verdict: Verdict
+    throughput: Interval
+    delays: Mapping[str, Interval]
+    evictions_per_hour: Interval
+    targets: tuple[Held, ...]
+    busy: Floats
+
+    def __repr__(self) -> str:
+        return f"FleetTrial({self.fleet!r}, {self.router!r}: {self.verdict.answer}, latency {self.latency.mean:.4g} s)"
+
+
+def try_fleet(fleet: Fleet, router: Router, workload: Workload, *, horizon: float, replications: int = 5,
+              traffic: Traffic = POISSON, targets: Targets = NO_TARGETS, seed: int = 0,
+              progress: Progress | None = None) -> FleetTrial:
+    """Simulate replications of a fleet behind a router over [0, horizon) seconds, and judge them.
+
+    Where they cannot decide the horizon is doubled, up to three times. Raises InputError as `simulate_fleet` does.
+
+    >>> from fluid import IterationTime, PromptType, Replica
+    >>> from fluid.planning import Kind
+    >>> fleet = Fleet.of([Kind("a100", Replica(137_000, IterationTime(0.0106, 4.013e-7)))], [2])
+    >>> mix = Workload([PromptType(512, 20, 40.0)])
+    >>> try_fleet(fleet, Router("round-robin"), mix, horizon=60.0).verdict.answer
+    'stable'
+    """
+    seconds, count = real("horizon", horizon, unit="seconds"), checked(replications)
+    names = class_names(fleet.profiles(workload)[0], workload.names)
+
+    def run(replication: int, until: float) -> FleetRun:
+        return simulate_fleet(fleet, router, workload, horizon=until, traffic=traffic, seed=seed,
+                              replication=replication)
+
+    def again(longer: float) -> Verdict:
+        backlogs = told((backlog_of(run(r, longer).merged) for r in range(count)), progress, 0, count)
+        return weigh(backlogs, longer, names)
+
+    found = told((_measured(run(r, seconds), targets) for r in range(count)), progress, 0, count)
+    taken, backlogs, busy = zip(*found, strict=True)
+    longest = MOST_KEPT / (count * workload.rate * traffic.factor() * len(fleet))
+    verdict = settle(weigh(backlogs, seconds, names), again, longest)
+    throughput, delays, evictions, held = over_replications(taken, workload, seconds, targets)
+    return FleetTrial(fleet, router, verdict, throughput, delays, evictions, held, np.mean(busy, axis=0))
+
+
+def _measured(run: FleetRun, targets: Targets) -> tuple[Taken, Backlog, Floats]:
+    """What is kept of a run: measures, what it leaves behind, how busy each kind was."""
+    shares = np.array([each.busy_share for each in run.runs])
+    kinds, there = run.fleet.kind_of, np.array(run.fleet.counts)
+    busy = np.bincount(kinds, shares, minlength=len(there)) / np.where(there > 0, there, np.nan)
+    return take(run.merged, targets), backlog_of(run.merged), busy
