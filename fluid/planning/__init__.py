@@ -10,7 +10,28 @@ if TYPE_CHECKING:
     from fluid.planning.kinds import Kind
     from fluid.planning.margins import Margins, Residuals
     from fluid.planning.overload import Admission, admit
+    from fluid.planning.parts import Part, Transfer
+    from fluid.planning.tandem import Pace, TandemCarried, TandemPlan, colocated, most_tandem, pace, plan_tandem
 else:
     __getattr__, __dir__ = on_demand(__name__)
 
-__all__ = ["Admission", "Carried", "FleetPlan", "Kind", "Margins", "Residuals", "admit", "most_demand", "plan_fleet"]
+__all__ = [
+    "Admission",
+    "Carried",
+    "FleetPlan",
+    "Kind",
+    "Margins",
+    "Pace",
+    "Part",
+    "Residuals",
+    "TandemCarried",
+    "TandemPlan",
+    "Transfer",
+    "admit",
+    "colocated",
+    "most_demand",
+    "most_tandem",
+    "pace",
+    "plan_fleet",
+    "plan_tandem",
+]

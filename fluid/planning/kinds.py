@@ -30,7 +30,8 @@ import numpy as np
 
 from fluid.arrays import Bools, Floats, Ints
 from fluid.errors import InputError, real, whole
-from fluid.region import region_of
+from fluid.planning.parts import Part
+from fluid.region import Region, region_of
 from fluid.replica import Replica
 from fluid.stages import StageProfile, stage_profile
 from fluid.workload import Workload
@@ -44,7 +45,8 @@ HOPELESS = 1e9  # replicas that a type alone would need of a kind, to which it i
 class Kind:
     """One kind of replica: its `price` (of an hour, in any currency), the `most` there are, the `count` one has.
 
-    Raises InputError unless the price is positive and 0 <= count <= most (None: as many as one likes).
+    `part` says which stages of a request it serves, where those are not all (`fluid.planning.parts`). Raises InputError
+    unless the price is positive and 0 <= count <= most (None: as many as one likes).
 
     >>> from fluid import IterationTime
     >>> Kind("a100", Replica(137_000, IterationTime(0.0106, 4.013e-7)), price=2.5)
@@ -56,6 +58,7 @@ class Kind:
     price: float = 1.0
     most: int | None = None
     count: int = 0
+    part: Part | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -63,6 +66,8 @@ class Kind:
         where = f'kind "{self.name}"'
         if not isinstance(self.replica, Replica):
             raise InputError("replica", "a Replica", self.replica, where)
+        if not isinstance(self.part, Part | None):
+            raise InputError("part", "a Part, or None", self.part, where)
         object.__setattr__(self, "price", real("price", self.price, where))
         if self.most is not None:
             most = whole("most", self.most, where, unit="replicas", least=0, most=MOST_REPLICAS)
@@ -74,7 +79,16 @@ class Kind:
     def __repr__(self) -> str:
         most = "" if self.most is None else f", at most {self.most:,}"
         count = f", {self.count:,} there" if self.count else ""
-        return f'Kind("{self.name}", {self.replica.kv_capacity:,} KV tokens, price {self.price:g}{most}{count})'
+        role = f", {self.part.role}" if self.part else ""
+        return f'Kind("{self.name}"{role}, {self.replica.kv_capacity:,} KV tokens, price {self.price:g}{most}{count})'
+
+    def seen(self, workload: Workload) -> tuple[Workload, Replica]:
+        """The requests and the replica as it serves them: those given, or its part of them."""
+        return (workload, self.replica) if self.part is None else self.part.of(workload, self.replica)
+
+    def region(self, profile: StageProfile) -> Region:
+        """The half-spaces of one replica for requests of these stages."""
+        return region_of(profile, self.replica) if self.part is None else self.part.region(profile, self.replica)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,17 +170,18 @@ def rows_of(workload: Workload, kinds: Sequence[Kind]) -> Rows:
     _check(kinds)
     blocks, fits, profiles, needs = [], [], [], np.full(len(workload), np.inf)
     for k, each in enumerate(kinds):
-        profile = stage_profile(workload, replace(each.replica, max_model_len=None))
-        region = region_of(profile, each.replica)
+        mine, replica = each.seen(workload)
+        profile = stage_profile(mine, replace(replica, max_model_len=None))
+        region = each.region(profile)
         own = np.ones(len(workload), dtype=bool)
         own[region.never_fits] = False
         if each.replica.max_model_len is not None:
-            own &= workload.prompt_tokens + workload.output_tokens <= each.replica.max_model_len
+            own &= mine.prompt_tokens + mine.output_tokens <= each.replica.max_model_len
         alone = region.half_spaces.max(axis=0) * workload.rates
         needs = np.minimum(needs, np.where(own, alone, np.inf))
         own &= alone <= HOPELESS
         kept = _undominated(region.half_spaces)
-        pieces = np.arange(len(region.limits)) % len(each.replica.iteration_time.pieces)
+        pieces = np.arange(len(region.limits)) % len(replica.iteration_time.pieces)
         blocks.append((np.where(own, region.half_spaces, 0.0)[kept], np.full(len(kept), k),
                        [region.limits[i] for i in kept], pieces[kept]))
         fits.append(own)

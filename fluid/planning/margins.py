@@ -10,6 +10,9 @@ work W = sum_j x_j w_j, sequences S, tokens t, KV read r, prefilled l,
     sequences    0                         S / B         r              l                   S
     tokens       0                         t / q         r              l                   S
     time         0                         0             r              l                   S      (by 1 + 3e-9)
+    link         0                         0             0              0                   0
+
+Where KV is held for transfers (`fluid.planning.parts`) a token of cache is worth H / C^2 more.
 
 The derivative is one-sided where several sets of prices are optimal. Source: mathematics, section 16.5.
 """
@@ -77,10 +80,13 @@ def _of_kind(rows: Rows, kind: Kind, k: int, prices: Floats, rates: Floats, wort
     slopes = np.zeros(5)
     for i in np.flatnonzero(rows.kind == k):
         limit, price = rows.limit[i], prices[i]
+        if limit == "link":
+            continue
         slopes[2:] += price * work * (1 + 3 * TOLERANCE * (limit == "time"))
         if limit != "time":
             slopes[1] += price * total[limit] / room[limit]
         if limit == "memory":
             overhead = replica.iteration_time.overheads[rows.piece[i]]
-            slopes[0] -= price * overhead * total[limit] / replica.kv_capacity**2
+            held = 0.0 if kind.part is None else float(rates @ kind.part.held(profile))
+            slopes[0] -= price * (overhead * total[limit] + held) / replica.kv_capacity**2
     return Margins._make([*slopes.tolist(), worth])
