@@ -86,6 +86,11 @@ class Kind:
         """The requests and the replica as it serves them: those given, or its part of them."""
         return (workload, self.replica) if self.part is None else self.part.of(workload, self.replica)
 
+    def profile(self, workload: Workload) -> StageProfile:
+        """The stages that it serves of every type, however long the engine lets requests be."""
+        mine, replica = self.seen(workload)
+        return stage_profile(mine, replace(replica, max_model_len=None))
+
     def region(self, profile: StageProfile) -> Region:
         """The half-spaces of one replica for requests of these stages."""
         return region_of(profile, self.replica) if self.part is None else self.part.region(profile, self.replica)
@@ -171,7 +176,7 @@ def rows_of(workload: Workload, kinds: Sequence[Kind]) -> Rows:
     blocks, fits, profiles, needs = [], [], [], np.full(len(workload), np.inf)
     for k, each in enumerate(kinds):
         mine, replica = each.seen(workload)
-        profile = stage_profile(mine, replace(replica, max_model_len=None))
+        profile = each.profile(workload)
         region = each.region(profile)
         own = np.ones(len(workload), dtype=bool)
         own[region.never_fits] = False

@@ -41,7 +41,6 @@ from fluid.planning.kinds import Kind
 from fluid.planning.margins import Residuals
 from fluid.planning.parts import DECODE, PREFILL
 from fluid.planning.whole_fleet import INFEASIBLE
-from fluid.stages import stage_profile
 from fluid.workload import Workload
 
 
@@ -203,10 +202,9 @@ def pace(workload: Workload, kind: Kind, rates: ArrayLike) -> Pace:
     >>> [round(each, 5) for each in pace(Workload([PromptType(1000, 100, 1.0)]), gpu, [2.0])]
     [0.01043, 0.02022]
     """
-    mine, replica = kind.seen(workload)
-    profile, own = stage_profile(mine, replica), np.asarray(rates, dtype=np.float64)
-    lines = replica.iteration_time.coefficients
-    loads = profile.time_work(replica.iteration_time) @ own
+    profile, own = kind.profile(workload), np.asarray(rates, dtype=np.float64)
+    lines = kind.replica.iteration_time.coefficients
+    loads = profile.time_work(kind.replica.iteration_time) @ own
     if np.any(loads >= 1):
         return Pace(np.inf, np.inf)
     seconds = float(np.max(lines[:, 0] / (1 - loads)))

@@ -11,9 +11,11 @@ from fluidwait.reports import answers
 from fluidwait.reports.console import give
 from fluidwait.reports.plan import plan_answer, show_plan
 from fluidwait.reports.routed_fleet import show_simulated, simulated_answer
+from fluidwait.reports.tandem import show_apart, tandem_answer
 from fluidwait.study.batch import refuse_batch, refuse_closed
-from fluidwait.study.fleet import planned
+from fluidwait.study.fleet import demanded, planned
 from fluidwait.study.routed_fleet import HowToSimulate, simulated
+from fluidwait.study.tandem import planned_apart
 
 MOST_HEADROOM, MOST_SPARE = 100.0, 100
 
@@ -31,6 +33,10 @@ def plan_command(file: Path | None, keys: Flags, headroom: float, spare: int, si
     deployment = deployment_of(file, TraceKeys.of_flags(keys))
     refuse_batch(deployment, "plan")
     refuse_closed(deployment, "plan")
+    if any(each.kind.part for each in deployment.fleet):
+        apart = planned_apart(deployment, demanded(deployment), headroom, spare)
+        give({**answers.provenance("plan", deployment), **tandem_answer(apart)}, json, lambda: show_apart(apart))
+        return apart.yes
     found = planned(deployment, headroom, spare)
     routed = None if how is None else simulated(found, how)
 

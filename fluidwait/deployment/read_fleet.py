@@ -2,6 +2,9 @@
 
 A kind that gives no key of [replica] is the replica of the file. What shared prefixes hold for good they hold on every
 replica of the fleet, as many KV tokens as on that of the file.
+
+Kinds with a `role` prefill or decode only, and [fleet.transfer] says how the KV of a prompt goes from one to the other:
+all kinds have a role then, both roles are there, and a KV token has as many bytes on all of them.
 """
 
 from __future__ import annotations
@@ -12,10 +15,11 @@ from pathlib import Path
 from fluid.errors import FileError, InputError
 from fluid.hardware.placement import Placement
 from fluid.planning.kinds import Kind
-from fluid.replica import Replica
+from fluid.planning.parts import DECODE, PREFILL, Part, Transfer
+from fluid.replica import DECODE_ONLY, Replica
 from fluidwait.deployment.mix import Mix
 from fluidwait.deployment.read_replica import read_placement, read_replica, read_timing
-from fluidwait.deployment.schema import FleetTable, KindTable, ReplicaTable
+from fluidwait.deployment.schema import FleetTable, KindTable, ReplicaTable, TransferTable
 from fluidwait.deployment.timing import timed
 from fluidwait.deployment.toml import found, keys_of
 
@@ -44,7 +48,57 @@ def read_fleet(table: FleetTable | None, mix: Mix, replica: Replica, placement: 
             own, placed = _read(each, mix, source, f"fleet.kind[{i}]", folder)
         with keys_of(source, f"fleet.kind[{i}]"):
             kinds.append(FleetKind(Kind(each.name, own, each.price, each.most, each.count or 0), placed))
-    return tuple(kinds)
+    return _with_parts(table, kinds, source)
+
+
+def _with_parts(table: FleetTable, kinds: list[FleetKind], source: str) -> tuple[FleetKind, ...]:
+    """The kinds with the part of a request that each serves, where the file gives roles."""
+    roles: list[str | None] = [each.role for each in table.kind]
+    if not any(roles):
+        if table.transfer is not None:
+            raise FileError(source, "fleet.transfer", 'needs [[fleet.kind]] with role = "prefill" and role = "decode"')
+        return tuple(kinds)
+    for i, role in enumerate(roles):
+        if role is None:
+            raise FileError(source, f"fleet.kind[{i}].role",
+                            'is missing: it must be "prefill" or "decode", as other kinds have one')
+    for needed in (PREFILL, DECODE):
+        if needed not in roles:
+            raise FileError(source, "fleet.kind", f'must have a kind with role = "{needed}" beside the others')
+    if table.transfer is None:
+        raise FileError(source, "fleet.transfer", "is missing: it must be a table { bandwidth, latency, "
+                                                  "bytes_per_token }, as kinds have roles")
+    _alike(kinds, roles, source)
+    transfer = _transfer(table.transfer, kinds, source)
+    return tuple(replace(each, kind=replace(each.kind, part=Part(str(role), transfer)))
+                 for each, role in zip(kinds, roles, strict=True))
+
+
+def _alike(kinds: list[FleetKind], roles: list[str | None], source: str) -> None:
+    """Refuse prefills on a replica without any, and first tokens made in several places."""
+    first = kinds[0].kind.replica.first_token
+    for i, (each, role) in enumerate(zip(kinds, roles, strict=True)):
+        replica = each.kind.replica
+        if role == PREFILL and replica.prefill == DECODE_ONLY:
+            requirement = '"whole" or { chunk = tokens } where role = "prefill"'
+            raise FileError(source, f"fleet.kind[{i}].prefill", f"must be {requirement} (got {found(DECODE_ONLY)})")
+        if replica.first_token != first:
+            raise FileError(source, f"fleet.kind[{i}].first_token",
+                            f"must be that of the other kinds, {found(first)} (got {found(replica.first_token)})")
+
+
+def _transfer(table: TransferTable, kinds: list[FleetKind], source: str) -> Transfer:
+    """The link; the bytes of a KV token are those of the model where the file does not give them."""
+    given = table.bytes_per_token
+    sizes = {float(each.placement.model.kv_bytes(each.placement.kv_type)) for each in kinds if each.placement}
+    if given is None and not sizes:
+        raise FileError(source, "fleet.transfer.bytes_per_token", "is missing: it must be a positive number of bytes, "
+                                                                  "unless kinds name model and gpu")
+    if given is None and len(sizes) > 1:
+        raise FileError(source, "fleet.transfer.bytes_per_token", "is missing: the kinds have "
+                        + " and ".join(f"{size:,.0f}" for size in sorted(sizes)) + " bytes by their models")
+    with keys_of(source, "fleet.transfer"):
+        return Transfer(table.bandwidth, sizes.pop() if given is None else given, table.latency)
 
 
 def _read(table: KindTable, mix: Mix, source: str, key: str, folder: Path) -> tuple[Replica, Placement | None]:

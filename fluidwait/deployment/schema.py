@@ -134,12 +134,22 @@ class KindTable(ReplicaTable):
     price: Real = Field(description="a positive price of an hour, in any currency")
     most: Int | None = Field(default=None, description="a nonnegative whole number of replicas")
     count: Int | None = Field(default=None, description="a nonnegative whole number of replicas, at most `most`")
+    role: Literal["prefill", "decode"] | None = Field(default=None, description='"prefill" or "decode"')
+
+
+class TransferTable(TomlTable):
+    """[fleet.transfer]: the link of each replica, over which the KV of a prompt goes from prefill to decode."""
+
+    bandwidth: Real = Field(description="a positive number of bytes/s")
+    latency: Real = Field(default=0.0, description="a nonnegative number of seconds")
+    bytes_per_token: Real | None = Field(default=None, description="a positive number of bytes")
 
 
 class FleetTable(TomlTable):
-    """[fleet]: the kinds of replicas that a fleet may have."""
+    """[fleet]: the kinds of replicas that a fleet may have, and the links between those of different roles."""
 
     kind: list[KindTable] = Field(min_length=1, description="at least one [[fleet.kind]] table")
+    transfer: TransferTable | None = Field(default=None, description="a table { bandwidth, latency, bytes_per_token }")
 
 
 class PrefixTable(TomlTable):

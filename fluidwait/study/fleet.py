@@ -66,7 +66,7 @@ class Planned:
 def planned(deployment: Deployment, headroom: float, spare: int) -> Planned:
     """Plan for the demand of a deployment: that of its busiest window where rates change."""
     kinds = deployment.fleet or (FleetKind(Kind(_name(deployment), deployment.replica), deployment.placement),)
-    fleet, workload = [each.kind for each in kinds], _demand(deployment)
+    fleet, workload = [each.kind for each in kinds], demanded(deployment)
     plan = plan_fleet(workload, fleet, headroom, spare=spare)
     found = Planned(deployment, workload, kinds, plan, single=_single(workload, fleet, headroom, spare))
     counts = counts_of(fleet)
@@ -80,7 +80,8 @@ def planned(deployment: Deployment, headroom: float, spare: int) -> Planned:
     return replace(found, admissions=tuple(admit(workload, fleet, counts, objective) for objective in ADMITTED))
 
 
-def _demand(deployment: Deployment) -> Workload:
+def demanded(deployment: Deployment) -> Workload:
+    """The mix at its rates, or at those of its busiest window."""
     windows = [each.equilibrium.workload for each in deployment.mix.windows]
     return max(windows, key=lambda each: each.rate) if windows else deployment.workload
 
