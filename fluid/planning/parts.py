@@ -17,7 +17,7 @@ balance fits when Delta* W + H <= C. As Delta* = max_i a_i/(1 - rho_i), that is 
     sum_j lambda_j (c_ij + a_i w_j / C + x_j T_j / C) <= 1      for every line i      ("memory")
 
 and implies those without the last term: the edge is off by a share H/C at most, which is small. Waiting for a link, or
-for room at the receiver, holds KV too; it is none in balance, and `verification.fleets` measures it. Source:
+for room at the receiver, holds KV too; it is none in balance, and `verification.tandem` measures it. Source:
 mathematics, sections 17.1 and 17.2; derived here.
 """
 
