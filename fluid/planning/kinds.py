@@ -45,8 +45,10 @@ HOPELESS = 1e9  # replicas that a type alone would need of a kind, to which it i
 class Kind:
     """One kind of replica: its `price` (of an hour, in any currency), the `most` there are, the `count` one has.
 
-    `part` says which stages of a request it serves, where those are not all (`fluid.planning.parts`). Raises InputError
-    unless the price is positive and 0 <= count <= most (None: as many as one likes).
+    `start_up` are the seconds from ordering a replica until it serves, `least_time` those that it is paid for at least,
+    from its order on (`fluid.scheduling`); `part` says which stages of a request it serves, where those are not all
+    (`fluid.planning.parts`). Raises InputError unless the price is positive, 0 <= count <= most (None: as many as one
+    likes) and times are nonnegative.
 
     >>> from fluid import IterationTime
     >>> Kind("a100", Replica(137_000, IterationTime(0.0106, 4.013e-7)), price=2.5)
@@ -58,6 +60,8 @@ class Kind:
     price: float = 1.0
     most: int | None = None
     count: int = 0
+    start_up: float = 0.0
+    least_time: float = 0.0
     part: Part | None = None
 
     def __post_init__(self) -> None:
@@ -75,6 +79,8 @@ class Kind:
         count = whole("count", self.count, where, unit="replicas", least=0,
                       most=MOST_REPLICAS if self.most is None else self.most)
         object.__setattr__(self, "count", count)
+        for name in ("start_up", "least_time"):
+            object.__setattr__(self, name, real(name, getattr(self, name), where, unit="seconds", zero=True))
 
     def __repr__(self) -> str:
         most = "" if self.most is None else f", at most {self.most:,}"
