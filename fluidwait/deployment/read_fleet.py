@@ -47,7 +47,8 @@ def read_fleet(table: FleetTable | None, mix: Mix, replica: Replica, placement: 
         if each.model_fields_set & set(ReplicaTable.model_fields):
             own, placed = _read(each, mix, source, f"fleet.kind[{i}]", folder)
         with keys_of(source, f"fleet.kind[{i}]"):
-            kinds.append(FleetKind(Kind(each.name, own, each.price, each.most, each.count or 0), placed))
+            kind = Kind(each.name, own, each.price, each.most, each.count or 0, each.start_up, each.least_time)
+            kinds.append(FleetKind(kind, placed))
     return _with_parts(table, kinds, source)
 
 

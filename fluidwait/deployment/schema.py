@@ -135,6 +135,8 @@ class KindTable(ReplicaTable):
     most: Int | None = Field(default=None, description="a nonnegative whole number of replicas")
     count: Int | None = Field(default=None, description="a nonnegative whole number of replicas, at most `most`")
     role: Literal["prefill", "decode"] | None = Field(default=None, description='"prefill" or "decode"')
+    start_up: Real = Field(default=0.0, description="a nonnegative number of seconds")
+    least_time: Real = Field(default=0.0, description="a nonnegative number of seconds")
 
 
 class TransferTable(TomlTable):

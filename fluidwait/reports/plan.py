@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from fluid.planning import Admission, FleetPlan, Margins
 from fluidwait.reports.console import console, largest, new_table, print_table, say, title
+from fluidwait.reports.plan_day import day_answer, show_day
 from fluidwait.study.fleet import GROWTHS, Planned
 
 GB = 1e9  # bytes
@@ -33,7 +34,8 @@ def plan_answer(found: Planned) -> dict[str, Any]:
             "growth": [{"traffic": 1 + more, "status": each.status, "cost": each.cost, "added": _added(each)}
                        for more, each in zip(GROWTHS, found.growth, strict=False)],
             "carries": plan.carries, "missing": None if plan.missing is None else _named(plan, plan.missing),
-            "there": _there(found), "admission": [_admission(each) for each in found.admissions]}
+            "there": _there(found), "admission": [_admission(each) for each in found.admissions],
+            "day": day_answer(found.day)}
 
 
 def _kinds(found: Planned) -> list[dict[str, Any]]:
@@ -105,6 +107,7 @@ def show_plan(found: Planned) -> None:
     _show_single(found)
     console.print()
     _show_kinds(found)
+    show_day(found.day)
     _show_routing(found)
     _show_growth(found)
     _show_worth(found)

@@ -13,6 +13,7 @@ from fluid.planning.whole_fleet import CARRIES, without
 from fluid.workload import Workload
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.read_fleet import FleetKind
+from fluidwait.study.fleet_day import Day, planned_day
 
 GROWTHS = (0.1, 0.2, 0.5)
 ADMITTED = ("requests", "tokens", "max-min", "proportional")
@@ -23,7 +24,8 @@ class Planned:
     """The `plan` for the demand of a deployment on its `kinds`, in which what is there already is kept.
 
     `there` is what that carries with `left` of it where replicas are lost, `admissions` whom to admit where that is not
-    the demand (None and empty where nothing is there); `single` the cheapest fleet of one kind, by name and cost.
+    the demand (None and empty where nothing is there); `single` the cheapest fleet of one kind, by name and cost;
+    `day` when to order and release replicas where rates change.
     """
 
     deployment: Deployment
@@ -34,6 +36,7 @@ class Planned:
     left: float = 0.0
     admissions: tuple[Admission, ...] = ()
     single: tuple[str, int, float] | None = None
+    day: Day | None = None
 
     @property
     def carries(self) -> bool:
@@ -68,7 +71,8 @@ def planned(deployment: Deployment, headroom: float, spare: int) -> Planned:
     kinds = deployment.fleet or (FleetKind(Kind(_name(deployment), deployment.replica), deployment.placement),)
     fleet, workload = [each.kind for each in kinds], demanded(deployment)
     plan = plan_fleet(workload, fleet, headroom, spare=spare)
-    found = Planned(deployment, workload, kinds, plan, single=_single(workload, fleet, headroom, spare))
+    found = Planned(deployment, workload, kinds, plan, single=_single(workload, fleet, headroom, spare),
+                    day=planned_day(deployment, fleet, headroom, spare))
     counts = counts_of(fleet)
     if not counts.any():
         return found

@@ -178,3 +178,37 @@ def test_how_to_simulate_is_checked(flags: list[str], needs: str, capsys: pytest
     """One line, status 2."""
     assert status(["plan", str(EXAMPLE), *flags]) == 2
     assert needs in capsys.readouterr().err
+
+
+DAY = EXAMPLE.with_name("fleet-day.toml")
+
+
+def test_a_day_of_rates_has_a_schedule_and_says_what_waits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It covers the day, costs less than the peak's fleet all day, and what is there too few of waits."""
+    code, found = answer(capsys, "plan", DAY)
+    day = found["day"]
+    assert (code, day["status"]) == (0, "optimal")
+    assert day["pieces"][0]["start"] == 0
+    assert day["pieces"][-1]["end"] == day["period"] == 86_400
+    assert day["bound"] <= day["cost"] < day["peak_cost"] == pytest.approx(24 * found["cost"])
+    assert max(day["certificate"].values()) < 1e-6
+    assert day["autoscaler"]["backlog"]["largest"] > 0
+    assert day["there"] is None
+    few = written(tmp_path, DAY.read_text(encoding="utf-8").replace("price = 1.2\n", "price = 1.2\ncount = 12\n"))
+    code, found = answer(capsys, "plan", few)
+    assert code == 1
+    assert found["day"]["there"]["largest"] > 0
+    assert status(["plan", str(few)]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "07:00" in shown
+    assert "with what is there all the time: requests wait up to" in shown
+
+
+def test_a_start_up_time_that_cannot_be_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Negative, or beyond the period."""
+    text = DAY.read_text(encoding="utf-8")
+    for time, said in (("-1.0", "start_up"), ("90000.0", "86400 seconds of the period")):
+        assert status(["plan", str(written(tmp_path, text.replace("start_up = 180.0", f"start_up = {time}")))]) == 2
+        err = capsys.readouterr().err
+        assert said in err
+        assert err.count("\n") == 1
