@@ -100,7 +100,7 @@ class FleetPlan:
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """What fills each kind: "memory", "sequences", "tokens", "time" or "link"; "" where nothing is sent."""
+        """What fills each kind: "memory", "sequences", "tokens", "time", "tpot" or "link"; "" where nothing is sent."""
         if self.rates is None:
             return ("",) * len(self.kinds)
         rows = rows_of(self.workload, self.kinds)

@@ -8,6 +8,13 @@ By the half-spaces h^k of one replica (`fluid.region`) they carry them when
 An even split is best: the region is convex, and all replicas of a kind have the same. A row below another one of its
 kind for every type says nothing and is left out.
 
+**Time between tokens.** In the fluid limit it is the iteration time, which must not exceed tau (`tpot`). With lines i,
+overheads a_i and the work c_ij of a request, Delta* = max_i a_i / (1 - rho_i) <= tau is rho_i <= 1 - a_i/tau for all i:
+
+    sum_j x_kj c_ij tau / (tau - a_i) <= n_k        exactly; where tau <= a_i no replica of the kind is fast enough
+
+**Use.** Where only the share `use` of every other limit may be filled, their rows are h / use.
+
 **Prices.** Let y_ki >= 0 be a price of each row: what a replica-second of that limit is worth. Then a request of type j
 costs at least mu_j, and a replica of kind k is worth a_k,
 
@@ -38,6 +45,7 @@ from fluid.workload import Workload
 
 MOST_REPLICAS = 10**6  # of a kind, and that a type alone may need
 NEAR = 0.2  # above the least cost
+TPOT = "tpot"  # the limit of rows for the time between tokens
 HOPELESS = 1e9  # replicas that a type alone would need of a kind, to which it is then never sent
 
 
@@ -46,9 +54,10 @@ class Kind:
     """One kind of replica: its `price` (of an hour, in any currency), the `most` there are, the `count` one has.
 
     `start_up` are the seconds from ordering a replica until it serves, `least_time` those that it is paid for at least,
-    from its order on (`fluid.scheduling`); `part` says which stages of a request it serves, where those are not all
-    (`fluid.planning.parts`). Raises InputError unless the price is positive, 0 <= count <= most (None: as many as one
-    likes) and times are nonnegative.
+    from its order on (`fluid.scheduling`); `tpot` (s) bounds the mean time between tokens, and `use` is the share of the
+    other limits that may be filled, above 0 and at most 1; `part` says which stages of a request it serves, where those
+    are not all (`fluid.planning.parts`). Raises InputError unless the price is positive, 0 <= count <= most (None: as
+    many as one likes) and times are nonnegative.
 
     >>> from fluid import IterationTime
     >>> Kind("a100", Replica(137_000, IterationTime(0.0106, 4.013e-7)), price=2.5)
@@ -62,6 +71,8 @@ class Kind:
     count: int = 0
     start_up: float = 0.0
     least_time: float = 0.0
+    tpot: float | None = None
+    use: float = 1.0
     part: Part | None = None
 
     def __post_init__(self) -> None:
@@ -81,6 +92,10 @@ class Kind:
         object.__setattr__(self, "count", count)
         for name in ("start_up", "least_time"):
             object.__setattr__(self, name, real(name, getattr(self, name), where, unit="seconds", zero=True))
+        if self.tpot is not None:
+            object.__setattr__(self, "tpot", real("tpot", self.tpot, where, unit="seconds"))
+        if not 0 < real("use", self.use, where) <= 1:
+            raise InputError("use", "a share above 0 and at most 1", self.use, where)
 
     def __repr__(self) -> str:
         most = "" if self.most is None else f", at most {self.most:,}"
@@ -184,17 +199,18 @@ def rows_of(workload: Workload, kinds: Sequence[Kind]) -> Rows:
         mine, replica = each.seen(workload)
         profile = each.profile(workload)
         region = each.region(profile)
-        own = np.ones(len(workload), dtype=bool)
+        half_spaces, names = _half_spaces(each, region, profile)
+        own = np.full(len(workload), fast_enough(each))
         own[region.never_fits] = False
         if each.replica.max_model_len is not None:
             own &= mine.prompt_tokens + mine.output_tokens <= each.replica.max_model_len
-        alone = region.half_spaces.max(axis=0) * workload.rates
+        alone = half_spaces.max(axis=0) * workload.rates
         needs = np.minimum(needs, np.where(own, alone, np.inf))
         own &= alone <= HOPELESS
-        kept = _undominated(region.half_spaces)
-        pieces = np.arange(len(region.limits)) % len(replica.iteration_time.pieces)
-        blocks.append((np.where(own, region.half_spaces, 0.0)[kept], np.full(len(kept), k),
-                       [region.limits[i] for i in kept], pieces[kept]))
+        kept = _undominated(half_spaces)
+        pieces = np.arange(len(names)) % len(replica.iteration_time.pieces)
+        blocks.append((np.where(own, half_spaces, 0.0)[kept], np.full(len(kept), k), [names[i] for i in kept],
+                       pieces[kept]))
         fits.append(own)
         profiles.append(profile)
     values, kind, limits, piece = zip(*blocks, strict=True)
@@ -202,6 +218,21 @@ def rows_of(workload: Workload, kinds: Sequence[Kind]) -> Rows:
                 np.concatenate(piece), np.array(fits), tuple(profiles))
     _refuse_too_much(workload, needs)
     return rows
+
+
+def fast_enough(kind: Kind) -> bool:
+    """Whether an iteration without any work is within the time between tokens that is asked for."""
+    return kind.tpot is None or bool(kind.replica.iteration_time.overheads.max() < kind.tpot)
+
+
+def _half_spaces(kind: Kind, region: Region, profile: StageProfile) -> tuple[Floats, list[str]]:
+    """Those of the region, of which the share `use` may be filled, and of the time between tokens, a row a line."""
+    values, names = region.half_spaces / kind.use, list(region.limits)
+    if kind.tpot is None or not fast_enough(kind):
+        return values, names
+    overheads = kind.replica.iteration_time.overheads[:, None]
+    paced = profile.time_work(kind.replica.iteration_time) * (kind.tpot / (kind.tpot - overheads))
+    return np.concatenate([values, paced]), names + [TPOT] * len(paced)
 
 
 def _check(kinds: Sequence[Kind]) -> None:

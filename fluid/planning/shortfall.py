@@ -7,11 +7,14 @@ fewest replicas more are those of the same problem with what there is for nothin
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from fluid.arrays import Floats
-from fluid.planning.kinds import Kind, Rows
+from fluid.planning.kinds import Kind, Rows, fast_enough
 from fluid.planning.whole_fleet import bounds, without
+from fluid.tables import duration
 from fluid.workload import Workload
 
 FREE = 1e-6  # the price of what is not limited, against 1 for what is
@@ -22,14 +25,22 @@ def fits_nowhere(workload: Workload, kinds: tuple[Kind, ...], rows: Rows) -> str
     lost = np.flatnonzero(~rows.served)
     j, more = int(lost[0]), f" (and {len(lost) - 1:,} types more)" if len(lost) > 1 else ""
     tokens = int(workload.prompt_tokens[j] + workload.output_tokens[j])
-    roomy = [k for k, each in enumerate(kinds) if rows.profiles[k].peak[j] <= each.replica.kv_capacity]
+    slow = [k for k, each in enumerate(kinds) if not fast_enough(each)]
+    if len(slow) == len(kinds):
+        k = min(slow, key=lambda k: float(kinds[k].replica.iteration_time.overheads.max()))
+        overhead = float(kinds[k].replica.iteration_time.overheads.max())
+        return (f"no kind has a time between tokens within {duration(kinds[k].tpot or 0.0)}: an iteration of "
+                f'"{kinds[k].name}" without any work takes {duration(overhead)}')
+    kinds = tuple(each for each in kinds if fast_enough(each))
+    profiles = [rows.profiles[k] for k in range(len(rows.profiles)) if k not in slow]
+    roomy = [k for k, each in enumerate(kinds) if profiles[k].peak[j] <= each.replica.kv_capacity]
     head = f'type "{workload.names[j]}"{more} fits no kind: '
     if roomy:
         k = max(roomy, key=lambda k: kinds[k].replica.max_model_len or 0)
         return (f"{head}its prompt and output have {tokens:,} tokens, and the largest max_model_len is "
                 f'{kinds[k].replica.max_model_len:,}, of "{kinds[k].name}"')
-    k = min(range(len(kinds)), key=lambda k: int(rows.profiles[k].peak[j]) - kinds[k].replica.kv_capacity)
-    need, have = int(rows.profiles[k].peak[j]), kinds[k].replica.kv_capacity
+    k = min(range(len(kinds)), key=lambda k: int(profiles[k].peak[j]) - kinds[k].replica.kv_capacity)
+    need, have = int(profiles[k].peak[j]), kinds[k].replica.kv_capacity
     return (f'{head}its last iteration holds {need:,} KV tokens, and a replica of "{kinds[k].name}" has {have:,}: '
             f"{need - have:,} more would do")
 
@@ -44,8 +55,8 @@ def carried_by_all(demand: Workload, kinds: tuple[Kind, ...], rows: Rows, spare:
 
 def as_if_more(kinds: tuple[Kind, ...]) -> list[Kind]:
     """The kinds with what there is for nothing, and each replica more than `most` at price 1."""
-    return [Kind(each.name, each.replica, FREE) if each.most is None else
-            Kind(each.name, each.replica, 1.0, count=each.most) for each in kinds]
+    return [replace(each, price=FREE, count=0) if each.most is None else
+            replace(each, price=1.0, most=None, count=each.most) for each in kinds]
 
 
 def too_few(workload: Workload, kinds: tuple[Kind, ...], share: float, missing: Floats) -> str:

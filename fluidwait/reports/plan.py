@@ -14,6 +14,7 @@ from rich.markup import escape
 from fluid.planning import Admission, FleetPlan, Margins
 from fluidwait.reports.console import console, largest, new_table, print_table, say, title
 from fluidwait.reports.plan_day import day_answer, show_day
+from fluidwait.reports.plan_targets import show_targets, targets_answer
 from fluidwait.study.fleet import GROWTHS, Planned
 
 GB = 1e9  # bytes
@@ -35,7 +36,7 @@ def plan_answer(found: Planned) -> dict[str, Any]:
                        for more, each in zip(GROWTHS, found.growth, strict=False)],
             "carries": plan.carries, "missing": None if plan.missing is None else _named(plan, plan.missing),
             "there": _there(found), "admission": [_admission(each) for each in found.admissions],
-            "day": day_answer(found.day)}
+            "day": day_answer(found.day), "targets": targets_answer(found)}
 
 
 def _kinds(found: Planned) -> list[dict[str, Any]]:
@@ -107,6 +108,7 @@ def show_plan(found: Planned) -> None:
     _show_single(found)
     console.print()
     _show_kinds(found)
+    show_targets(found)
     show_day(found.day)
     _show_routing(found)
     _show_growth(found)
@@ -203,5 +205,6 @@ def _show_worth(found: Planned) -> None:
 def _savings(margin: Margins, tokens: float, what: str) -> str:
     parts = [(-margin.kv_token * tokens, f"{what} each"), (margin.overhead * 1e-6, "1 us less an iteration"),
              (margin.per_kv_token * 1e-9, "1 ns less a KV token read"),
-             (margin.per_prefill_token * 1e-6, "1 us less a prompt token")]
+             (margin.per_prefill_token * 1e-6, "1 us less a prompt token"),
+             (-margin.tpot * 1e-3, "1 ms more between tokens")]
     return "; ".join(f"{name} {value:.3g}" for value, name in parts if value > 0)

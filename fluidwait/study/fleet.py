@@ -9,11 +9,12 @@ import numpy as np
 
 from fluid.planning import Admission, Carried, FleetPlan, Kind, admit, most_demand, plan_fleet
 from fluid.planning.kinds import counts_of, prices_of, rows_of
-from fluid.planning.whole_fleet import CARRIES, without
+from fluid.planning.whole_fleet import CARRIES, INFEASIBLE, without
 from fluid.workload import Workload
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.read_fleet import FleetKind
 from fluidwait.study.fleet_day import Day, planned_day
+from fluidwait.study.fleet_targets import Within, within_targets
 
 GROWTHS = (0.1, 0.2, 0.5)
 ADMITTED = ("requests", "tokens", "max-min", "proportional")
@@ -25,7 +26,8 @@ class Planned:
 
     `there` is what that carries with `left` of it where replicas are lost, `admissions` whom to admit where that is not
     the demand (None and empty where nothing is there); `single` the cheapest fleet of one kind, by name and cost;
-    `day` when to order and release replicas where rates change.
+    `day` when to order and release replicas where rates change;
+    `within` how targets limit the kinds.
     """
 
     deployment: Deployment
@@ -37,6 +39,7 @@ class Planned:
     admissions: tuple[Admission, ...] = ()
     single: tuple[str, int, float] | None = None
     day: Day | None = None
+    within: Within | None = None
 
     @property
     def carries(self) -> bool:
@@ -69,10 +72,16 @@ class Planned:
 def planned(deployment: Deployment, headroom: float, spare: int) -> Planned:
     """Plan for the demand of a deployment: that of its busiest window where rates change."""
     kinds = deployment.fleet or (FleetKind(Kind(_name(deployment), deployment.replica), deployment.placement),)
-    fleet, workload = [each.kind for each in kinds], demanded(deployment)
+    workload = demanded(deployment)
+    within = within_targets(deployment.targets, workload, [each.kind for each in kinds], headroom, spare)
+    fleet, placed = list(within.kinds), {each.kind.name: each.placement for each in kinds}
+    kinds = tuple(FleetKind(each, placed[each.name]) for each in fleet)
+    if within.reason:
+        none = FleetPlan(workload, within.kinds, headroom, spare, INFEASIBLE, within.reason)
+        return Planned(deployment, workload, kinds, none, within=within)
     plan = plan_fleet(workload, fleet, headroom, spare=spare)
     found = Planned(deployment, workload, kinds, plan, single=_single(workload, fleet, headroom, spare),
-                    day=planned_day(deployment, fleet, headroom, spare))
+                    day=planned_day(deployment, fleet, headroom, spare), within=within)
     counts = counts_of(fleet)
     if not counts.any():
         return found

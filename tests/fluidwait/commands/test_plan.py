@@ -212,3 +212,29 @@ def test_a_start_up_time_that_cannot_be_is_one_line(tmp_path: Path, capsys: pyte
         err = capsys.readouterr().err
         assert said in err
         assert err.count("\n") == 1
+
+
+def test_targets_limit_what_replicas_carry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Iterations within the time between tokens, predictions within TTFT, and what a plan cannot see is said."""
+    costs = [answer(capsys, "plan", EXAMPLE)[1]["cost"]]
+    for ttft in (0.4, 0.2):
+        asked = f"\n[target]\ntpot = 0.04\nttft = {ttft}\nttft_p99 = 3.0\n"
+        code, found = answer(capsys, "plan", written(tmp_path, TEXT + asked))
+        assert code == 0
+        costs.append(found["cost"])
+        used = [each for each, kind in zip(found["targets"]["kinds"], found["kinds"], strict=True) if kind["count"]]
+        assert used
+        for each in used:
+            assert each["iteration_time"] <= 0.04 * (1 + 1e-9)
+            assert each["ttft"] <= ttft * 1.01
+            assert 0 < each["use"] <= 0.9
+        assert found["targets"]["left"] == ["ttft_p99 up to 3 s"]
+        assert max(found["certificate"].values()) < 1e-7
+    assert costs == sorted(costs)
+    code, found = answer(capsys, "plan", written(tmp_path, TEXT + "\n[target]\nttft = 1e-4\n"))
+    assert (code, found["status"]) == (1, "infeasible")
+    assert "ttft up to 0.0001 s" in found["reason"]
+    code, found = answer(capsys, "plan", written(tmp_path, TEXT + "\n[target]\nitl_p99 = 0.01\n"))
+    assert (code, [each["count"] for each in found["kinds"]][1]) == (0, 0)
+    assert status(["plan", str(written(tmp_path, TEXT + "\n[target]\ntpot = 0.001\n"))]) == 1
+    assert "without any work takes 9 ms" in " ".join(capsys.readouterr().out.split())
