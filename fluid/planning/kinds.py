@@ -54,10 +54,10 @@ class Kind:
     """One kind of replica: its `price` (of an hour, in any currency), the `most` there are, the `count` one has.
 
     `start_up` are the seconds from ordering a replica until it serves, `least_time` those that it is paid for at least,
-    from its order on (`fluid.scheduling`); `tpot` (s) bounds the mean time between tokens, and `use` is the share of the
-    other limits that may be filled, above 0 and at most 1; `part` says which stages of a request it serves, where those
-    are not all (`fluid.planning.parts`). Raises InputError unless the price is positive, 0 <= count <= most (None: as
-    many as one likes) and times are nonnegative.
+    from its order on (`fluid.scheduling`); `tpot` (s) bounds the mean time between tokens, and `use` is the share of
+    the other limits that may be filled, above 0 and at most 1; `part` says which stages of a request it serves, where
+    those are not all (`fluid.planning.parts`). Raises InputError unless the price is positive, 0 <= count <= most
+    (None: as many as one likes) and times are nonnegative.
 
     >>> from fluid import IterationTime
     >>> Kind("a100", Replica(137_000, IterationTime(0.0106, 4.013e-7)), price=2.5)
