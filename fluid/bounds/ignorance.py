@@ -15,7 +15,7 @@ and these sum to at most C, or the policy overflows with some probability. So it
 the iterations before T, as Theorem 2.1 does: each request completed has been at each of its stages, so that for every
 tau and line i
 
-    sum_j lambda_j h_ij <= 1,    h_ij = c_ij + d0_i w_j(tau)/C,    w_j(tau) = sum_{s < S_j} k_l(s + tau) 1{s + tau < S_l}
+    sum_j lambda_j h_ij <= 1,   h_ij = c_ij + d0_i w_j(tau)/C,   w_j(tau) = sum_{s < S_j} k_l(s + tau) 1{s + tau < S_l}
 
 half-spaces like those of the region, whose memory is tau = 0. The factor is 1 over the largest load. With one length
 per kind w_j(tau) only falls, and the bound is the fluid limit.

@@ -8,8 +8,8 @@ mean c and covariance V, h . u is at most sigma(h) with probability Phi(r), for 
 **From counts.** n_j requests of type j arrive in T seconds of Poisson streams. Then sum_j h_j n_j/T has the variance
 sum_j h_j^2 lambda_j/T, estimated by sum_j h_j^2 n_j/T^2: the ellipsoid with c_j = n_j/T and V = diag(n_j)/T^2. Where
 arrivals are I times as dispersed as Poisson (mathematics, section 12.1) V is I times that. **Approximation**, the
-normal one: good where hundreds of requests carry the load. An ellipsoid that reaches below 0 holds rates that cannot be, so
-its worst case is on the safe side. Source: mathematics, section 18.1.
+normal one: good where hundreds of requests carry the load. An ellipsoid that reaches below 0 holds rates that cannot
+be, so its worst case is on the safe side. Source: mathematics, section 18.1.
 """
 
 from __future__ import annotations
