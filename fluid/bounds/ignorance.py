@@ -34,7 +34,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import fftconvolve
+from scipy.fft import irfft, next_fast_len, rfft
 
 from fluid.arrays import Floats, Ints
 from fluid.replica import Replica
@@ -73,8 +73,8 @@ def under_ignorance(profile: StageProfile, rates: Floats, replica: Replica) -> I
     work = np.zeros(int(profile.stages.max()))
     for types, held in kinds(profile):
         begun = np.bincount(profile.stages[types], rates[types])
-        there = np.cumsum(begun[::-1])[::-1][1:]  # rates of those that pass each stage
-        work[: held.size] += np.maximum(fftconvolve(held.astype(np.float64), there[::-1])[held.size - 1:], 0.0)
+        there = np.cumsum(begun[::-1], dtype=np.float64)[::-1][1:]  # rates of those that pass each stage
+        work[: held.size] += np.maximum(_correlation(held.astype(np.float64), there), 0.0)
     lead = int(np.argmax(work))
     return _bounded(profile, rates, replica, lead_work(profile, lead), lead)
 
@@ -114,6 +114,13 @@ def lead_work(profile: StageProfile, lead: int) -> Floats:
         last, first = (np.minimum(each, held.size) for each in (profile.stages[types] + lead, np.array(lead)))
         work[types] = (sums[last] - sums[first]) / profile.layout.unit
     return work
+
+
+def _correlation(held: Floats, there: Floats) -> Floats:
+    """sum_s there(s) held(s + tau) for tau = 0.. of two arrays of one length."""
+    size = next_fast_len(2 * held.size, real=True)
+    found: Floats = irfft(rfft(held, size) * rfft(there[::-1], size), size)
+    return found[held.size - 1: 2 * held.size - 1]
 
 
 def _bounded(profile: StageProfile, rates: Floats, replica: Replica, work: Floats, lead: int | None) -> Ignorance:

@@ -21,6 +21,7 @@ packing problems", Mathematical Programming 91 (2001), for u_k and v_e; the use 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,6 +32,18 @@ MOST_TYPES = 32
 MOST_STAGES = 2**20  # of all types looked at, together
 COUNTS = 16  # k = 1..16
 CUTS = 16  # values of e
+
+
+class Packing(NamedTuple):
+    """Iterations/s needed, by which rule: "u" at k = `number`, or "v" at e = `number`/32; "" where none says anything.
+
+    `each` (J,) are the iterations that a request of each type needs, sum_s phi; 0 for types that are left out.
+    """
+
+    need: float
+    rule: str
+    number: int
+    each: Floats
 
 
 def packing_need(profile: StageProfile, rates: Floats, kv_capacity: int) -> float:
@@ -45,29 +58,34 @@ def packing_need(profile: StageProfile, rates: Floats, kv_capacity: int) -> floa
     >>> packing_need(profile, mix.rates, 11)
     5.0
     """
-    if profile.peak.max() * (COUNTS + 1) <= kv_capacity:
-        return 0.0
-    capacity = kv_capacity * profile.layout.unit
-    held, weight = _items(profile, rates)
-    return max(float(weight @ phi) for phi in _feasible(held, capacity))
+    return packing(profile, rates, kv_capacity).need
 
 
-def _items(profile: StageProfile, rates: Floats) -> tuple[Ints, Floats]:
-    """KV (units) of the stages of the types with most KV work, and how many of each come in a second."""
-    order = np.argsort(-(rates * profile.kv_work), kind="stable")[:MOST_TYPES]
-    order = order[np.cumsum(profile.stages[order]) <= MOST_STAGES]
-    held = [profile.units_held(int(j)) for j in order]
-    if not held:
-        return np.zeros(1, dtype=np.int64), np.zeros(1)
-    return np.concatenate(held), np.repeat(rates[order], profile.stages[order])
+def packing(profile: StageProfile, rates: Floats, kv_capacity: int) -> Packing:
+    """Return the same with the function that proves it."""
+    order, each = _weighty(profile, rates), np.zeros(len(rates))
+    if not order.size or profile.peak.max() * (COUNTS + 1) <= kv_capacity:
+        return Packing(0.0, "", 0, each)
+    held = np.concatenate([profile.units_held(int(j)) for j in order])
+    weight, starts = np.repeat(rates[order], profile.stages[order]), np.cumsum(profile.stages[order])
+    every = _feasible(held, kv_capacity * profile.layout.unit)
+    rule, number, phi = max(every, key=lambda tried: float(weight @ tried[2]))
+    each[order] = np.add.reduceat(phi, np.append(0, starts[:-1]))
+    return Packing(float(weight @ phi), rule, number, each)
 
 
-def _feasible(held: Ints, capacity: int) -> Iterator[Floats]:
-    """Every phi tried, at the items."""
+def _weighty(profile: StageProfile, rates: Floats) -> Ints:
+    """The types with most KV work, as many as are looked at."""
+    order: Ints = np.argsort(-(rates * profile.kv_work), kind="stable")[:MOST_TYPES]
+    return order[np.cumsum(profile.stages[order]) <= MOST_STAGES]
+
+
+def _feasible(held: Ints, capacity: int) -> Iterator[tuple[str, int, Floats]]:
+    """Every phi tried, at the items, with its name."""
     share = held / capacity
     for k in range(1, COUNTS + 1):
         count, rest = np.divmod((k + 1) * held, capacity)
-        yield np.where(rest == 0, share, count / k)
+        yield "u", k, np.where(rest == 0, share, count / k)
     for cut in range(1, CUTS + 1):
         small = cut * capacity // (2 * CUTS)
-        yield np.where(held > capacity - small, 1.0, np.where(held < small, 0.0, share))
+        yield "v", cut, np.where(held > capacity - small, 1.0, np.where(held < small, 0.0, share))

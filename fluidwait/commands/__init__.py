@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from fluid.loading import on_demand
 
 if TYPE_CHECKING:
+    from fluidwait.commands.certify import certify_command
     from fluidwait.commands.deployments import (
         init_command,
         run_command,
@@ -23,6 +24,7 @@ else:
 __all__ = [
     "calibrate_command",
     "capacity_command",
+    "certify_command",
     "diagnose_command",
     "init_command",
     "knobs_command",

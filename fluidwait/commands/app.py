@@ -17,6 +17,8 @@ from fluidwait.commands.options import (
     AskedPrecision,
     BatchFile,
     Bins,
+    CertificateFile,
+    Confidence,
     Dask,
     DesignName,
     File,
@@ -33,7 +35,9 @@ from fluidwait.commands.options import (
     Pieces,
     Policies,
     PolicyName,
+    PossibleRates,
     Rates,
+    RatesWithin,
     RateWindow,
     Replications,
     SearchPrecision,
@@ -157,6 +161,15 @@ def _plan(keys: Group, file: File = None, headroom: Headroom = 0.0, spare: Spare
           version: Version = False) -> None:
     """Find the cheapest fleet for a demand, what the fleet there is carries, and what more of anything is worth."""
     _say(commands.plan_command(file, keys, headroom, spare, simulate, horizon, replications, seed, json))
+
+
+@app.command("certify", epilog="Example: fluidwait certify deployment.toml --rates-within 10% --out certificate.json")
+@with_flags(keys=TRACE)
+def _certify(keys: Group, file: File = None, rates_within: RatesWithin = 0.0, possible: PossibleRates = None,
+             confidence: Confidence = None, out: CertificateFile = None, json: Json = False,
+             version: Version = False) -> None:
+    """Prove what windows carry and what nobody does, with all numbers that anyone needs to check it."""
+    _say(commands.certify_command(file, keys, rates_within, possible, confidence, out, json))
 
 
 def _say(yes: bool) -> None:

@@ -15,6 +15,7 @@ from fluid.errors import number_meant, shown
 from fluidwait.deployment.policy_names import AUTO, BASELINES, DESIGNED, POLICIES, ROUTABLE
 
 MOST_REPLICATIONS = 1000  # that of `verification.statistics.precision`
+SETS = ("box", "ellipsoid", "chi-square", "bootstrap")  # those of `fluidwait.study.possible`
 INSTALLED = ("vllm", "gateway")  # those of `fluidwait.study.plugin`
 
 
@@ -138,6 +139,17 @@ RateWindow = Annotated[float | None, typer.Option(parser=number, metavar="SECOND
                                                   help="Let the rate of the section follow the trace's, in windows.")]
 BatchFile = Annotated[Path, typer.Argument(help="Measured batches: CSV, or the log of an engine, also gzipped.")]
 Pieces = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER", help="Lines; the largest counts.")]
+RatesWithin = Annotated[float, typer.Option("--rates-within", parser=share, metavar="SHARE",
+                                            help="Hold for rates that are off by so much: 10%.")]
+PossibleRates = Annotated[str | None, typer.Option(
+    "--set", metavar="NAME", show_default=False, autocompletion=one_of_these(SETS),
+    help="Rates that it is to hold for: box, ellipsoid, or of a trace chi-square or bootstrap; by default a box, of a "
+         "trace chi-square.")]
+Confidence = Annotated[float | None, typer.Option(
+    "--confidence", parser=share, metavar="SHARE", show_default=False,
+    help="Of a set that a trace makes; by default target.confidence, 95%.")]
+CertificateFile = Annotated[Path | None, typer.Option(
+    "--out", metavar="FILE", show_default=False, help="Write the certificate, as JSON.")]
 Headroom = Annotated[float, typer.Option(parser=share, metavar="SHARE",
                                          help="Carry so much more than the demand: 10%.")]
 SimulateFleet = Annotated[str | None, typer.Option(

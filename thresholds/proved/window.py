@@ -82,7 +82,7 @@ class ProvedWindows:
 def sure_windows(equilibrium: Equilibrium, known: bool = True) -> ProvedWindows | None:
     """Return windows that never overflow, for the largest factor found; None where there are none.
 
-    Each type has its own where lengths are `known` and types few, else one window serves the mix, and needs no length.
+    Each type has its own where lengths are `known`, types few, and that is better; one for the mix needs no length.
 
     >>> from fluid import IterationTime, PromptType, Replica, Workload, solve
     >>> balance = solve(Workload([PromptType(512, 1000, 2.0)]), Replica(137_000, IterationTime(0.0106, 4.013e-7)))
@@ -92,14 +92,11 @@ def sure_windows(equilibrium: Equilibrium, known: bool = True) -> ProvedWindows 
     """
     if equilibrium.limit == "length":
         return None
-    if not known or len(equilibrium.workload) > MOST_WINDOWS:
-        return _of_mix(equilibrium)
-    reach = reachable(equilibrium)
-    if reach.scale <= 0:
-        return None
-    there = equilibrium.scaled(reach.scale * (1 - INSIDE))
-    entries, iterations = _designed(there, reach.policy)
-    return with_proof(equilibrium, PacedPolicy(entries, iterations, False))
+    found = [_of_mix(equilibrium)]
+    if known and len(equilibrium.workload) <= MOST_WINDOWS and (reach := reachable(equilibrium)).scale > 0:
+        entries, iterations = _designed(equilibrium.scaled(reach.scale * (1 - INSIDE)), reach.policy)
+        found.append(with_proof(equilibrium, PacedPolicy(entries, iterations, False)))
+    return max((each for each in found if each is not None), key=lambda each: each.factor, default=None)
 
 
 def with_proof(equilibrium: Equilibrium, policy: PacedPolicy, most_kv: float = math.inf,
