@@ -48,9 +48,9 @@ def keys(stored: str) -> str:
 
 def gpus(_: str) -> str:
     """The GPUs of the catalogue."""
-    rows = [(f"`{gpu.name}`", f"{gpu.memory:g}", f"{gpu.bandwidth / 1e12:g}", f"{gpu.compute / 1e12:g}", gpu.source)
-            for gpu in GPUS.values()]
-    return _table(("GPU", "memory GiB", "TB/s", "TFLOP/s, 16 bit", "source"), rows)
+    rows = [(f"`{gpu.name}`", f"{gpu.memory:g}", f"{gpu.bandwidth / 1e12:g}", f"{gpu.compute / 1e12:g}",
+             f"{gpu.tdp or 0:g}", f"{gpu.idle:.0f}" if gpu.idle else "", gpu.source) for gpu in GPUS.values()]
+    return _table(("GPU", "memory GiB", "TB/s", "TFLOP/s, 16 bit", "W at most", "W idle", "source"), rows)
 
 
 def models(_: str) -> str:
@@ -72,7 +72,7 @@ MADE: dict[str, Callable[[str], str]] = {"keys": keys, "gpus": gpus, "models": m
 def _fields(table: type[TomlTable], before: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """The keys of a table and of the tables in it, each with its path; of a kind of replica those of its own."""
     for name, field in table.model_fields.items():
-        if issubclass(table, KindTable) and name in ReplicaTable.model_fields:
+        if issubclass(table, KindTable) and name in ReplicaTable.model_fields and not field.is_required():
             continue
         inner = _inner(field.annotation)
         if not (inner and field.is_required()) or name in LENGTHS:

@@ -9,10 +9,12 @@ if TYPE_CHECKING:
     from fluid.calibration.calibration import Calibration
     from fluid.calibration.fit import calibrate
     from fluid.closed_loop import ClosedEquilibrium, solve_users
+    from fluid.energy import Energy, energy_at
     from fluid.equilibrium import Equilibrium, solve
     from fluid.errors import FileError, FluidwaitError, InputError
     from fluid.lengths.law import Lengths
     from fluid.lengths.pairs import LengthPairs
+    from fluid.power import Power
     from fluid.region import Region, stability_region
     from fluid.replica import IterationTime, Replica
     from fluid.shared_prefixes import SharedPrefix, share_prefixes
@@ -29,6 +31,7 @@ __all__ = [
     "Calibration",
     "ClosedEquilibrium",
     "Columns",
+    "Energy",
     "Equilibrium",
     "FileError",
     "FluidwaitError",
@@ -36,6 +39,7 @@ __all__ = [
     "IterationTime",
     "LengthPairs",
     "Lengths",
+    "Power",
     "PromptType",
     "Region",
     "Replica",
@@ -45,6 +49,7 @@ __all__ = [
     "Trace",
     "Workload",
     "calibrate",
+    "energy_at",
     "read_batches",
     "read_trace",
     "share_prefixes",

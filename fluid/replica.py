@@ -30,6 +30,7 @@ import numpy as np
 
 from fluid.arrays import MOST_TOKENS, Floats, Ints
 from fluid.errors import InputError, one_of, real, whole
+from fluid.power import Power
 
 WHOLE, DECODE_ONLY = "whole", "decode-only"
 FIRST_TOKEN = ("decode", "prefill")
@@ -176,7 +177,8 @@ class Replica:
     beside its context's, whatever its length;
     `max_num_batched_tokens` is q, the most tokens an iteration computes, one for each sequence that decodes and those
     of prefills (None: as many as there are; a longer prompt is prefilled in chunks of q); `max_model_len` is the most
-    tokens of a request, prompt and output together, that the engine takes (None: what the cache holds).
+    tokens of a request, prompt and output together, that the engine takes (None: what the cache holds); `power` what
+    its GPUs draw (None: not known, and nothing is said of energy).
 
     >>> Replica(kv_capacity=137_000, iteration_time=IterationTime(0.0106, 4.013e-7)).prefill
     'whole'
@@ -193,6 +195,7 @@ class Replica:
     windowed_layers: tuple[int, int] | None = None
     state: int = 0
     max_model_len: int | None = None
+    power: Power | None = None
 
     @classmethod
     def of(cls, model: str, gpu: str, **options: Any) -> Replica:
@@ -233,6 +236,8 @@ class Replica:
         one_of("first_token", self.first_token, FIRST_TOKEN, "replica")
         if not isinstance(self.iteration_time, IterationTime):
             raise InputError("iteration_time", "an IterationTime", self.iteration_time, "replica")
+        if self.power is not None and not isinstance(self.power, Power):
+            raise InputError("power", "a Power", self.power, "replica")
         if isinstance(self.prefill, str):
             if self.prefill not in (WHOLE, DECODE_ONLY):
                 raise InputError("prefill", '"whole", "decode-only" or a chunk size in tokens', self.prefill, "replica")

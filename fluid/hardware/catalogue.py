@@ -3,6 +3,12 @@
 GPU memory is what a process finds, in GiB, as CUDA reports it in public logs: less than the name says (79.2 of 80 on an
 H100, 23.5 of 24 on an RTX 4090, 44.4 on an L40S of "48 GB", whose error correction takes a sixteenth). Compute is the
 dense 16-bit tensor rate: data sheets quote twice as much, "with sparsity", for the newer boards.
+
+Power is that which the same data sheets and white papers allow the board. Power while idle is that of a GPU which holds
+a model, or a CUDA context, and runs nothing, which is more than that of a GPU without a process: of A100, H100 and L40S
+as measured by Vadari (*The Model Parking Tax*, arXiv 2605.23918), of H200, L4 and A10G what nvidia-smi shows in public
+logs, of B200 there without a process. GPUs that leave that state by themselves, and those nobody was found to have
+measured, have none.
 """
 
 from __future__ import annotations
@@ -24,8 +30,9 @@ Entry = TypeVar("Entry")
 class Gpu:
     """One GPU: `memory` in GiB, `bandwidth` of that memory in bytes/s, dense 16-bit `compute` in FLOP/s.
 
-    `narrowest` is the least number of bits of a floating-point type its tensor cores multiply in. Raises InputError
-    unless the others are positive and finite.
+    `narrowest` is the least number of bits of a floating-point type its tensor cores multiply in; `tdp` the watts that
+    the board may draw, `idle` those with a model in memory and nothing to do, None where no source is known. Raises
+    InputError unless the others are positive and finite.
 
     >>> Gpu("my-gpu", memory=80, bandwidth=2.0e12, compute=3.0e14).memory_bytes
     85899345920.0
@@ -37,10 +44,14 @@ class Gpu:
     compute: float
     source: str = ""
     narrowest: int = 16
+    tdp: float | None = None
+    idle: float | None = None
 
     def __post_init__(self) -> None:
-        for field, unit in (("memory", "GiB"), ("bandwidth", "bytes/s"), ("compute", "FLOP/s")):
-            object.__setattr__(self, field, real(field, getattr(self, field), f"GPU {self.name}", unit=unit))
+        for field, unit in (("memory", "GiB"), ("bandwidth", "bytes/s"), ("compute", "FLOP/s"), ("tdp", "watts"),
+                            ("idle", "watts")):
+            if field not in ("tdp", "idle") or getattr(self, field) is not None:
+                object.__setattr__(self, field, real(field, getattr(self, field), f"GPU {self.name}", unit=unit))
 
     @property
     def memory_bytes(self) -> float:
@@ -88,34 +99,39 @@ def _find(field: str, name: str, entries: Mapping[str, Entry], also: Iterable[st
 
 
 _GPU_TABLE = (
-    Gpu("a100-40gb", 39.39, 1555e9, 312e12, "NVIDIA A100 datasheet, A100 40GB: 40 GB, 1,555 GB/s, 312 TFLOPS"),
-    Gpu("a100-80gb", 79.25, 2039e9, 312e12, "NVIDIA A100 datasheet, A100 80GB SXM: 80 GB, 2,039 GB/s, 312 TFLOPS"),
+    Gpu("a100-40gb", 39.39, 1555e9, 312e12, "NVIDIA A100 datasheet, A100 40GB: 40 GB, 1,555 GB/s, 312 TFLOPS", tdp=400),
+    Gpu("a100-80gb", 79.25, 2039e9, 312e12, "NVIDIA A100 datasheet, A100 80GB SXM: 80 GB, 2,039 GB/s, 312 TFLOPS",
+        tdp=400, idle=80),
     Gpu("h100-80gb", 79.18, 3350e9, 989.5e12,
-        "NVIDIA H100 datasheet, H100 SXM: 80 GB, 3.35 TB/s, 1,979 TFLOPS with sparsity", narrowest=8),
+        "NVIDIA H100 datasheet, H100 SXM: 80 GB, 3.35 TB/s, 1,979 TFLOPS with sparsity", narrowest=8,
+        tdp=700, idle=121.7),
     Gpu("h100-nvl", 93.1, 3900e9, 835.5e12,
-        "NVIDIA H100 datasheet, H100 NVL: 94 GB, 3.9 TB/s, 1,671 TFLOPS with sparsity", narrowest=8),
+        "NVIDIA H100 datasheet, H100 NVL: 94 GB, 3.9 TB/s, 1,671 TFLOPS with sparsity", narrowest=8, tdp=400),
     Gpu("h200", 139.81, 4800e9, 989.5e12,
-        "NVIDIA H200 datasheet, H200 SXM: 141 GB, 4.8 TB/s, 1,979 TFLOPS with sparsity", narrowest=8),
+        "NVIDIA H200 datasheet, H200 SXM: 141 GB, 4.8 TB/s, 1,979 TFLOPS with sparsity", narrowest=8,
+        tdp=700, idle=122),
     Gpu("b200", 178.35, 7700e9, 2250e12,
-        "Lenovo product guide, HGX B200 180GB: 180 GB, 7.7 TB/s, 2.25 PFLOPS (4.5 with sparsity)", narrowest=4),
+        "Lenovo product guide, HGX B200 180GB: 180 GB, 7.7 TB/s, 2.25 PFLOPS (4.5 with sparsity)", narrowest=4,
+        tdp=1000, idle=140),
     Gpu("l40s", 44.42, 864e9, 362.05e12,
-        "NVIDIA L40S datasheet: 48 GB GDDR6 with ECC, 864 GB/s, 362.05 TFLOPS", narrowest=8),
+        "NVIDIA L40S datasheet: 48 GB GDDR6 with ECC, 864 GB/s, 362.05 TFLOPS", narrowest=8, tdp=350, idle=102),
     Gpu("l4", 22.03, 300e9, 121e12,
-        "NVIDIA L4 datasheet: 24 GB GDDR6, 300 GB/s, 242 TFLOPS with sparsity", narrowest=8),
+        "NVIDIA L4 datasheet: 24 GB GDDR6, 300 GB/s, 242 TFLOPS with sparsity", narrowest=8, tdp=72, idle=36),
     Gpu("a10g", 22.06, 600e9, 70e12,
-        "NVIDIA A10G datasheet (AWS, 2022): 24 GB GDDR6, 600 GB/s, 70 TFLOPS (140 with sparsity)"),
+        "NVIDIA A10G datasheet (AWS, 2022): 24 GB GDDR6, 600 GB/s, 70 TFLOPS (140 with sparsity)", tdp=300, idle=62),
     Gpu("a6000", 47.37, 768e9, 154.85e12,
-        "NVIDIA RTX A6000 datasheet: 48 GB GDDR6 with ECC, 768 GB/s, 309.7 TFLOPS with sparsity"),
+        "NVIDIA RTX A6000 datasheet: 48 GB GDDR6 with ECC, 768 GB/s, 309.7 TFLOPS with sparsity", tdp=300),
     Gpu("rtx-4090", 23.52, 1008e9, 165.2e12,
         "NVIDIA Ada architecture white paper: 24 GB GDDR6X, 1,008 GB/s, 165.2 TFLOPS accumulating in 32 bits",
-        narrowest=8),
+        narrowest=8, tdp=450),
     Gpu("rtx-3090", 23.57, 936e9, 71e12,
-        "NVIDIA Ampere GA102 white paper: 24 GB GDDR6X, 936 GB/s, 71 TFLOPS accumulating in 32 bits"),
+        "NVIDIA Ampere GA102 white paper: 24 GB GDDR6X, 936 GB/s, 71 TFLOPS accumulating in 32 bits", tdp=350),
     Gpu("rtx-5090", 31.36, 1792e9, 209.5e12,
-        "NVIDIA RTX Blackwell white paper: 32 GB GDDR7, 1,792 GB/s, 209.5 TFLOPS accumulating in 32 bits", narrowest=4),
+        "NVIDIA RTX Blackwell white paper: 32 GB GDDR7, 1,792 GB/s, 209.5 TFLOPS accumulating in 32 bits", narrowest=4,
+        tdp=575),
     Gpu("rtx-pro-6000", 94.97, 1792e9, 503.8e12,
         "NVIDIA RTX PRO Blackwell white paper: 96 GB GDDR7, 1,792 GB/s, 503.8 TFLOPS accumulating in 32 bits",
-        narrowest=4),
+        narrowest=4, tdp=600),
 )
 
 _MODEL_TABLE = (

@@ -37,6 +37,7 @@ from fluid.hardware.huggingface import model_named
 from fluid.hardware.iteration_law import DEFAULT_ENGINE, ENGINES, LawTime, costs, time_by_law
 from fluid.hardware.memory import EngineLimits, default_limits, reserved_bytes
 from fluid.hardware.model import Model
+from fluid.hardware.power_law import power_of
 from fluid.replica import Replica
 
 TYPICAL_PROMPT = 512.0  # tokens: where no mix says how long prompts are
@@ -187,7 +188,8 @@ class Placement:
         if "iteration_time" not in chosen:
             chosen["iteration_time"] = self.time_by_law(prompt_tokens).iteration_time
         found = {"block": self.block, "max_num_seqs": self.limits.max_num_seqs, "state": self.state,
-                 "max_num_batched_tokens": self.max_num_batched_tokens}
+                 "max_num_batched_tokens": self.max_num_batched_tokens,
+                 "power": power_of(self.gpu, self.tensor_parallel)}
         return Replica(**{**found, **chosen})
 
 

@@ -23,6 +23,7 @@ from fluid.workload import Workload
 from fluidwait.deployment.guesses import format_meant, unlikely
 from fluidwait.deployment.mix import Mix, trace_mix
 from fluidwait.deployment.read_fleet import FleetKind, read_fleet
+from fluidwait.deployment.read_power import read_prices
 from fluidwait.deployment.read_replica import read_placement, read_replica, read_timing
 from fluidwait.deployment.read_targets import read_targets
 from fluidwait.deployment.read_users import held_back, read_users
@@ -50,7 +51,8 @@ class Deployment(Tabular):
     ones; `placement` is the model on its GPUs where the file names them, `timing` where the iteration time comes from;
     `source` is the file's name ("embedded" for the built-in one), `digest` the SHA-256 of its bytes; `remarks` are
     questions about numbers that are legal, and that no deployment has; `targets` what is asked of the delays; `fleet`
-    are the kinds of replicas that `plan` may choose from.
+    are the kinds of replicas that `plan` may choose from; `price` is that of an hour of the replica, `electricity` that
+    of a kWh, where the file has them.
 
     >>> from fluid import solve
     >>> read = embedded()
@@ -72,6 +74,8 @@ class Deployment(Tabular):
     remarks: tuple[str, ...] = field(default=(), compare=False)
     targets: Targets = NO_TARGETS
     fleet: tuple[FleetKind, ...] = field(default=(), compare=False)
+    price: float | None = field(default=None, compare=False)
+    electricity: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "horizon", real("horizon", self.horizon, unit="seconds"))
@@ -97,6 +101,7 @@ class Deployment(Tabular):
     def to_dict(self) -> dict[str, Any]:
         """Return what it says in plain values; the source and its digest as in every `--json`."""
         replica = {each.name: getattr(self.replica, each.name) for each in fields(self.replica)}
+        replica["power"] = self.replica.power and self.replica.power.to_dict()
         pieces = [line._asdict() for line in self.replica.iteration_time.pieces]
         types = zip(*self.columns().values(), strict=True)
         keys = ("name", "prompt_tokens", "output_tokens", "rate")
@@ -224,9 +229,11 @@ def parse(data: bytes, source: str, folder: Path = Path()) -> Deployment:
     offered = with_windows(mix, tables.workload, replica, source)
     mix = read_users(offered, tables.workload, replica, source)
     remarks = (*unlikely(tables.replica, mix.workload, replica), *held_back(offered, mix, tables.workload))
+    price, electricity = read_prices(tables.replica, source)
     with keys_of(source, "target"):
         return Deployment(mix, replica, tables.target.horizon, tables.target.overflow_probability,
                           tables.workload.lengths, read_predictor(tables.workload, source), placement, timing, source,
                           hashlib.sha256(data).hexdigest(), tables.target.confidence,
                           remarks, read_targets(tables.target),
-                          read_fleet(tables.fleet, mix, replica, placement, source, folder))
+                          read_fleet(tables.fleet, mix, replica, placement, source, folder, electricity),
+                          price, electricity)

@@ -1,7 +1,8 @@
 """Reading [[fleet.kind]]: kinds of replicas, each as [replica] is read, with a price.
 
-A kind that gives no key of [replica] is the replica of the file. What shared prefixes hold for good they hold on every
-replica of the fleet, as many KV tokens as on that of the file.
+A kind that gives no key of [replica] is the replica of the file, with its own power if it says so; electricity costs
+what it does in [replica.power] unless the kind says something else. What shared prefixes hold for good they hold on
+every replica of the fleet, as many KV tokens as on that of the file.
 
 Kinds with a `role` prefill or decode only, and [fleet.transfer] says how the KV of a prompt goes from one to the other:
 all kinds have a role then, both roles are there, and a KV token has as many bytes on all of them.
@@ -18,6 +19,7 @@ from fluid.planning.kinds import Kind
 from fluid.planning.parts import DECODE, PREFILL, Part, Transfer
 from fluid.replica import DECODE_ONLY, Replica
 from fluidwait.deployment.mix import Mix
+from fluidwait.deployment.read_power import read_power, read_prices
 from fluidwait.deployment.read_replica import read_placement, read_replica, read_timing
 from fluidwait.deployment.schema import FleetTable, KindTable, ReplicaTable, TransferTable
 from fluidwait.deployment.timing import timed
@@ -26,15 +28,19 @@ from fluidwait.deployment.toml import found, keys_of
 
 @dataclass(frozen=True)
 class FleetKind:
-    """A `kind` of replica, and the `placement` of its model where the file names it."""
+    """A `kind` of replica, the `placement` of its model where the file names it, the price of a kWh if it does."""
 
     kind: Kind
     placement: Placement | None = None
+    electricity: float | None = None
+
+
+OWN_KEYS = set(ReplicaTable.model_fields) - {"power", "price"}  # those that make it another replica
 
 
 def read_fleet(table: FleetTable | None, mix: Mix, replica: Replica, placement: Placement | None, source: str,
-               folder: Path) -> tuple[FleetKind, ...]:
-    """The kinds of the file, none where it has none; `replica` and `placement` are those of [replica]."""
+               folder: Path, electricity: float | None = None) -> tuple[FleetKind, ...]:
+    """The kinds of the file, none where it has none; `replica`, `placement`, `electricity` are those of [replica]."""
     if table is None:
         return ()
     kinds, names = [], list[str]()
@@ -43,12 +49,10 @@ def read_fleet(table: FleetTable | None, mix: Mix, replica: Replica, placement: 
             raise FileError(source, f"fleet.kind[{i}].name",
                             f"must differ from that of fleet.kind[{names.index(each.name)}] (got {found(each.name)})")
         names.append(each.name)
-        own, placed = replica, placement
-        if each.model_fields_set & set(ReplicaTable.model_fields):
-            own, placed = _read(each, mix, source, f"fleet.kind[{i}]", folder)
+        own, placed, kwh = _read(each, replica, placement, mix, source, f"fleet.kind[{i}]", folder)
         with keys_of(source, f"fleet.kind[{i}]"):
             kind = Kind(each.name, own, each.price, each.most, each.count or 0, each.start_up, each.least_time)
-            kinds.append(FleetKind(kind, placed))
+            kinds.append(FleetKind(kind, placed, electricity if kwh is None else kwh))
     return _with_parts(table, kinds, source)
 
 
@@ -102,13 +106,18 @@ def _transfer(table: TransferTable, kinds: list[FleetKind], source: str) -> Tran
         return Transfer(table.bandwidth, sizes.pop() if given is None else given, table.latency)
 
 
-def _read(table: KindTable, mix: Mix, source: str, key: str, folder: Path) -> tuple[Replica, Placement | None]:
-    """The replica of a kind; what is wrong with it is said of its own key."""
+def _read(table: KindTable, replica: Replica, placement: Placement | None, mix: Mix, source: str, key: str,
+          folder: Path) -> tuple[Replica, Placement | None, float | None]:
+    """The replica of a kind, and its price of a kWh; what is wrong with it is said of its own key."""
     try:
+        _, kwh = read_prices(table, source)
+        if not table.model_fields_set & OWN_KEYS:
+            power = read_power(table, placement, source)
+            return (replica if power is None else replace(replica, power=power)), placement, kwh
         placed = read_placement(table, source, folder)
         own = read_replica(table, placed, source)
         own = timed(own, read_timing(table, placed, mix.workload, own, source))
-        return (replace(own, kv_capacity=own.kv_capacity - mix.reserved) if mix.reserved else own), placed
+        return (replace(own, kv_capacity=own.kv_capacity - mix.reserved) if mix.reserved else own), placed, kwh
     except FileError as error:
         problem = error.problem.replace("replica.", f"{key}.")
         raise FileError(source, key + error.key.removeprefix("replica"), problem) from None

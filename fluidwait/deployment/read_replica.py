@@ -13,6 +13,7 @@ from fluid.hardware.model import Model
 from fluid.hardware.placement import Placement
 from fluid.replica import IterationTime, Replica
 from fluid.workload import Workload
+from fluidwait.deployment.read_power import read_power
 from fluidwait.deployment.schema import ChunkTable, IterationTimeTable, LineTable, ReplicaTable
 from fluidwait.deployment.timing import KERNELS, Timing, by_kernels, by_law
 from fluidwait.deployment.toml import found, keys_of
@@ -58,6 +59,7 @@ def read_replica(table: ReplicaTable, placement: Placement | None, source: str) 
     """The replica, its times (unless the file gives them) for prompts of a typical length; see `read_timing`."""
     given: dict[str, Any] = {key: getattr(table, key) for key in REPLICA_KEYS}
     given["iteration_time"] = _iteration_time(table.iteration_time, source)
+    given["power"] = read_power(table, placement, source)
     if isinstance(table.prefill, ChunkTable):
         given["prefill"] = table.prefill.chunk
     if table.windowed_layers is not None:

@@ -97,6 +97,15 @@ class LayersTable(TomlTable):
     layers: Int = Field(description="a whole number of layers, at least 1")
 
 
+class PowerTable(TomlTable):
+    """[replica.power]: the watts of a GPU, and what electricity costs."""
+
+    idle: Real | None = Field(default=None, description="a positive number of watts per GPU")
+    overhead: Real | None = Field(default=None, description="a positive number of watts per GPU, at most `busy`")
+    busy: Real | None = Field(default=None, description="a positive number of watts per GPU")
+    price: Real | None = Field(default=None, description="a positive price of a kWh, in the currency of the price")
+
+
 class ReplicaTable(TomlTable):
     """[replica]: a model and a GPU by name, or the numbers; the numbers win."""
 
@@ -125,6 +134,8 @@ class ReplicaTable(TomlTable):
         default=None, description="a table { windowed, layers }: how many of the attention layers have the window")
     state: Int | None = Field(default=None, description="a nonnegative whole number of KV tokens")
     iteration_time: IterationTimeTable | None = Field(default=None, description="a table of seconds")
+    power: PowerTable | None = Field(default=None, description="a table of watts per GPU")
+    price: Real | None = Field(default=None, description="a positive price of an hour, in any currency")
 
 
 class KindTable(ReplicaTable):
