@@ -70,7 +70,8 @@ class Run(Tabular):
     first token ever under "recompute". `kv_peak` is the most KV held in an iteration, whole tokens, `overflows` counts
     the iterations that held more than C or had more sequences in the batch than the cap, `end_time` is the horizon or,
     with explicit arrivals, the last completion. `timeline` and `gaps` (between tokens) are there if the run was
-    recorded.
+    recorded, and `lost_time`, the seconds of iterations that evictions wasted, where it is known besides
+    (`verification.lost_work`).
     """
 
     arrivals: Arrivals
@@ -87,6 +88,7 @@ class Run(Tabular):
     end_time: float
     timeline: Timeline | None = None
     gaps: Gaps | None = None
+    lost_time: float | None = None
 
     def __repr__(self) -> str:
         return f"Run({self.caption()})"

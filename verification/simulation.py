@@ -39,6 +39,7 @@ from verification.engine.state import (
     make_problem,
     make_state,
 )
+from verification.lost_work import lost_time
 from verification.policies import OwnRule, Policy, on_replica
 from verification.reference.simulator import simulate_literally
 from verification.rules import RULES, rule_of
@@ -103,9 +104,11 @@ def run_kernel(policy: Policy, workload: Workload, replica: Replica, arrivals: A
         if arrivals.more is not None and state.counts[SENT] == len(arrivals):
             return run_kernel(policy, workload, replica, arrivals.more(), until, record)
         arrivals = arrivals.sent(problem.times, until)
-    timeline = _timeline(list(rows), profile) if record else None
-    gaps = None if timeline is None else gaps_of(policy, problem, state, np.concatenate(spells), timeline)
-    return run_of(state, problem, arrivals, profile, timeline, gaps)
+    if not record:
+        return run_of(state, problem, arrivals, profile)
+    timeline, ended = _timeline(list(rows), profile), np.concatenate(spells)
+    return run_of(state, problem, arrivals, profile, timeline, gaps_of(policy, problem, state, ended, timeline),
+                  lost_time(policy, problem, state, ended, timeline, profile))
 
 
 def kernel_of(policy: Policy, problem: Problem) -> Kernel:
@@ -129,7 +132,7 @@ def _play(kernel: Kernel, state: State) -> Iterator[tuple[np.ndarray, np.ndarray
 
 
 def run_of(state: State, problem: Problem, arrivals: Arrivals, profile: StageProfile,
-            timeline: Timeline | None, gaps: Gaps | None) -> Run:
+           timeline: Timeline | None = None, gaps: Gaps | None = None, lost: float | None = None) -> Run:
     """What the state of a run that is over says; without a horizon it ended with the last completion."""
     counts, clock = state.counts, state.clock
     admitted, first_token, finished = (each[:len(arrivals)] for each in (state.admitted, state.first_token,
@@ -138,7 +141,7 @@ def run_of(state: State, problem: Problem, arrivals: Arrivals, profile: StagePro
                iterations=int(counts[ITERATION]), evictions=int(counts[EVICTIONS]), overflows=int(counts[OVERFLOWS]),
                kv_peak=int(profile.layout.whole(counts[KV_PEAK])), busy_time=float(clock[BUSY]),
                end_time=float(clock[LAST_COMPLETION]) if math.isinf(problem.horizon) else problem.horizon,
-               timeline=timeline, gaps=gaps)
+               timeline=timeline, gaps=gaps, lost_time=lost)
 
 
 def _timeline(pieces: list[np.ndarray], profile: StageProfile) -> Timeline:

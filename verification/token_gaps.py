@@ -64,7 +64,7 @@ def _had(gaps: Gaps, horizon: float) -> Gaps:
 
 
 @dataclass(frozen=True)
-class _Spells:
+class Spells:
     """Times in the batch, in order of request and time: `token`, NaN or that made where one begins."""
 
     request: Ints
@@ -75,7 +75,7 @@ class _Spells:
 
 def _of_spells(problem: Problem, state: State, ended: Floats, timeline: Timeline) -> list[Gaps]:
     decoded = timeline.end[timeline.served > 0]
-    spells = _spells(problem, state, ended)
+    spells = spells_of(problem, state, ended)
     low, high = (np.searchsorted(decoded, each, side="right") for each in (spells.begin, spells.end))
     before, here = _token_before(spells, decoded, low, high), high > low
     resumed = np.isfinite(spells.token) & (before < spells.token)  # a prefill made a token after a gap
@@ -89,7 +89,7 @@ def _of_spells(problem: Problem, state: State, ended: Floats, timeline: Timeline
     return [inner, _each(decoded[own], decoded[own] - since[~regular]), again]
 
 
-def _spells(problem: Problem, state: State, ended: Floats) -> _Spells:
+def spells_of(problem: Problem, state: State, ended: Floats) -> Spells:
     """Every time that a request with a token was in the batch: the spells ended, and the last of each."""
     types, elsewhere = problem.types, problem.first_stage < 0
     again = np.isfinite(state.since) & ~np.isnan(state.first_token)
@@ -103,10 +103,10 @@ def _spells(problem: Problem, state: State, ended: Floats) -> _Spells:
     first = np.diff(request, prepend=-1) > 0
     by_prefill = problem.first_stage[types[request]] == problem.prefill_stages[types[request]] - 1
     token = np.where(first, state.first_token[request], np.where(by_prefill, begin, np.nan))
-    return _Spells(request, begin, end, token)
+    return Spells(request, begin, end, token)
 
 
-def _token_before(spells: _Spells, decoded: Floats, low: Ints, high: Ints) -> Floats:
+def _token_before(spells: Spells, decoded: Floats, low: Ints, high: Ints) -> Floats:
     """The last token that its request had made before each spell, and before what is made where it begins; of a first
     spell that one.
     """

@@ -19,6 +19,7 @@ from fluidwait.reports import answers
 from fluidwait.reports.batch import makespans_answer, show_makespans
 from fluidwait.reports.burstiness import burstiness_answer
 from fluidwait.reports.console import give, write
+from fluidwait.reports.energy import compared_money, measured_money, predicted_answer
 from fluidwait.reports.run import show_equilibrium, show_outcome, show_plugin, show_run, show_thresholds
 from fluidwait.study.advice import ENGINE, advise
 from fluidwait.study.batch import is_batch, makespans, refuse_batch
@@ -44,7 +45,9 @@ def run_command(file: Path | None, keys: Flags, horizon: float | None, replicati
     found = compare(deployment, plan, rivals)
     bursts = beside_poisson(deployment, found.chosen, plan)
     answer = {**answers.provenance("run", deployment), "seed": seed,
-              **answers.run_answer(found, deployment.dispersion), **burstiness_answer(bursts)}
+              **answers.run_answer(found, deployment.dispersion), **burstiness_answer(bursts),
+              **predicted_answer(deployment, found.equilibrium),
+              "money": compared_money(deployment, found)}
     if out is not None:
         _write(out, found, answer)
     give(answer, json, lambda: show_run(deployment, found, bursts, out, verbose))
@@ -56,7 +59,8 @@ def solve_command(file: Path | None, keys: Flags, json: bool) -> bool:
     deployment = deployment_of(file, TraceKeys.of_flags(keys))
     equilibrium = solve(deployment.workload, deployment.replica)
     answer = {**answers.provenance("solve", deployment), **answers.solve_answer(equilibrium),
-              **answers.timing_answer(deployment), **answers.mix_answer(deployment.mix)}
+              **answers.timing_answer(deployment), **answers.mix_answer(deployment.mix),
+              **predicted_answer(deployment, equilibrium)}
     give(answer, json, lambda: show_equilibrium(deployment, equilibrium))
     return (equilibrium.stable or deployment.mix.closed is not None) and not deployment.mix.overload
 
@@ -103,7 +107,7 @@ def verify_command(file: Path | None, keys: Flags, policy: str, asked: Asked, ho
     outcome = examine(deployment, policy, plan, watermark)
     bursts = beside_poisson(deployment, outcome, plan)
     answer = {**answers.provenance("verify", deployment), **answers.verify_answer(outcome),
-              **burstiness_answer(bursts)}
+              **burstiness_answer(bursts), "money": measured_money(deployment, outcome)}
     give(answer, json, lambda: show_outcome(outcome, bursts))
     return outcome.yes
 

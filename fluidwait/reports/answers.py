@@ -153,7 +153,7 @@ def verify_answer(outcome: Outcome) -> dict[str, Any]:
     return {**head, "horizon": plan.horizon, "seed": plan.seed, "verdict": UNSTABLE, "reason": outcome.reason,
             "agrees": False, "checks": [],
             **dict.fromkeys((*MEASURES, *COUNTS, *EVIDENCE, "at_least", "targets", "doubts", "doubted", "precision",
-                             "batch_means"))}
+                             "batch_means", "energy"))}
 
 
 def _difference(found: Difference | None) -> dict[str, Any] | None:

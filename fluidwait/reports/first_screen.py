@@ -11,6 +11,7 @@ from rich.table import Table
 from fluidwait.deployment.deployment import EMBEDDED, Deployment
 from fluidwait.reports.burstiness import arrivals_said
 from fluidwait.reports.console import console, new_table, say, title, with_interval
+from fluidwait.reports.energy import compared_lines
 from fluidwait.reports.simulation import ANSWER_COLOURS, change, marked, target
 from fluidwait.reports.wording import DOUBTED, doubts, proved, reason_of, window_names
 from fluidwait.study.advice import Advice, name_of_trial
@@ -40,6 +41,8 @@ def show_first_screen(deployment: Deployment, found: Comparison, answer: str, bu
     for held in found.chosen.found.targets if found.chosen.found is not None else ():
         console.print(f"[{ANSWER_COLOURS[held.answer]}]{escape(target(held))}[/]")
     _show_gain(found)
+    for line in compared_lines(deployment, found):
+        console.print(escape(line))
     _show_outlook(found.outlook)
     more = ["every number: --verbose or --json"]
     more += [f"written to {out}"] if out is not None else ["figures and the policy: --out FOLDER"]

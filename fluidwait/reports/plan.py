@@ -16,6 +16,7 @@ from fluidwait.reports.console import console, largest, new_table, print_table, 
 from fluidwait.reports.plan_day import day_answer, show_day
 from fluidwait.reports.plan_targets import show_targets, targets_answer
 from fluidwait.study.fleet import GROWTHS, Planned
+from fluidwait.study.fleet_energy import fleet_energy
 
 GB = 1e9  # bytes
 KV_TOKENS = 1000  # of cache, where no model says how many a gigabyte holds
@@ -36,7 +37,7 @@ def plan_answer(found: Planned) -> dict[str, Any]:
                        for more, each in zip(GROWTHS, found.growth, strict=False)],
             "carries": plan.carries, "missing": None if plan.missing is None else _named(plan, plan.missing),
             "there": _there(found), "admission": [_admission(each) for each in found.admissions],
-            "day": day_answer(found.day), "targets": targets_answer(found)}
+            "day": day_answer(found.day), "targets": targets_answer(found), "energy": _energy(found)}
 
 
 def _kinds(found: Planned) -> list[dict[str, Any]]:
@@ -56,6 +57,16 @@ def _types(found: Planned) -> list[dict[str, Any]]:
     names = [each.name for each in plan.kinds]
     return [{"name": name, "rate": rates[j], "worth": worth[j], "shares": dict(zip(names, shares[:, j], strict=True))}
             for j, name in enumerate(found.workload.names)]
+
+
+def _energy(found: Planned) -> dict[str, Any] | None:
+    used = fleet_energy(found)
+    if used is None:
+        return None
+    return {"watts": used.total, "per_output_token": used.per_output_token, "electricity": used.electricity,
+            "kinds": {each.name: watts for each, watts in zip(found.plan.kinds, used.watts, strict=True)},
+            "million_tokens": {"replicas": used.per_million_tokens(used.cost),
+                               "electricity": used.per_million_tokens(used.electricity)}}
 
 
 def _single(found: Planned) -> dict[str, Any] | None:
@@ -110,6 +121,7 @@ def show_plan(found: Planned) -> None:
     _show_kinds(found)
     show_targets(found)
     show_day(found.day)
+    _show_energy(found)
     _show_routing(found)
     _show_growth(found)
     _show_worth(found)
@@ -159,6 +171,19 @@ def _show_kinds(found: Planned) -> None:
     worst = min(found.losses.values())
     console.print("N-1: " + ("any one replica may fail" if worst >= 1 - 1e-7 else
                              f"when one fails {worst:.1%} of the demand is carried; --spare 1 plans for it"))
+    console.print()
+
+
+def _show_energy(found: Planned) -> None:
+    """What the fleet draws, and what tokens cost."""
+    used = fleet_energy(found)
+    if used is None:
+        return
+    power = used.electricity
+    bill = "" if power is None else f" and {used.per_million_tokens(power):.3g} of electricity, {power:.3g} an hour"
+    console.print(f"a million output tokens cost {used.per_million_tokens(used.cost):.3g} of replicas{bill}")
+    if used.total is not None:
+        console.print(f"energy: {used.total:,.0f} W, {used.per_output_token:.3g} J an output token")
     console.print()
 
 

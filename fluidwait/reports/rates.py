@@ -20,6 +20,8 @@ from fluidwait.study.sweep import Sweep
 from verification.experiments.rate_search import Probe
 from verification.experiments.targets.bounds import Held
 from verification.experiments.targets.names import DELAYS
+from verification.experiments.verification import ENERGY
+from verification.statistics.intervals import Interval
 from verification.store.question import Question
 
 VERDICT_COLOURS = {"stable": "green", "unstable": "red"}
@@ -36,10 +38,15 @@ def _cell(finished: Finished) -> dict[str, Any]:
     measured = finished.measured
     numbers = ("kv_peak", "overflow_runs", "score", "verdict_horizon")
     return {**finished.cell._asdict(),
-            **{name: measured and answers.interval(measured.interval(name)) for name in KEPT_INTERVALS},
+            **{name: measured and _told(name, measured.interval(name)) for name in KEPT_INTERVALS},
             "verdict": finished.verdict, "reason": finished.reason,
             **{name: measured and getattr(measured, name) for name in numbers},
             "doubted": measured and finished.doubted}
+
+
+def _told(name: str, found: Interval) -> dict[str, float] | None:
+    """An interval; nothing of an energy that is not known."""
+    return None if name in ENERGY and math.isnan(found.mean) else answers.interval(found)
 
 
 def show_sweep(deployment: Deployment, found: Sweep, out: Path | None) -> None:
@@ -47,9 +54,12 @@ def show_sweep(deployment: Deployment, found: Sweep, out: Path | None) -> None:
     plan = found.plan
     title("Sweep", f"{deployment.source}: requests/s and seconds, {plan.replications} replications of "
                    f"{plan.horizon:g} s, seed {plan.seed}")
-    table = new_table("rate", "policy", "latency s", "p99 s", "TTFT p99", "TPOT s", "evictions", "")
+    known = any(each.energy is not None for each in found.finished)
+    table = new_table("rate", "policy", "latency s", "p99 s", "TTFT p99", "TPOT s", "evictions",
+                      *(["J/token"] if known else []), "")
     for each in found.finished:
-        table.add_row(f"{each.cell.rate:g}", each.cell.policy, *_measured(each), _verdict(each))
+        energy = [] if not known else ["-" if each.energy is None else f"{each.energy:.3g}"]
+        table.add_row(f"{each.cell.rate:g}", each.cell.policy, *_measured(each), *energy, _verdict(each))
     console.print(table)
     if any(each.overflows for each in found.finished):
         console.print("overflows: a policy that never evicts held more KV tokens than the replica has; its thresholds "

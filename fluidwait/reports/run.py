@@ -23,6 +23,7 @@ from fluidwait.reports.console import (
     table_of_sentences,
     title,
 )
+from fluidwait.reports.energy import compared_lines, predicted_lines
 from fluidwait.reports.first_screen import show_first_screen
 from fluidwait.reports.installation import flags
 from fluidwait.reports.simulation import evidence, show_beside, show_measured, show_outlook, show_trials
@@ -69,6 +70,8 @@ def show_run(deployment: Deployment, found: Comparison, bursts: Burstiness | Non
         console.print()
         show_outcome(outcome, bursts if outcome is found.chosen else None)
     show_beside(found)
+    for line in compared_lines(deployment, found):
+        console.print(escape(line))
     console.print(f"\n[bold]Answer: {'yes' if found.yes else 'no'}.[/bold] {escape(conclusion(found))}")
     if out is not None:
         console.print(f"Written to {escape(str(out))}: report.json, policy.json, batch and kv as PNG and SVG.")
@@ -93,6 +96,8 @@ def show_equilibrium(deployment: Deployment, equilibrium: Equilibrium) -> None:
     show_timing(deployment)
     _show_types(in_few_types(deployment.mix, equilibrium))
     show_shares(equilibrium)
+    for line in predicted_lines(deployment, equilibrium):
+        console.print(line)
 
 
 def _show_types(equilibrium: Equilibrium) -> None:

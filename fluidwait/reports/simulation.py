@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fluidwait.reports.console import brief, console, new_table, optional, title, with_interval
+from fluidwait.reports.energy import measured_line
 from fluidwait.reports.wording import DOUBTED, doubts
 from fluidwait.study.advice import Advice, name_of_trial
 from fluidwait.study.outcomes import Comparison
@@ -36,6 +37,8 @@ def show_measured(found: Verification) -> None:
     console.print(_delays(found))
     console.print(f"busy {found.busy_share.mean:.1%}, KV peak {found.kv_peak:,}, "
                   f"evictions {found.evictions.mean:,.0f} a run")
+    if found.energy is not None:
+        console.print(f"energy {measured_line(found)}")
     for held in found.targets:
         console.print(f"[{ANSWER_COLOURS[held.answer]}]{escape(target(held))}[/]")
     if inside is not None:

@@ -20,16 +20,17 @@ from fluidwait.study.outcomes import Outcome, Plan, examine
 from verification import Interval, Verification
 from verification.experiments.stability import STABLE, UNSTABLE
 from verification.experiments.targets.names import DELAYS
+from verification.experiments.verification import ENERGY
 from verification.store.table import Value
 
-KEPT_INTERVALS = (*DELAYS, "throughput", "evictions")
+KEPT_INTERVALS = (*DELAYS, "throughput", "evictions", *ENERGY)
 ENDS = ("", "_low", "_high")
 DOUBTED = "; intervals not to be trusted: "
 
 
 class Kept(NamedTuple):
-    """What a simulated cell measured: 95% intervals of KEPT_INTERVALS (seconds, output tokens/s, evictions a run), and
-    the verdict's evidence.
+    """What a simulated cell measured: 95% intervals of KEPT_INTERVALS (seconds, output tokens/s, evictions a run,
+    joules an output token, NaN where they are not known), and the verdict's evidence.
     """
 
     intervals: tuple[Interval, ...]
@@ -75,6 +76,12 @@ class Finished:
     def stable(self) -> bool:
         """Whether the verdict is stable."""
         return self.verdict == STABLE
+
+    @property
+    def energy(self) -> float | None:
+        """Joules of an output token; None where they are not known."""
+        joules = math.nan if self.measured is None else self.measured.interval("joules").mean
+        return None if math.isnan(joules) else joules
 
     @property
     def overflows(self) -> bool:

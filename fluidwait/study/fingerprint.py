@@ -22,7 +22,7 @@ from verification.traffic.bursts import Bursts
 from verification.traffic.closed import ClosedLoop
 from verification.traffic.processes import Limited, Replay, Scheduled
 
-CELL_VERSION = 2  # of a cell: to be raised when its columns change
+CELL_VERSION = 3  # of a cell: to be raised when its columns change
 
 
 def asked(deployment: Deployment, plan: Plan) -> Question:

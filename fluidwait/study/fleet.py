@@ -71,11 +71,12 @@ class Planned:
 
 def planned(deployment: Deployment, headroom: float, spare: int) -> Planned:
     """Plan for the demand of a deployment: that of its busiest window where rates change."""
-    kinds = deployment.fleet or (FleetKind(Kind(_name(deployment), deployment.replica), deployment.placement),)
+    alone = Kind(_name(deployment), deployment.replica, deployment.price or 1.0)
+    kinds = deployment.fleet or (FleetKind(alone, deployment.placement, deployment.electricity),)
     workload = demanded(deployment)
     within = within_targets(deployment.targets, workload, [each.kind for each in kinds], headroom, spare)
-    fleet, placed = list(within.kinds), {each.kind.name: each.placement for each in kinds}
-    kinds = tuple(FleetKind(each, placed[each.name]) for each in fleet)
+    fleet, named = list(within.kinds), {each.kind.name: each for each in kinds}
+    kinds = tuple(replace(named[each.name], kind=each) for each in fleet)
     if within.reason:
         none = FleetPlan(workload, within.kinds, headroom, spare, INFEASIBLE, within.reason)
         return Planned(deployment, workload, kinds, none, within=within)

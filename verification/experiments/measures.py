@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fluid.arrays import Floats
+from fluid.power import Power
 from verification.run import Run, Timeline
 from verification.statistics.batch_means import BATCHES, BatchMeans, batch_means, of_batches
 
@@ -70,6 +71,30 @@ def rates(run: Run, window: Window, parts: int) -> Floats:
     tokens = np.bincount(place[inside], run.output_tokens[inside], minlength=parts)
     found: Floats = tokens / (edges[1] - edges[0])
     return found
+
+
+class Joules(NamedTuple):
+    """Energy of an output token of the requests completed, J, and what of it evictions wasted; NaN where not known."""
+
+    per_token: float
+    lost: float
+
+
+def joules(run: Run, window: Window, power: Power | None, overhead: float) -> Joules:
+    """The energy of the window by the output tokens completed in it, and of the whole run what evictions wasted.
+
+    `overhead` is the fixed part of an iteration, seconds. Wasted is lost time at full power: what would not have been
+    spent, had the same iterations run without that work.
+    """
+    timeline, made = run.timeline, throughput(run, window) * (window.end - window.start)
+    if power is None or timeline is None or made == 0:
+        return Joules(math.nan, math.nan)
+    rows = slice(*np.searchsorted(timeline.start, [window.start, window.end]))
+    spent = np.minimum(timeline.end[rows], window.end) - timeline.start[rows]
+    busy = float(spent.sum())
+    used = power.joules(window.end - window.start, busy, min(overhead * len(spent), busy))
+    lost = math.nan if run.lost_time is None else power.busy * run.lost_time / (run.throughput * run.end_time)
+    return Joules(used / made, lost)
 
 
 def delays_of(run: Run, window: Window) -> tuple[Floats, Floats]:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fluid.errors import InputError, one_of
-from verification.experiments.verification import MEASURES, Verification
+from verification.experiments.verification import ENERGY, MEASURES, Verification
 from verification.statistics.intervals import Interval, t_interval
 
 
@@ -37,11 +37,12 @@ class Difference(NamedTuple):
 def paired(first: Verification, second: Verification, measure: str = "latency") -> Difference:
     """Return `measure` of the second policy less that of the first, over replications on the same arrivals.
 
-    `measure` is "throughput", a delay ("latency", "ttft_p99"), "evictions", "iteration_time" or "busy_share". Raises
-    InputError unless horizon, seed, replications and arrivals agree. In closed loops requests wait for answers, so that
-    arrivals are those of the policy: there the same users come to both, with other moments.
+    `measure` is "throughput", a delay ("latency", "ttft_p99"), "evictions", "iteration_time", "busy_share", "joules"
+    or "lost_joules" (of an output token). Raises InputError unless horizon, seed, replications and arrivals agree. In
+    closed loops requests wait for answers, so that arrivals are those of the policy: there the same users come to both,
+    with other moments.
     """
-    one_of("measure", measure, MEASURES, "paired")
+    one_of("measure", measure, (*MEASURES, *ENERGY), "paired")
     for field in ("horizon", "seed", "replications"):
         ours, theirs = getattr(first, field), getattr(second, field)
         if ours != theirs:

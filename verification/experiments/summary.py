@@ -9,14 +9,16 @@ replications.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fluid import Replica
 from fluid.tables import duration, figure
 from verification.experiments import measures
 from verification.experiments.evidence.ledger import Backlog, backlog_of
 from verification.experiments.evidence.pieces import Pieces, pieces_of
-from verification.experiments.measures import Window
+from verification.experiments.measures import Joules, Window
 from verification.experiments.targets.bounds import NO_TARGETS, Targets
 from verification.experiments.targets.delays import Delays, delays
 from verification.experiments.targets.names import DELAYS
@@ -24,6 +26,7 @@ from verification.run import Run, Timeline
 
 PILOT = 10
 MOST_TYPES_MEASURED = 20
+NOTHING = Joules(math.nan, math.nan)
 
 Inventory = Callable[[Run, Timeline, int, Window], float]
 
@@ -49,7 +52,10 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Summary(Measured):
-    """A replication: measured inside `window`, its counts over the whole path."""
+    """A replication: measured inside `window`, its counts over the whole path.
+
+    `joules` is the energy of an output token, `lost_joules` what evictions wasted of it; NaN where not known.
+    """
 
     window: Window
     backlog: Backlog
@@ -61,6 +67,8 @@ class Summary(Measured):
     overflows: int
     rejected: int
     pieces: Pieces | None = None
+    joules: float = math.nan
+    lost_joules: float = math.nan
 
     def __repr__(self) -> str:
         return (f"Summary(latency {duration(self.of('latency'))}, {figure(self.throughput)} tokens/s, "
@@ -77,13 +85,19 @@ def measure(run: Run, window: Window, inventory: Inventory, targets: Targets = N
 
 
 def summarise(run: Run, warm_up: float, inventory: Inventory, replications: int = PILOT,
-              targets: Targets = NO_TARGETS) -> Summary:
-    """Measure a run that was recorded after `warm_up`, the share of it to delete; it is one of so many replications."""
+              targets: Targets = NO_TARGETS, replica: Replica | None = None) -> Summary:
+    """Measure a run that was recorded after `warm_up`, the share of it to delete; it is one of so many replications.
+
+    With its `replica` energy is measured too, where its power is known.
+    """
     window = measures.window_after(run, warm_up)
+    used = NOTHING if replica is None else measures.joules(run, window, replica.power,
+                                                           float(replica.iteration_time.overheads.min()))
     return Summary(**vars(measure(run, window, inventory, targets)), window=window, backlog=backlog_of(run),
                    end_time=run.end_time, busy_share=run.busy_share, kv_peak=run.kv_peak,
                    most_sequences=int(recorded(run).batch.max(initial=0)), evictions=run.evictions,
-                   overflows=run.overflows, rejected=run.rejected, pieces=pieces_of(run, window, replications))
+                   overflows=run.overflows, rejected=run.rejected, pieces=pieces_of(run, window, replications),
+                   joules=used.per_token, lost_joules=used.lost)
 
 
 def recorded(run: Run) -> Timeline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -33,12 +34,13 @@ from verification.experiments.targets.names import DELAYS
 from verification.policies import Policy
 from verification.run import Run
 from verification.statistics.batch_means import BatchMeans
-from verification.statistics.intervals import Interval, positive_interval
+from verification.statistics.intervals import UNKNOWN, Interval, positive_interval
 from verification.statistics.precision import LEAST, Precision, hopeless, more, relative
 from verification.traffic.processes import POISSON, Traffic, is_closed, may_be_short, steady_dispersion, users_of
 
 MEASURES = ("throughput", *DELAYS, "evictions", "iteration_time", "busy_share")
 COUNTS = ("kv_peak", "overflow_runs", "unfinished", "rejected", "warm_up", "latency_p99_at_least")
+ENERGY = ("joules", "lost_joules")
 SOUGHT = ("latency", "throughput")  # what a precision is asked of
 PARTS = 10  # of a single replication, for the intervals of its checks
 
@@ -47,7 +49,8 @@ PARTS = 10  # of a single replication, for the intervals of its checks
 class Verification(OverReplications, Tabular):
     """What replications of a policy say; made by `verify`. Intervals are 95%, over replications; the table is `checks`.
 
-    `warm_up` is the share of each run that was deleted; delays are in seconds, `throughput` in output tokens/s.
+    `warm_up` is the share of each run that was deleted; delays are in seconds, `throughput` in output tokens/s;
+    `joules` are those of an output token, `lost_joules` what evictions wasted of them (NaN where that is not known).
     `delays` holds every statistic of them by name (`verification.experiments.targets.delays`), of which requests that
     did not finish may make those in `at_least` larger; `targets` what was asked of them, what binds first. `inside`
     holds intervals from inside a single replication, `precision` what was asked for and found. `summaries` is what is
@@ -77,6 +80,8 @@ class Verification(OverReplications, Tabular):
     summaries: tuple[Summary, ...]
     runs: tuple[Run, ...]
     targets: tuple[Held, ...] = ()
+    joules: Interval = UNKNOWN
+    lost_joules: Interval = UNKNOWN
 
     def __repr__(self) -> str:
         wrong, latency = sum(not each.agrees for each in self.checks), self.latency
@@ -93,6 +98,7 @@ class Verification(OverReplications, Tabular):
             "seed": self.seed, "verdict": self.verdict.answer, "reason": self.verdict.reason, "agrees": self.agrees,
             "checks": [_told(check) for check in self.checks],
             **{name: self.interval(name)._asdict() for name in MEASURES},
+            "energy": self.energy and {name: each._asdict() for name, each in self.energy.items()},
             **{name: getattr(self, name) for name in COUNTS}, "at_least": sorted(self.at_least),
             "targets": [each.to_dict() for each in self.targets],
             "score": self.verdict.score, "verdict_horizon": self.verdict.horizon,
@@ -121,6 +127,11 @@ class Verification(OverReplications, Tabular):
         """The 95% interval of one of `MEASURES` over replications."""
         found: Interval = self.delays[measure] if measure in self.delays else getattr(self, measure)
         return found
+
+    @property
+    def energy(self) -> dict[str, Interval] | None:
+        """The intervals of `ENERGY`; None where the power is not known."""
+        return None if math.isnan(self.joules.mean) else {name: getattr(self, name) for name in ENERGY}
 
     @property
     def agrees(self) -> bool:
@@ -195,7 +206,7 @@ class _Replications:
         self.add(start)
 
     def _summary(self, run: Run) -> Summary:
-        return summarise(run, self.warm_up, self.inventory, self.start, self.targets)
+        return summarise(run, self.warm_up, self.inventory, self.start, self.targets, self.experiment.replica)
 
     def add(self, to: int) -> None:
         """Simulate those that are missing until there are so many."""
@@ -268,6 +279,7 @@ def _verification(found: _Replications, precision: float | None, verdict: Verdic
         study.checks(steady_dispersion(experiment.traffic, experiment.policy.by_type, experiment.workload.rate)),
         **{name: positive_interval(values(summaries, name), unit=study.unit(name)) for name in MEASURES
            if name not in DELAYS},
+        **{name: positive_interval(values(summaries, name)) for name in ENERGY},
         delays={name: positive_interval(values(summaries, name)) for name in DELAYS},
         kv_peak=max(each.kv_peak for each in summaries),
         overflow_runs=sum(each.overflows > 0 for each in summaries),
