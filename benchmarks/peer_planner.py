@@ -12,11 +12,11 @@ and TPOT within targets: with steps t_mix of c prompt tokens beside b - ceil(c/l
 TTFT being a prefill step times 1 + log2(b)/8, and b (l + o) KV tokens having to fit. No arrivals, no lengths but l + o.
 
 For each question: that answer; then, with the peer's steps as this package fits them (`replica.times = "kernels"`) and
-with the law, on the same GPUs and share of the memory, the fluid closed loop of b requests and the same simulated, the
-fluid rate up to the edge and to the TPOT, what Poisson arrivals at the peer's rate, and at the share of 100 requests/s
-that each of its replicas gets, do with b sequences at most, and the capacity with the targets, TTFT as a 99th
-percentile (vLLM V1's rule and default limits). Where engines were measured
-(`systems/silicon_sample.csv` of the peer's package; the law was fitted to these rows) the rates are set beside those.
+with the law, on the same GPUs and share of the memory, the fluid edge, what nobody exceeds, and the fluid rate up to
+the TPOT; a closed loop of b requests, fluid and simulated; what Poisson arrivals at the peer's rate, and at
+the share of 100 requests/s that each of its replicas gets, do with b sequences at most; and the capacity with the
+targets, TTFT as a 99th percentile (vLLM V1's rule and default limits). `benchmarks/peer_measured.py` sets both beside
+engines.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
-
-from iteration_law import measured
 
 from fluid import Lengths, PromptType, Replica, Workload, solve, solve_users
 from fluid.errors import InputError
@@ -244,27 +242,6 @@ def carried(question: Question, mix: Workload, replica: Replica, effort: Effort)
             f"{math.ceil(DEMAND / found.low)} replicas for {DEMAND:g}/s")
 
 
-def beside_measured(question: Question, gpus: int, effort: Effort) -> None:
-    """Closed loops that were measured: requests/s by the engine, the peer, the law and the peer's steps."""
-    machine = Machine(question, gpus)
-    for row in measured():
-        if (row.model.name, row.gpu.name, row.engine, row.gpus, row.bits, row.prompt, row.output) != (
-                question.model, question.gpu, "vllm", gpus, 16, question.prompt, question.output):
-            continue
-        users = int(row.concurrency)
-        try:
-            peer = float(peer_at(question, gpus, users).raw["seq/s"])
-        except RuntimeError:
-            print(f"  measured, TP {gpus}, {users} requests at a time: more than the peer finds memory for", flush=True)
-            continue
-        rate = users / (row.ttft + (row.output - 1) * row.tpot)
-        ours = [closed(question, machine.replica(each), users, effort).throughput.mean / question.output
-                for each in (machine.law, machine.kernels)]
-        print(f"  measured, TP {gpus}, {users} requests at a time: {rate:.3f}/s; peer {peer / rate - 1:+.1%}, "
-              f"simulated by the law {ours[0] / rate - 1:+.1%}, on the peer's steps {ours[1] / rate - 1:+.1%}",
-              flush=True)
-
-
 def answer_all(question: Question, effort: Effort, varied: bool) -> None:
     """Print the answers to one question."""
     print(f"\n{question.text}", flush=True)
@@ -276,18 +253,17 @@ def answer_all(question: Question, effort: Effort, varied: bool) -> None:
           f"{answer.version})\n  {beside_steps(question, answer, machine)}")
     for name, timing in (("the peer's steps", machine.kernels), ("the law", machine.law)):
         replica = machine.replica(timing)
-        edge = solve(question.mix, replica).max_rate_scale
+        fluid = solve(question.mix, replica)
         interval = timing.rate_interval(question.mix, replica)
         print(f"  by {name}: {terms(timing)}\n"
-              f"    edge {edge:.3f}/s{_interval(interval)}, with the TPOT {within(question, replica):.3f}/s\n"
+              f"    edge {fluid.max_rate_scale:.3f}/s{_interval(interval)}, nobody more than "
+              f"{fluid.impossible.anyone.scale:.3f}/s, with the TPOT {within(question, replica):.3f}/s\n"
               f"    {loop(question, replica, answer.batch, effort)}\n"
               f"    {advised(question, replica, answer, effort)}\n"
               f"    {carried(question, question.mix, replica, effort)}", flush=True)
         if varied:
             print(f"    lengths of the same means: {carried(question, question.varied, replica, effort)}", flush=True)
     print(f"  fewest GPUs in the fluid limit, by the law: {chosen(question)}")
-    for gpus in DEGREES:
-        beside_measured(question, gpus, effort)
 
 
 def _interval(interval: tuple[float, float | None] | None) -> str:
