@@ -77,8 +77,8 @@ def main() -> None:
                 print(f"{question.prompt:>6} + {question.output} {gpus:>3} {row.concurrency:>6.0f} {rate:>7.3f}/s"
                       + "".join(f"{each - 1:>+9.1%}" for each in ratios), flush=True)
     errors = np.array(found)[~np.isnan(found).any(axis=1)] - 1
-    print(f"\nof {len(errors)} rows: mean " + "".join(f"{each:>+8.1%}" for each in errors.mean(axis=0)) + ", mean error "
-          + "".join(f"{each:>7.1%}" for each in np.abs(errors).mean(axis=0)))
+    print(f"\nof {len(errors)} rows: mean " + "".join(f"{each:>+8.1%}" for each in errors.mean(axis=0))
+          + ", mean error " + "".join(f"{each:>7.1%}" for each in np.abs(errors).mean(axis=0)))
 
 
 if __name__ == "__main__":

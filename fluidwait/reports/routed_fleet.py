@@ -19,7 +19,7 @@ def simulated_answer(found: Simulated | None) -> dict[str, Any]:
     if found is None:
         return {"simulated": None}
     return {"simulated": {"answer": found.yes, "policy": found.policy, "horizon": found.horizon,
-                          "replications": found.replications, "seed": found.seed,
+                          "replications": found.replications, "seed": found.seed, "left_out": list(found.left_out),
                           "routers": [_router(each) for each in found.trials]}}
 
 
@@ -50,6 +50,9 @@ def show_simulated(found: Simulated | None) -> None:
     console.print(table)
     say(found.yes, f"{'the plan holds' if found.yes else 'the plan does not hold'} with the shortest queue"
                    f"{' of the planned kind' if several else ''}: {own.verdict.reason}")
+    if found.left_out:
+        console.print(f"[dim]{', '.join(found.left_out)} of a fleet is not simulated: ask fluidwait verify of one of "
+                      "its replicas[/dim]")
     for held in own.targets:
         console.print(f"[{ANSWER_COLOURS[held.answer]}]{escape(target(held))}[/]")
     console.print()

@@ -19,7 +19,7 @@ from fluidwait.progress import working
 from fluidwait.study.fleet import Planned
 from thresholds import paced
 from verification.experiments.stability import STABLE
-from verification.experiments.targets.bounds import MISSED, Targets
+from verification.experiments.targets.bounds import MISSED, Bound, Targets
 from verification.experiments.trials import REQUESTS, many_lives
 from verification.fleets import Fleet, FleetTrial, Router, try_fleet
 from verification.fleets.router import LEAST_KV, RANDOM, ROUND_ROBIN, SHORTEST_QUEUE
@@ -34,13 +34,17 @@ SECONDS = (1e-9, 1e12)
 
 @dataclass(frozen=True)
 class Simulated:
-    """The trials of a planned fleet, its own router first, each of `replications` over `horizon` seconds."""
+    """The trials of a planned fleet, its own router first, each of `replications` over `horizon` seconds.
+
+    Targets on gaps between tokens, which runs of fleets do not keep, are `left_out`, by name.
+    """
 
     policy: str
     trials: tuple[FleetTrial, ...]
     horizon: float
     replications: int
     seed: int
+    left_out: tuple[str, ...] = ()
 
     @property
     def yes(self) -> bool:
@@ -84,13 +88,18 @@ def simulated(found: Planned, how: HowToSimulate) -> Simulated | None:
         trials = [try_fleet(fleet, router, found.workload, horizon=horizon, replications=how.replications,
                             traffic=traffic, targets=_asked(deployment), seed=how.seed, progress=progress)
                   for router in routers]
-    return Simulated(how.policy, tuple(trials), horizon, how.replications, how.seed)
+    return Simulated(how.policy, tuple(trials), horizon, how.replications, how.seed,
+                     tuple(each.measure for each in deployment.targets.bounds if _of_gaps(each)))
 
 
 def _asked(deployment: Deployment) -> Targets:
-    """The targets but for gaps between tokens, which a fleet's runs do not keep."""
-    bounds = tuple(each for each in deployment.targets.bounds if not each.measure.startswith("itl"))
+    """The targets but for those on gaps between tokens."""
+    bounds = tuple(each for each in deployment.targets.bounds if not _of_gaps(each))
     return Targets(bounds, deployment.targets.goodput)
+
+
+def _of_gaps(bound: Bound) -> bool:
+    return bound.measure.startswith("itl")
 
 
 def _share(plan: FleetPlan, k: int) -> tuple[Workload, Replica]:
