@@ -29,9 +29,9 @@ from fluid.hardware.placement import Placement
 from fluid.planning import Kind, Part, colocated, most_tandem, pace
 from fluidwait.deployment.deployment import load
 from thresholds import paced
-from verification import Arrivals, Greedy, Interval, Run, VllmV0, VllmV1, simulate, t_interval
+from verification import Arrivals, Greedy, Interval, VllmV0, VllmV1, simulate, t_interval
+from verification.fleets import Fleet, Router, Tandem, simulate_fleet, simulate_tandem
 from verification.policies import Policy
-from verification.tandem import Pool, Tandem, simulate_tandem
 from verification.traffic.processes import POISSON
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "disaggregated.toml"
@@ -90,8 +90,9 @@ def beside(seeds: int, horizon: float) -> None:
     assert part is not None
     link = part.transfer
     prefill, decode = (Kind(role, replica, part=Part(role, link)) for role in ("prefill", "decode"))
-    rule = VllmV1(TOKENS)
-    tandem = Tandem(Pool(replica, rule, POOLS[0]), Pool(replica, rule, POOLS[1]), link)
+    rule, turn = VllmV1(TOKENS), Router("round-robin")
+    tandem = Tandem.of([prefill], [decode], ([POOLS[0]], [POOLS[1]]), ([rule], [rule]), (turn, turn))
+    fleet = Fleet.of([Kind("both", replica)], [sum(POOLS)], [rule])
     print(f"\n{POOLS[0]} prefill + {POOLS[1]} decode replicas, and {sum(POOLS)} colocated; seconds, and ms between "
           "tokens")
     print(f"{'of rates':>8}{'':>11}{'load':>6}{'TTFT':>15}{'p99':>7}{'between':>8}{'predicted':>11}{'p99':>7}"
@@ -103,24 +104,13 @@ def beside(seeds: int, horizon: float) -> None:
         runs = [simulate_tandem(tandem, mix, arrivals=each, seed=1, replication=r) for r, each in enumerate(paths)]
         _row(share, "apart", 1 / edge, [(run.ttft, run.time_between_tokens, run.latency) for run in runs],
              pace(mix, decode, mix.rates / POOLS[1]).iteration_time)
-        whole = [together(rule, mix, replica, each) for each in paths]
+        whole = [simulate_fleet(fleet, turn, mix, arrivals=each).merged for each in paths]
         _row(share, "colocated", 1 / (sum(POOLS) * solve(mix, replica).max_rate_scale), [
-            (_all(each, "ttft"), _all(each, "time_between_tokens"), _all(each, "latency")) for each in whole],
+            (run.ttft, run.time_between_tokens, run.latency) for run in whole],
             pace(mix, colocated([decode])[0], mix.rates / sum(POOLS)).iteration_time)
         held = max(run.in_transfer for run in runs), max(run.waiting for run in runs)
         print(f"{'':8} most KV tokens of a replica in transfer {held[0]:,.0f}, before decoding {held[1]:,.0f}, of "
               f"{replica.kv_capacity:,}")
-
-
-def together(rule: Policy, mix: Workload, replica: Replica, arrivals: Arrivals) -> list[Run]:
-    """The same replicas colocated, one after the other in turn."""
-    n = sum(POOLS)
-    return [simulate(rule, mix, replica, arrivals=Arrivals(arrivals.times[i::n], arrivals.types[i::n]))
-            for i in range(n)]
-
-
-def _all(runs: list[Run], name: str) -> Floats:
-    return np.concatenate([getattr(run, name) for run in runs])
 
 
 def _row(share: float, name: str, used: float, paths: list[tuple[Floats, Floats, Floats]], predicted: float) -> None:

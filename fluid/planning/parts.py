@@ -17,7 +17,7 @@ balance fits when Delta* W + H <= C. As Delta* = max_i a_i/(1 - rho_i), that is 
     sum_j lambda_j (c_ij + a_i w_j / C + x_j T_j / C) <= 1      for every line i      ("memory")
 
 and implies those without the last term: the edge is off by a share H/C at most, which is small. Waiting for a link, or
-for room at the receiver, holds KV too; it is none in balance, and `verification.tandem` measures it. Source:
+for room at the receiver, holds KV too; it is none in balance, and `verification.fleets.tandem` measures it. Source:
 mathematics, sections 17.1 and 17.2; derived here.
 """
 
@@ -91,27 +91,36 @@ class Part:
         A prefill is a request of one token that the prefill makes. Raises InputError for a replica that only decodes
         in the role "prefill".
         """
+        return workload if self.role == DECODE else prompts_of(workload), self.served(replica)
+
+    def served(self, replica: Replica) -> Replica:
+        """The replica, as it serves its part alone."""
         if self.role == DECODE:
-            return workload, replace(replica, prefill=DECODE_ONLY)
+            return replace(replica, prefill=DECODE_ONLY)
         if replica.prefill == DECODE_ONLY:
             raise InputError("prefill", '"whole" or a chunk size where the role is "prefill"', replica.prefill, "part")
-        once = Workload.from_arrays(workload.prompt_tokens, np.ones(len(workload)), workload.rates, workload.names,
-                                    workload.cached_prefix)
-        return once, replace(replica, first_token=PREFILL)
+        return replace(replica, first_token=PREFILL)
 
     def region(self, profile: StageProfile, replica: Replica) -> Region:
         """The half-spaces of the stages, with what is held for transfers, and that of the link last."""
         region = region_of(profile, replica)
         values, held = region.half_spaces.copy(), self.held(profile) / replica.kv_capacity
         values[[limit == "memory" for limit in region.limits]] += held
-        link = self.transfer.on_the_link(moved(profile))
-        return replace(region, half_spaces=np.vstack([values, link]), limits=(*region.limits, "link"))
+        lines = len(replica.iteration_time.pieces)
+        link = np.tile(self.transfer.on_the_link(moved(profile)), (lines, 1))  # a row for each line, as of every limit
+        return replace(region, half_spaces=np.vstack([values, link]), limits=(*region.limits, *["link"] * lines))
 
     def held(self, profile: StageProfile) -> Floats:
         """x_j T_j, what a request of each type holds for its transfer: token-seconds, shape (J,)."""
         tokens = moved(profile)
         seconds: Floats = tokens * self.transfer.seconds(tokens)
         return seconds
+
+
+def prompts_of(workload: Workload) -> Workload:
+    """The requests as prefill replicas see them: of one token."""
+    return Workload.from_arrays(workload.prompt_tokens, np.ones(len(workload)), workload.rates, workload.names,
+                                workload.cached_prefix)
 
 
 def moved(profile: StageProfile) -> Floats:

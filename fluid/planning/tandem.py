@@ -159,8 +159,8 @@ def plan_tandem(workload: Workload, prefill: Sequence[Kind], decode: Sequence[Ki
     >>> plan_tandem(Workload([PromptType(3000, 300, 30.0)]), *pools)
     TandemPlan(4 x prefill + 3 x decode, cost 14, bound 11.3619, P : D = 1.743)
     """
-    _check(prefill, decode)
-    second = _decoding(workload, decode)
+    check_parts(prefill, decode)
+    second = decoding(workload, decode)
     return TandemPlan(workload, plan_fleet(workload, prefill, headroom, whole, spare),
                       plan_fleet(second, decode, headroom, whole, spare))
 
@@ -177,9 +177,9 @@ def most_tandem(workload: Workload, prefill: Sequence[Kind], decode: Sequence[Ki
     >>> found, found.one_more("prefill"), round(found.one_more("decode"), 4)
     (TandemCarried(0.965736 of the demand, decode binds), 0.0, 0.1423)
     """
-    _check(prefill, decode)
+    check_parts(prefill, decode)
     return TandemCarried(most_demand(workload, prefill, prefill_counts),
-                         most_demand(_decoding(workload, decode), decode, decode_counts))
+                         most_demand(decoding(workload, decode), decode, decode_counts))
 
 
 def decoded(workload: Workload, decode: Sequence[Kind]) -> Bools:
@@ -213,7 +213,7 @@ def pace(workload: Workload, kind: Kind, rates: ArrayLike) -> Pace:
     return Pace(seconds, max(seconds, float(np.max(lines @ batch))))
 
 
-def _decoding(workload: Workload, decode: Sequence[Kind]) -> Workload:
+def decoding(workload: Workload, decode: Sequence[Kind]) -> Workload:
     """The requests that come to the decode pool."""
     needs = decoded(workload, decode)
     if needs.all():
@@ -225,7 +225,8 @@ def _decoding(workload: Workload, decode: Sequence[Kind]) -> Workload:
                                 workload.cached_prefix[needs])
 
 
-def _check(prefill: Sequence[Kind], decode: Sequence[Kind]) -> None:
+def check_parts(prefill: Sequence[Kind], decode: Sequence[Kind]) -> None:
+    """Refuse kinds without the part of their pool, and first tokens made in two places."""
     for role, kinds in ((PREFILL, prefill), (DECODE, decode)):
         for each in kinds:
             if not isinstance(each, Kind) or each.part is None or each.part.role != role:

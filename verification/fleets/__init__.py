@@ -9,8 +9,20 @@ if TYPE_CHECKING:
     from verification.fleets.fleet_run import FleetRun
     from verification.fleets.router import Router
     from verification.fleets.simulation import simulate_fleet
+    from verification.fleets.tandem import Tandem, simulate_tandem
+    from verification.fleets.tandem_run import TandemRun
     from verification.fleets.trials import FleetTrial, try_fleet
 else:
     __getattr__, __dir__ = on_demand(__name__)
 
-__all__ = ["Fleet", "FleetRun", "FleetTrial", "Router", "simulate_fleet", "try_fleet"]
+__all__ = [
+    "Fleet",
+    "FleetRun",
+    "FleetTrial",
+    "Router",
+    "Tandem",
+    "TandemRun",
+    "simulate_fleet",
+    "simulate_tandem",
+    "try_fleet",
+]

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from fluid import InputError, IterationTime, PromptType, Replica, Workload, stability_region
-from fluid.planning import Kind, Part, Transfer, most_tandem
+from fluid.planning import Kind, Part, Transfer, most_tandem, plan_tandem
 from thresholds import paced
 from verification import Arrivals, Greedy, VllmV1, simulate
+from verification.fleets import Router, Tandem, TandemRun, simulate_tandem
+from verification.fleets.tandem import free_again
 from verification.policies import Policy
-from verification.tandem import Pool, Tandem, TandemRun, free_again, simulate_tandem
 
 L, SERVICE = 100, 0.5
 ALONE = Replica(L, IterationTime(0.1, 0.0, 0.004), first_token="prefill")  # one prompt at a time, 0.5 s
@@ -24,9 +25,18 @@ LINK = Transfer(2e10, 1e5, 0.001)
 MIX = Workload([PromptType(1500, 200, 1.0, "chat"), PromptType(6000, 100, 0.3, "document")])
 
 
-def tandem(transfer: Transfer, decode: Policy | None = None) -> Tandem:
-    """One server before infinitely wide ones."""
-    return Tandem(Pool(ALONE, Greedy(0.0)), Pool(WIDE, decode or Greedy(0.0)), transfer)
+def pools(prefill: Replica, decode: Replica, transfer: Transfer, counts: tuple[int, int] = (1, 1),
+          policies: tuple[Policy, Policy] = (Greedy(0.0), Greedy(0.0)), rule: str = "round-robin") -> Tandem:
+    """One kind each."""
+    kinds = [[Kind(role, replica, part=Part(role, transfer))]
+             for role, replica in (("prefill", prefill), ("decode", decode))]
+    return Tandem.of(kinds[0], kinds[1], ([counts[0]], [counts[1]]), ([policies[0]], [policies[1]]),
+                     (Router(rule), Router(rule)))
+
+
+def tandem(transfer: Transfer) -> Tandem:
+    """One server before an infinitely wide one."""
+    return pools(ALONE, WIDE, transfer)
 
 
 def md1(service: float, rate: float) -> float:
@@ -86,7 +96,7 @@ def test_a_link_serves_by_lindley() -> None:
 def test_each_station_is_the_simulator_on_what_comes_to_it() -> None:
     """Two replicas of each pool, one after the other, by `simulate` alone."""
     arrivals = Arrivals(np.arange(40) * 0.05, np.arange(40) % 2)
-    both = Tandem(Pool(GPU, VllmV1(8192), 2), Pool(GPU, Greedy(), 2), LINK)
+    both = pools(GPU, GPU, LINK, (2, 2), (VllmV1(8192), Greedy()))
     run = simulate_tandem(both, MIX, arrivals=arrivals)
     prefills, replica = Part("prefill", LINK).of(MIX, GPU)
     for i in (0, 1):
@@ -102,8 +112,7 @@ def test_each_station_is_the_simulator_on_what_comes_to_it() -> None:
 
 def test_by_the_convention_of_the_paper_the_first_token_is_decoded() -> None:
     """TTFT ends one iteration after the admission to the decode replica; a request of one token is decoded too."""
-    paper = replace(WIDE, first_token="decode")
-    pair = Tandem(Pool(replace(ALONE, first_token="decode"), Greedy(0.0)), Pool(paper, Greedy(0.0)), Transfer(1e9, 1.0))
+    pair = pools(replace(ALONE, first_token="decode"), replace(WIDE, first_token="decode"), Transfer(1e9, 1.0))
     run = simulate_tandem(pair, Workload([PromptType(L, 1, 1.0)]), arrivals=Arrivals([0.0], [0]))
     assert run.first_token.tolist() == pytest.approx([0.51])
     assert run.finished.tolist() == pytest.approx([0.51])
@@ -128,10 +137,10 @@ def test_below_the_edge_of_the_pools_nothing_grows_above_it_does(counts: tuple[i
     edge = most_tandem(MIX, prefill, decode, [counts[0]], [counts[1]])
     assert edge.binds == ("prefill" if counts[0] == 3 else "decode")
     design = paced(*Part("decode", LINK).of(MIX.scaled(0.95 * edge.decode.factor), GPU))
-    pools = Tandem(Pool(GPU, VllmV1(8192), counts[0]), Pool(GPU, design, counts[1]), LINK)
+    both = pools(GPU, GPU, LINK, counts, (VllmV1(8192), design))
     for share, grows in ((0.9, False), (1.15, True)):
         mix = MIX.scaled(share * edge.factor)
-        runs = [simulate_tandem(pools, mix, horizon=160.0, seed=3, replication=r) for r in range(6)]
+        runs = [simulate_tandem(both, mix, horizon=160.0, seed=3, replication=r) for r in range(6)]
         inside = np.array([[np.sum(~(run.finished <= t) & (run.arrivals.times <= t)) for t in (80.0, 160.0)]
                            for run in runs])
         growth = np.diff(inside, axis=1)[:, 0] / (80.0 * mix.rate)
@@ -146,11 +155,11 @@ def test_below_the_edge_of_the_pools_nothing_grows_above_it_does(counts: tuple[i
 
 def test_what_caches_forget_is_measured() -> None:
     """A burst of 8 prompts in one prefill iteration: one is on the link, seven wait for it, and none to be decoded."""
-    both = Tandem(Pool(WIDE, Greedy()), Pool(WIDE, Greedy()), Transfer(L / 2.0, 1.0))
+    both = pools(WIDE, WIDE, Transfer(L / 2.0, 1.0))
     run = simulate_tandem(both, SINGLE, arrivals=Arrivals(np.zeros(8), np.zeros(8, dtype=np.int64)))
     assert run.in_transfer == 8 * L
     assert run.waiting <= L
-    narrow = Tandem(Pool(WIDE, Greedy()), Pool(replace(ALONE, kv_capacity=L + 10), Greedy()), Transfer(1e9, 1.0))
+    narrow = pools(WIDE, replace(ALONE, kv_capacity=L + 10), Transfer(1e9, 1.0))
     run = simulate_tandem(narrow, SINGLE, arrivals=Arrivals(np.zeros(8), np.zeros(8, dtype=np.int64)))
     assert run.waiting >= 7 * L
     assert run.to_frame().shape[0] == 8
@@ -158,7 +167,7 @@ def test_what_caches_forget_is_measured() -> None:
 
 def test_the_same_seed_gives_the_same_path_and_nothing_after_the_horizon() -> None:
     """Bit by bit, with routers that draw; a horizon ends everything."""
-    both = Tandem(Pool(GPU, VllmV1(8192), 2), Pool(GPU, Greedy(), 3), LINK, "random")
+    both = pools(GPU, GPU, LINK, (2, 3), (VllmV1(8192), Greedy()), "random")
     one, two = (simulate_tandem(both, MIX.scaled(9.0), horizon=20.0, seed=7) for _ in range(2))
     assert one.finished.tobytes() == two.finished.tobytes()
     assert np.nanmax(one.finished) <= 20.0 == one.end_time
@@ -166,10 +175,34 @@ def test_the_same_seed_gives_the_same_path_and_nothing_after_the_horizon() -> No
     assert set(one.decoded_by.tolist()) >= {0, 1, 2}
 
 
+def test_the_shortest_queue_is_no_slower_than_the_turn() -> None:
+    """Both routers on the same arrivals, in both stations; measures of the merged run are those of the path."""
+    mix = MIX.scaled(18.0)
+    turn, shortest = (simulate_tandem(pools(GPU, GPU, LINK, (3, 2), (VllmV1(8192), Greedy()), rule), mix, horizon=60.0)
+                      for rule in ("round-robin", "shortest-queue"))
+    assert turn.arrivals.times.tolist() == shortest.arrivals.times.tolist()
+    assert np.nanmean(shortest.ttft) < np.nanmean(turn.ttft)
+    merged = shortest.merged
+    assert np.array_equal(merged.latency, shortest.latency, equal_nan=True)
+    assert np.array_equal(merged.time_between_tokens, shortest.time_between_tokens, equal_nan=True)
+    assert merged.completed == shortest.completed
+
+
+def test_the_pools_of_a_plan_are_simulated_as_planned() -> None:
+    """Counts and kinds are those of the plan; none of a plan without pools."""
+    kinds = [[Kind(role, GPU, part=Part(role, LINK))] for role in ("prefill", "decode")]
+    plan = plan_tandem(MIX.scaled(18.0), kinds[0], kinds[1], 0.1)
+    planned = Tandem.planned(plan)
+    assert [len(planned.prefill), len(planned.decode)] == [plan.prefill.cost, plan.decode.cost]
+    none = plan_tandem(MIX.scaled(18.0), kinds[0], [replace(kinds[1][0], most=0)])
+    with pytest.raises(InputError, match="found pools"):
+        Tandem.planned(none)
+
+
 @pytest.mark.parametrize(("make", "named"), [
-    (lambda: Pool(GPU, Greedy(), 0), "count"), (lambda: Tandem(Pool(GPU, Greedy()), Pool(GPU, Greedy()), LINK, "least"),
-                                                "router"),
-    (lambda: Tandem(Pool(GPU, Greedy()), Pool(replace(GPU, first_token="decode"), Greedy()), LINK), "first_token"),
+    (lambda: pools(GPU, GPU, LINK, (0, 1)), "counts"), (lambda: pools(GPU, GPU, LINK, rule="least"), "rule"),
+    (lambda: Tandem.of([Kind("a", GPU)], [Kind("b", GPU)], ([1], [1])), "prefill"),
+    (lambda: pools(GPU, replace(GPU, first_token="decode"), LINK), "first_token"),
     (lambda: simulate_tandem(tandem(LINK), SINGLE), "horizon"),
     (lambda: simulate_tandem(tandem(LINK), Workload([PromptType(L, 1, 1.0)]), arrivals=Arrivals([0.0], [0])),
      "output_tokens")])
