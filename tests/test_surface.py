@@ -31,7 +31,7 @@ from fluidwait.deployment.deployment import load
 from thresholds import WaitPolicy, auto, look_ahead, nested, paced, predict, wait
 from verification import Arrivals, Greedy, simulate, verify
 
-PACKAGES = ("fluid", "fluid.planning", "thresholds", "verification", "verification.asymptotics",
+PACKAGES = ("fluid", "fluid.planning", "fluid.uncertainty", "thresholds", "verification", "verification.asymptotics",
             "verification.hindsight", "verification.rounds", "fluidwait")
 
 

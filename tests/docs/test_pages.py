@@ -16,8 +16,8 @@ from fluidwait.deployment.policy_names import POLICIES
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-PACKAGES = ("fluid", "fluid.planning", "fluid.symbolic", "thresholds", "verification", "verification.asymptotics",
-            "verification.rounds", "verification.hindsight", "fluidwait")
+PACKAGES = ("fluid", "fluid.planning", "fluid.symbolic", "fluid.uncertainty", "thresholds", "verification",
+            "verification.asymptotics", "verification.rounds", "verification.hindsight", "fluidwait")
 PACED = ("--policy", "paced")
 SHORT = ("--replications", "2", "--horizon", "60")
 
@@ -60,7 +60,7 @@ def test_every_public_name_is_in_the_reference(package: str) -> None:
 @pytest.mark.parametrize("command", [
     ("solve",), ("thresholds", *PACED), ("verify", *PACED, *SHORT), ("run", *SHORT),
     ("sweep", "--policies", "paced", "--rates", "5", *SHORT),
-    ("plan",), ("knobs", "--horizon", "30", "--replications", "2"),
+    ("plan",), ("certify",), ("knobs", "--horizon", "30", "--replications", "2"),
     ("capacity", *PACED, *SHORT, "--precision", "50%")], ids=lambda command: command[0])
 def test_json_has_the_keys_of_the_page(command: tuple[str, ...], tmp_path: Path,
                                        capsys: pytest.CaptureFixture[str]) -> None:
