@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fluid.planning.margins import Margins, Residuals
     from fluid.planning.overload import Admission, admit
     from fluid.planning.parts import Part, Transfer
+    from fluid.planning.robust import RobustPlan, plan_robust
     from fluid.planning.tandem import Pace, TandemCarried, TandemPlan, colocated, most_tandem, pace, plan_tandem
 else:
     __getattr__, __dir__ = on_demand(__name__)
@@ -24,6 +25,7 @@ __all__ = [
     "Pace",
     "Part",
     "Residuals",
+    "RobustPlan",
     "TandemCarried",
     "TandemPlan",
     "Transfer",
@@ -33,5 +35,6 @@ __all__ = [
     "most_tandem",
     "pace",
     "plan_fleet",
+    "plan_robust",
     "plan_tandem",
 ]

@@ -156,11 +156,13 @@ def _knobs(keys: Group, asked: Group, file: File = None, horizon: Horizon = None
 
 @app.command("plan", epilog="Example: fluidwait plan deployment.toml --headroom 10% --spare 1")
 @with_flags(keys=TRACE)
-def _plan(keys: Group, file: File = None, headroom: Headroom = 0.0, spare: Spare = 0, simulate: SimulateFleet = None,
+def _plan(keys: Group, file: File = None, headroom: Headroom = 0.0, spare: Spare = 0, rates_within: RatesWithin = 0.0,
+          possible: PossibleRates = None, confidence: Confidence = None, simulate: SimulateFleet = None,
           horizon: TrialHorizon = None, replications: Replications = 5, seed: Seed = 0, json: Json = False,
           version: Version = False) -> None:
     """Find the cheapest fleet for a demand, what the fleet there is carries, and what more of anything is worth."""
-    _say(commands.plan_command(file, keys, headroom, spare, simulate, horizon, replications, seed, json))
+    _say(commands.plan_command(file, keys, headroom, spare, rates_within, possible, confidence, simulate, horizon,
+                               replications, seed, json))
 
 
 @app.command("certify", epilog="Example: fluidwait certify deployment.toml --rates-within 10% --out certificate.json")

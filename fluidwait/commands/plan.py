@@ -10,21 +10,25 @@ from fluidwait.deployment.trace_keys import Flags, TraceKeys
 from fluidwait.reports import answers
 from fluidwait.reports.console import give
 from fluidwait.reports.plan import plan_answer, show_plan
+from fluidwait.reports.robust import robust_answer, show_robust
 from fluidwait.reports.routed_fleet import show_simulated, simulated_answer
 from fluidwait.reports.tandem import show_apart, tandem_answer
 from fluidwait.study.batch import refuse_batch, refuse_closed
 from fluidwait.study.fleet import demanded, planned
+from fluidwait.study.possible import asked_of, plan_of_possible
 from fluidwait.study.routed_fleet import HowToSimulate, simulated
 from fluidwait.study.tandem import planned_apart
 
 MOST_HEADROOM, MOST_SPARE = 100.0, 100
 
 
-def plan_command(file: Path | None, keys: Flags, headroom: float, spare: int, simulate: str | None,
-                 horizon: float | None, replications: int, seed: int, json: bool) -> bool:
-    """Plan a fleet for the demand, and simulate it where that is asked for; whether the plan holds.
+def plan_command(file: Path | None, keys: Flags, headroom: float, spare: int, within: float, name: str | None,
+                 confidence: float | None, simulate: str | None, horizon: float | None, replications: int, seed: int,
+                 json: bool) -> bool:
+    """Plan a fleet for the demand and for rates that may be others, and simulate it, where those are asked for.
 
-    That is whether there is a fleet, the one that is there, if any, carries the demand, and it does so simulated.
+    Returns whether the plan holds: there is a fleet, the one that is there, if any, carries the demand, there is one
+    for all rates asked for, and it is stable simulated.
     """
     if not 0 <= headroom <= MOST_HEADROOM:
         raise InputError("--headroom", 'a share from 0, as "10%" or "0.1"', headroom)
@@ -38,11 +42,15 @@ def plan_command(file: Path | None, keys: Flags, headroom: float, spare: int, si
         give({**answers.provenance("plan", deployment), **tandem_answer(apart)}, json, lambda: show_apart(apart))
         return apart.yes
     found = planned(deployment, headroom, spare)
+    possible = asked_of(deployment, found.workload, name, within, confidence)
+    robust = plan_of_possible(found.workload, found.plan.kinds, headroom, spare, possible)
     routed = None if how is None else simulated(found, how)
 
     def show() -> None:
         show_plan(found)
+        show_robust(robust, possible)
         show_simulated(routed)
 
-    give({**answers.provenance("plan", deployment), **plan_answer(found), **simulated_answer(routed)}, json, show)
-    return found.yes and (routed is None or routed.yes)
+    give({**answers.provenance("plan", deployment), **plan_answer(found), **robust_answer(robust, possible),
+          **simulated_answer(routed)}, json, show)
+    return found.yes and (robust is None or robust.counts is not None) and (routed is None or routed.yes)

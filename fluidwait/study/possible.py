@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fluid.arrays import Ints
 from fluid.errors import InputError, one_of, probability
+from fluid.planning import Kind, RobustPlan, plan_robust
 from fluid.traces.dependence import dependence
 from fluid.traces.trace import Trace
 from fluid.uncertainty import Bootstrap, Box, ChiSquareBall, Ellipsoid
 from fluid.uncertainty.worst import UncertaintySet
+from fluid.workload import Workload
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.mix import Mix
 
@@ -60,6 +63,14 @@ def possible_rates(deployment: Deployment, name: str | None, within: float,
     return _of_rows(deployment.mix, trace, chosen, within, level)
 
 
+def asked_of(deployment: Deployment, workload: Workload, name: str | None, within: float,
+             confidence: float | None) -> Possible | None:
+    """The same around the rates of a workload of the deployment, such as its busiest window; None unless asked for."""
+    if name is None and within == 0 and confidence is None:
+        return None
+    return possible_rates(replace(deployment, mix=replace(deployment.mix, workload=workload)), name, within, confidence)
+
+
 def _around(deployment: Deployment, name: str, within: float) -> Possible:
     rates = deployment.workload.rates
     if within == 0:
@@ -105,3 +116,13 @@ def order_of(deployment: Deployment) -> str:
         return ""
     work: Ints | Any = trace.kv_work(deployment.replica)
     return dependence(work).reason
+
+
+def plan_of_possible(workload: Workload, kinds: Sequence[Kind], headroom: float, spare: int,
+                     possible: Possible | None) -> RobustPlan | None:
+    """A fleet for all of them; None where nothing was asked. Raises InputError for spare replicas but of a box."""
+    if possible is None:
+        return None
+    if spare and possible.name != "box":
+        raise InputError("--spare", "0 unless --set is box", spare)
+    return plan_robust(workload, kinds, possible.rates, headroom, spare=spare)

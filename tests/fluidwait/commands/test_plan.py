@@ -238,3 +238,16 @@ def test_targets_limit_what_replicas_carry(tmp_path: Path, capsys: pytest.Captur
     assert (code, [each["count"] for each in found["kinds"]][1]) == (0, 0)
     assert status(["plan", str(written(tmp_path, TEXT + "\n[target]\ntpot = 0.001\n"))]) == 1
     assert "without any work takes 9 ms" in " ".join(capsys.readouterr().out.split())
+
+
+def test_uncertain_rates_cost_what_their_corner_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Over a box it is the plan with that head-room; an ellipsoid inside it costs no more; not asked, there is none."""
+    assert answer(capsys, "plan", EXAMPLE)[1]["robust"] is None
+    _, box = answer(capsys, "plan", EXAMPLE, "--rates-within", "10%")
+    _, room = answer(capsys, "plan", EXAMPLE, "--headroom", "10%")
+    assert box["robust"]["cost"] == room["cost"] == box["robust"]["bound"]
+    assert box["robust"]["price"] == pytest.approx(room["cost"] - box["cost"])
+    _, together = answer(capsys, "plan", EXAMPLE, "--rates-within", "10%", "--set", "ellipsoid")
+    assert box["cost"] <= together["robust"]["bound"] <= together["robust"]["cost"] <= box["robust"]["cost"]
+    assert status(["plan", str(EXAMPLE), "--set", "ellipsoid"]) == 2
+    assert "--set" in capsys.readouterr().err
