@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fluidwait.commands.knobs import knobs_command
     from fluidwait.commands.measurements import calibrate_command, trace_command
     from fluidwait.commands.plan import plan_command
+    from fluidwait.commands.plans import plans_command
     from fluidwait.commands.rates import capacity_command, sweep_command
 else:
     __getattr__, __dir__ = on_demand(__name__)
@@ -29,6 +30,7 @@ __all__ = [
     "init_command",
     "knobs_command",
     "plan_command",
+    "plans_command",
     "run_command",
     "solve_command",
     "sweep_command",

@@ -25,6 +25,7 @@ from fluidwait.commands.options import (
     Force,
     ForDeployment,
     Headroom,
+    Headrooms,
     Horizon,
     Install,
     Jobs,
@@ -36,6 +37,7 @@ from fluidwait.commands.options import (
     Policies,
     PolicyName,
     PossibleRates,
+    Prices,
     Rates,
     RatesWithin,
     RateWindow,
@@ -45,6 +47,7 @@ from fluidwait.commands.options import (
     SimulateFleet,
     SkipBadRows,
     Spare,
+    Spares,
     TraceFile,
     TrialHorizon,
     Verbose,
@@ -172,6 +175,15 @@ def _certify(keys: Group, file: File = None, rates_within: RatesWithin = 0.0, po
              version: Version = False) -> None:
     """Prove what windows carry and what nobody does, with all numbers that anyone needs to check it."""
     _say(commands.certify_command(file, keys, rates_within, possible, confidence, out, json))
+
+
+@app.command("plans", epilog="Example: fluidwait plans deployment.toml --rates 10:80:10 --headrooms 0,10%")
+@with_flags(keys=TRACE)
+def _plans(keys: Group, file: File = None, rates: Rates = "", headrooms: Headrooms = "0", spares: Spares = "0",
+           prices: Prices = "", out: Out = None, jobs: Jobs = None, dask: Dask = None, json: Json = False,
+           version: Version = False) -> None:
+    """Plan a fleet for every rate, head-room, spare and price; with --out plans are kept, the same command goes on."""
+    commands.plans_command(file, keys, rates, headrooms, spares, prices, out, jobs, dask, json)
 
 
 def _say(yes: bool) -> None:

@@ -158,5 +158,9 @@ SimulateFleet = Annotated[str | None, typer.Option(
 TrialHorizon = Annotated[float | None, typer.Option(
     "--horizon", parser=number, metavar="SECONDS", show_default=False,
     help="Time to simulate; by default 40,000 requests, and 60 lives of one.")]
+Headrooms = Annotated[str, typer.Option(metavar="SHARES", help="Head-rooms with commas between: 0,10%,20%.")]
+Spares = Annotated[str, typer.Option(metavar="NUMBERS", help="Spare replicas with commas between: 0,1.")]
+Prices = Annotated[str, typer.Option(metavar="KIND=PRICES", show_default=False,
+                                     help="Prices of one kind with commas between: big=3,4,5.")]
 Spare = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER",
                                     help="Carry it without so many replicas of any one kind, too.")]

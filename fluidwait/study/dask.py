@@ -15,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from typing import Any
 
 from fluid.errors import FluidwaitError, InputError, shown
@@ -37,6 +38,16 @@ REFUSED = "refused"
 
 def finish_on_cluster(address: str, deployment: Deployment, cells: Sequence[Cell], plan: Plan) -> Stream:
     """Simulate cells on the cluster with the scheduler at an address, and yield each when it is finished."""
+    with closing(on_cluster(address, deployment, cells, finish_as_text, plan, program())) as answers:
+        yield from (_cell(answer, cell, plan) for cell, answer in answers)
+
+
+def on_cluster(address: str, deployment: Deployment, cells: Sequence[Any], compute: Callable[..., str],
+               *arguments: Any) -> Generator[tuple[Any, Any], None, None]:
+    """Yield each cell with what compute(deployment, cell, *arguments) answers on the cluster, as it is finished.
+
+    An answer may be anything that is no pickle: who asks checks it.
+    """
     try:
         from distributed import Client, as_completed
     except ImportError:
@@ -51,9 +62,9 @@ def finish_on_cluster(address: str, deployment: Deployment, cells: Sequence[Cell
                 programs = _programs(address)
             _refuse_others(programs)
             shared = client.submit(_held, deployment, pure=False)  # unlike what is scattered it survives its worker
-            asked = {client.submit(finish_as_text, shared, cell, plan, program(), pure=False): cell for cell in cells}
+            asked = {client.submit(compute, shared, cell, *arguments, pure=False): cell for cell in cells}
             for future in as_completed(asked, loop=client.loop):
-                yield _cell(_result(future), asked[future], plan)
+                yield asked[future], _result(future)
                 future.release()
     except BaseException as error:
         if not type(error).__module__.startswith("distributed"):

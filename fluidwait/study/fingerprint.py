@@ -10,6 +10,8 @@ Cells of two questions never mix (`verification.store`).
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 
 from fluidwait.deployment.deployment import Deployment
@@ -30,6 +32,13 @@ def asked(deployment: Deployment, plan: Plan) -> Question:
     trace = deployment.mix.trace
     return Question.of(deployment=_meaning(deployment), trace=Digest("" if trace is None else trace.digest),
                        horizon=plan.horizon, replications=plan.replications, seed=plan.seed, program=program())
+
+
+def asked_of_plans(deployment: Deployment) -> Question:
+    """What a sweep of plans over a deployment asks: the mix, the kinds with all their data, the targets."""
+    kinds = [[repr(getattr(each.kind, one.name)) for one in fields(each.kind)] for each in deployment.fleet]
+    return Question.of(deployment=_meaning(deployment), fleet=Digest.of((), kinds),
+                       targets=deployment.targets.text, program=program())
 
 
 def program() -> str:

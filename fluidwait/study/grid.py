@@ -61,10 +61,7 @@ class Grid:
         Of --loads the rates are shares, until they are times the edge (`at`).
         """
         names = {_policy(name.strip()) for name in policies.split(",")}
-        values = {rate for item in rates.split(",") for rate in _item(item.strip(), rates, axis)}
-        if len(values) > MOST_RATES:
-            raise InputError(axis.flag, f"at most {MOST_RATES:,} rates", rates)
-        return cls(tuple(sorted(values)), tuple(sorted(names)))
+        return cls(rates_of(rates, axis), tuple(sorted(names)))
 
     def at(self, edge: float) -> Grid:
         """The grid whose rates are these times the edge, requests/s; raises InputError where there is none."""
@@ -76,6 +73,18 @@ class Grid:
     def cells(self) -> list[Cell]:
         """Every rate with every policy."""
         return [Cell(*pair) for pair in product(self.rates, self.policies)]
+
+
+def rates_of(rates: str, axis: Axis = RATES) -> tuple[float, ...]:
+    """The rates of a flag, sorted and there once.
+
+    >>> rates_of("5,1:3:1")
+    (1.0, 2.0, 3.0, 5.0)
+    """
+    values = {rate for item in rates.split(",") for rate in _item(item.strip(), rates, axis)}
+    if len(values) > MOST_RATES:
+        raise InputError(axis.flag, f"at most {MOST_RATES:,} rates", rates)
+    return tuple(sorted(values))
 
 
 def _policy(name: str) -> str:

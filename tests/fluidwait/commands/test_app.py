@@ -19,7 +19,7 @@ from fluidwait.__main__ import status
 from thresholds import PacedPolicy, read_policy, wait
 from verification import Sarathi, VllmV0, simulate
 
-COMMANDS = ("run", "solve", "thresholds", "verify", "sweep", "plan", "init")
+COMMANDS = ("run", "solve", "thresholds", "verify", "sweep", "plan", "plans", "init")
 LONG = """[replica]
 kv_capacity = 137000
 block = 16
