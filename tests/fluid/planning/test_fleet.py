@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fleets import many_types
 
 from fluid import InputError, IterationTime, PromptType, Replica, Workload, stability_region
 from fluid.planning import Kind, most_demand, plan_fleet
@@ -16,16 +17,6 @@ BIG = Replica(500_000, IterationTime(0.009, 1.5e-7, 2e-5, 2e-5))
 SMALL = Replica(60_000, IterationTime(0.012, 4e-7, 5e-5, 5e-5))
 MIX = Workload([PromptType(200, 1000, 20.0, "chat"), PromptType(8000, 50, 10.0, "document")])
 KINDS = [Kind("big", BIG, 4.0), Kind("small", SMALL, 1.2)]
-
-
-def many_types(types: int, kinds: int, seed: int = 1) -> tuple[Workload, list[Kind]]:
-    """A random mix of about 250 requests/s, and random kinds."""
-    rng = np.random.default_rng(seed)
-    mix = Workload.from_arrays(rng.integers(10, 4000, types), rng.integers(1, 1000, types),
-                               rng.uniform(1.0, 50.0, types) * 10 / types)
-    scales = rng.uniform(0.5, 2.0, (kinds, 4)) * [0.01, 3e-7, 5e-5, 5e-5]
-    return mix, [Kind(f"kind {k}", Replica(int(rng.integers(40_000, 800_000)), IterationTime(*scales[k]),
-                                           max_num_seqs=256), float(rng.uniform(1, 5))) for k in range(kinds)]
 
 
 @pytest.mark.parametrize("headroom", [0.0, 0.1, 1.0])
