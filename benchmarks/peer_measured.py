@@ -3,10 +3,10 @@
     peer/bin/python benchmarks/peer_measured.py [--horizon 1800]        installed as `peer_planner.py` says
 
 Qwen3-32B in 16 bits on 2, 4 and 8 H100s under vLLM, c = 8 to 128 requests at a time of 4,096 + 512 and 1,024 + 512
-tokens: rows of the peer's package (`systems/silicon_sample.csv`), without a version of vLLM. Measured are mean TTFT and
-TPOT, from which c/(TTFT + (o - 1) TPOT) requests/s follow. The peer estimates that batch; the simulator runs c users
-who do not think, under vLLM V1's rule, on three iteration times: "law" is fitted to these rows among others, "without"
-to all rows but those of this model, "steps" are the peer's.
+tokens: rows of the peer's package (`systems/silicon_sample.csv`), vLLM 0.12.0. Measured are mean TTFT and TPOT, from
+which c/(TTFT + (o - 1) TPOT) requests/s follow. The peer estimates that batch; the simulator runs c users who do not
+think, under vLLM V1's rule, on three iteration times: "law" is fitted to these rows among others, "without" to all rows
+but those of this model, "steps" are the peer's, whose tables are of vLLM 0.24.0.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from fluid.hardware.iteration_law import coefficients, costs
 from verification import Effort
 
 QUESTIONS = tuple(Question("qwen3-32b", "h100-80gb", prompt, 512, 0.05) for prompt in (4096, 1024))
+SHARE = 0.90  # of the memory, the default of vLLM 0.12
 NAMES = ("peer", "law", "without", "steps")
 
 
@@ -66,7 +67,7 @@ def main() -> None:
     print(f"{'tokens':>12} {'TP':>3} {'users':>6} {'measured':>9}" + "".join(f"{name:>9}" for name in NAMES))
     for question in QUESTIONS:
         for gpus in DEGREES:
-            machine = Machine(question, gpus)
+            machine = Machine(question, gpus, SHARE)
             rows = rows_of(question, gpus)
             if not rows:
                 continue
@@ -77,8 +78,8 @@ def main() -> None:
                 print(f"{question.prompt:>6} + {question.output} {gpus:>3} {row.concurrency:>6.0f} {rate:>7.3f}/s"
                       + "".join(f"{each - 1:>+9.1%}" for each in ratios), flush=True)
     errors = np.array(found)[~np.isnan(found).any(axis=1)] - 1
-    print(f"\nof {len(errors)} rows: mean " + "".join(f"{each:>+8.1%}" for each in errors.mean(axis=0))
-          + ", mean error " + "".join(f"{each:>7.1%}" for each in np.abs(errors).mean(axis=0)))
+    for name, each in (("mean", errors.mean(axis=0)), ("mean error", np.abs(errors).mean(axis=0))):
+        print(f"{f'{name}, {len(errors)} rows':>33}" + "".join(f"{one:>+9.1%}" for one in each))
 
 
 if __name__ == "__main__":

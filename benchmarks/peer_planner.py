@@ -1,6 +1,6 @@
 """The same questions to a planner of others, to this package, and to the simulator, on the peer's own step times.
 
-    python3.11 -m venv peer && peer/bin/pip install '.[kernels]' aiconfigurator
+    python3.11 -m venv peer && peer/bin/pip install '.[kernels]' aiconfigurator==0.12.0
     peer/bin/python benchmarks/peer_planner.py [--questions 1 4] [--replications 10] [--horizon 1800]
 
 The peer is NVIDIA's AIConfigurator (Apache-2.0), in an environment of its own; vLLM, 16 bits, one engine that does
@@ -9,14 +9,14 @@ and TPOT within targets: with steps t_mix of c prompt tokens beside b - ceil(c/l
 
     TPOT = (M t_mix + (o - M) t_gen) / o,  M = ceil(l b / c)         rate = min(b / (o TPOT), b / (TTFT + (o - 1) TPOT))
 
-TTFT being a prefill step times 1 + log2(b)/8, and b (l + o) KV tokens having to fit. No arrivals, no lengths but l + o.
+TTFT being a prefill step and 0.8 ms a layer, times 1 + log2(b)/8, and b (l + o) KV tokens having to fit. It knows no
+arrivals and one pair of lengths.
 
 For each question: that answer; then, with the peer's steps as this package fits them (`replica.times = "kernels"`) and
 with the law, on the same GPUs and share of the memory, the fluid edge, what nobody exceeds, and the fluid rate up to
-the TPOT; a closed loop of b requests, fluid and simulated; what Poisson arrivals at the peer's rate, and at
-the share of 100 requests/s that each of its replicas gets, do with b sequences at most; and the capacity with the
-targets, TTFT as a 99th percentile (vLLM V1's rule and default limits). `benchmarks/peer_measured.py` sets both beside
-engines.
+the TPOT; a closed loop of b requests, fluid and simulated; what Poisson arrivals at the peer's rate, and at the share
+of 100 requests/s that each of its replicas gets, do with b sequences at most; and the capacity with the targets, TTFT
+as a 99th percentile (vLLM V1's rule and default limits). `benchmarks/peer_measured.py` sets both beside an engine.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from fluid.errors import InputError
 from fluid.hardware.catalogue import find_gpu, find_model
 from fluid.hardware.kernel_tables import SYSTEMS
 from fluid.hardware.placement import Placement
-from fluid.planning import Kind, plan_fleet
 from fluidwait.deployment.timing import Timing, by_kernels, by_law, timed
 from verification import Bound, ClosedLoop, Effort, Targets, Verification, VllmV1, capacity, verify
 
@@ -44,13 +43,12 @@ try:
     from aiconfigurator_core.sdk.memory import estimate_kv_cache
 except ImportError:
     raise SystemExit("the peer is missing: install it in an environment of its own, "
-                     "pip install '.[kernels]' aiconfigurator") from None
+                     "pip install '.[kernels]' aiconfigurator==0.12.0") from None
 
 DEMAND = 100.0  # requests/s, of all replicas
 HUB = {"llama-3.1-8b": "meta-llama/Meta-Llama-3.1-8B", "llama-3.1-70b": "meta-llama/Meta-Llama-3.1-70B",
        "qwen3-32b": "Qwen/Qwen3-32B"}
-SHARE = {"a100-80gb": 0.90}  # of the memory, by the version of vLLM that the peer's tables are of
-DEFAULT_SHARE = 0.92
+SHARE = {"a100-80gb": 0.90, "h100-80gb": 0.92}  # of the memory: the default of the vLLM of the peer's tables
 DEGREES = (1, 2, 4, 8)
 
 
@@ -96,7 +94,7 @@ QUESTIONS = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What the peer says: GPUs of a replica, its batch, prompt tokens of a step, requests/s, seconds; its version."""
+    """What the peer says: GPUs of a replica, its batch, prompt tokens of a step, requests/s, seconds; of which vLLM."""
 
     gpus: int
     batch: int
@@ -106,6 +104,7 @@ class Answer:
     tpot: float
     version: str
     apart: float | None
+    degrees: str
 
     @property
     def replicas(self) -> int:
@@ -116,10 +115,12 @@ def ask_peer(question: Question) -> Answer:
     """Its best aggregated replica; `apart` is its best rate for each GPU with prefill and decode apart."""
     found = cli_default(HUB[question.model], 8, SYSTEMS[question.gpu], backend="vllm", isl=question.prompt,
                         osl=question.output, ttft=1000 * question.ttft, tpot=1000 * question.tpot, strict_sla=True)
-    best, apart = found.best_configs["agg"].iloc[0], found.best_configs.get("disagg")
+    table, apart = found.best_configs["agg"], found.best_configs.get("disagg")
+    best, each = table.iloc[0], table.sort_values("tp")
     return Answer(int(best["tp"]), int(best["bs"]), int(best["ctx_tokens"]), float(best["seq/s"]),
                   best["ttft"] / 1000, best["tpot"] / 1000, str(best["version"]),
-                  None if apart is None or apart.empty else float(apart.iloc[0]["seq/s/gpu"]))
+                  None if apart is None or apart.empty else float(apart.iloc[0]["seq/s/gpu"]),
+                  ", ".join(f"TP {row.tp} {row['seq/s/gpu']:.3f}/s" for _, row in each.iterrows()))
 
 
 def peer_at(question: Question, gpus: int, batch: int, chunk: int | None = None) -> Any:
@@ -130,16 +131,16 @@ def peer_at(question: Question, gpus: int, batch: int, chunk: int | None = None)
 
 @dataclass(frozen=True)
 class Machine:
-    """Our replica for a question on so many GPUs, with each of the two iteration times."""
+    """Our replica for a question on so many GPUs, `share` of their memory, with each of the two iteration times."""
 
     question: Question
     gpus: int
+    share: float
 
     @cached_property
     def placement(self) -> Placement:
-        gpu = find_gpu(self.question.gpu)
-        bare = Placement(find_model(self.question.model), gpu, self.gpus, block=16,
-                         memory_fraction=SHARE.get(gpu.name, DEFAULT_SHARE))
+        bare = Placement(find_model(self.question.model), find_gpu(self.question.gpu), self.gpus, block=16,
+                         memory_fraction=self.share)
         return replace(bare, max_num_batched_tokens=bare.limits.max_num_batched_tokens)
 
     @cached_property
@@ -168,17 +169,17 @@ def within(question: Question, replica: Replica) -> float:
     return low
 
 
-def chosen(question: Question) -> str:
-    """The replica of which the fewest GPUs carry the demand in the fluid limit, by the law."""
-    kinds = []
+def degrees(question: Question, law: bool) -> str:
+    """The fluid rate with the TPOT for each GPU, by tensor parallel degree, where the model fits."""
+    told = []
     for gpus in DEGREES:
+        machine = Machine(question, gpus, SHARE[question.gpu])
         try:
-            machine = Machine(question, gpus)
-            kinds.append(Kind(f"{gpus} GPUs", machine.replica(machine.law), price=float(gpus)))
+            rate = within(question, machine.replica(machine.law if law else machine.kernels))
         except InputError:
-            continue  # the model does not fit
-    plan = plan_fleet(question.mix.scaled(DEMAND), kinds)
-    return " and ".join(f"{count:.0f} of {kind.name}" for kind, count in zip(kinds, plan.counts, strict=True) if count)
+            continue
+        told.append(f"TP {gpus} {rate / gpus:.3f}/s")
+    return ", ".join(told)
 
 
 def beside_steps(question: Question, answer: Answer, machine: Machine) -> str:
@@ -246,7 +247,7 @@ def answer_all(question: Question, effort: Effort, varied: bool) -> None:
     """Print the answers to one question."""
     print(f"\n{question.text}", flush=True)
     answer = ask_peer(question)
-    machine = Machine(question, answer.gpus)
+    machine = Machine(question, answer.gpus, SHARE[question.gpu])
     apart = "no answer" if answer.apart is None else f"{answer.apart:.3f}/s a GPU"
     print(f"  peer: TP {answer.gpus}, batch {answer.batch}: {answer.rate:.3f}/s, TTFT {answer.ttft:.3f} s, TPOT "
           f"{1000 * answer.tpot:.1f} ms, {answer.replicas} replicas for {DEMAND:g}/s; apart {apart} (its vLLM "
@@ -263,7 +264,8 @@ def answer_all(question: Question, effort: Effort, varied: bool) -> None:
               f"    {carried(question, question.mix, replica, effort)}", flush=True)
         if varied:
             print(f"    lengths of the same means: {carried(question, question.varied, replica, effort)}", flush=True)
-    print(f"  fewest GPUs in the fluid limit, by the law: {chosen(question)}")
+    print(f"  for each GPU: peer {answer.degrees}\n    fluid with the TPOT, by the peer's steps "
+          f"{degrees(question, False)}\n    by the law {degrees(question, True)}", flush=True)
 
 
 def _interval(interval: tuple[float, float | None] | None) -> str:
