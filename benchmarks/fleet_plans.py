@@ -33,6 +33,11 @@ def _numbers(capacity: int, *seconds: float) -> Replica:
     return Replica(capacity, IterationTime(*seconds), block=16, first_token="prefill")
 
 
+def _named(model: str, gpu: str, gpus: int = 1) -> Replica:
+    """With the budget of an iteration that the engine has: without it a plan knows nothing of chunks."""
+    return Replica.of(model, gpu, tensor_parallel=gpus, max_num_batched_tokens=8192)
+
+
 def _cases() -> dict[str, Case]:
     chats = Workload([PromptType(200, 1000, 20.0, "chat"), PromptType(8000, 50, 10.0, "document")])
     short = Workload([PromptType(100, 100, 150.0, "short"), PromptType(2000, 600, 12.0, "long")])
@@ -44,10 +49,10 @@ def _cases() -> dict[str, Case]:
             "short and long": Case(short, [Kind("big", big, 2.2), Kind("fast", fast, 1.5)]),
             "three types, three kinds": Case(three, [Kind("big", big, 4.0), Kind("small", small, 1.2),
                                                      Kind("fast", fast, 2.0)]),
-            "Llama-3.1-8B": Case(chats, [Kind(gpu, Replica.of("llama-3.1-8b", gpu), price) for gpu, price in
+            "Llama-3.1-8B": Case(chats, [Kind(gpu, _named("llama-3.1-8b", gpu), price) for gpu, price in
                                          (("h100-80gb", 2.5), ("a100-80gb", 1.5), ("l40s", 0.8))]),
             "Llama-3.1-70B": Case(short, [
-                Kind(f"{gpu} x {gpus}", Replica.of("llama-3.1-70b", gpu, tensor_parallel=gpus), price)
+                Kind(f"{gpu} x {gpus}", _named("llama-3.1-70b", gpu, gpus), price)
                 for gpu, gpus, price in (("h100-80gb", 4, 10.0), ("a100-80gb", 8, 7.0))])}
 
 
