@@ -142,22 +142,23 @@ CREATE TABLE IF NOT EXISTS questions (digest TEXT PRIMARY KEY, text TEXT NOT NUL
 CREATE TABLE IF NOT EXISTS cells (
     question TEXT, rate REAL, policy TEXT, seed , replications INTEGER, horizon REAL, verdict TEXT, reason TEXT,
     {DELAYS}, throughput REAL, throughput_low REAL, throughput_high REAL,
-    evictions REAL, evictions_low REAL, evictions_high REAL, kv_peak INTEGER, overflow_runs INTEGER, score REAL,
+    evictions REAL, evictions_low REAL, evictions_high REAL, joules REAL, joules_low REAL, joules_high REAL,
+    lost_joules REAL, lost_joules_low REAL, lost_joules_high REAL, kv_peak INTEGER, overflow_runs INTEGER, score REAL,
     verdict_horizon REAL, checksum TEXT NOT NULL, PRIMARY KEY (rate, policy)) WITHOUT ROWID;
 PRAGMA user_version = 1;
 """
 
 
 def test_a_sweep_of_the_first_tables_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Written out by hand as version 1 has it: the question's text, a row of 78 values and their checksum."""
+    """Written out by hand as version 1 has it: the question's text, a row of 84 values and their checksum."""
     text = (f'{{"deployment": "{"d" * 64}", "horizon": 30.0, "program": "fluidwait 0", "replications": 2, '
             f'"seed": {2**100}, "trace": ""}}')
     digest = hashlib.sha256(text.encode()).hexdigest()
-    row = [digest, 40.0, "paced", str(2**100), 2, 30.0, "stable", "why", *[1.5, 1.25, None] * 22, 17, 0, 0.1, 30.0]
+    row = [digest, 40.0, "paced", str(2**100), 2, 30.0, "stable", "why", *[1.5, 1.25, None] * 24, 17, 0, 0.1, 30.0]
     with closing(sqlite3.connect(tmp_path / NAME)) as connection, connection:
         connection.executescript(BEFORE)
         connection.execute("INSERT INTO questions VALUES (?, ?)", (digest, text))
-        connection.execute(f"INSERT INTO cells VALUES ({', '.join('?' * 79)})",
+        connection.execute(f"INSERT INTO cells VALUES ({', '.join('?' * 85)})",
                            (*row, hashlib.sha256(json.dumps(row).encode()).hexdigest()))
     with opened(tmp_path, QUESTION, PLAN) as store:
         (found,) = store.found.values()
@@ -166,6 +167,18 @@ def test_a_sweep_of_the_first_tables_is_read(tmp_path: Path, capsys: pytest.Capt
     assert plain(found) == tuple(row[1:])
     assert [each[1] for each in cells_in(tmp_path)] == [40.0, 41.0]
     assert capsys.readouterr().err == ""
+
+
+def test_a_sweep_from_before_there_was_energy_is_refused(tmp_path: Path) -> None:
+    """Its columns are fewer; its question names another program, so that it is left as it is and said to be another."""
+    text = QUESTION.text.replace("fluidwait 0", "fluidwait -1")
+    with closing(sqlite3.connect(tmp_path / NAME)) as connection, connection:
+        connection.executescript(BEFORE.replace("joules REAL, joules_low REAL, joules_high REAL,", "").replace(
+            "lost_joules REAL, lost_joules_low REAL, lost_joules_high REAL,", ""))
+        connection.execute("INSERT INTO questions VALUES (?, ?)", (hashlib.sha256(text.encode()).hexdigest(), text))
+    with pytest.raises(FluidwaitError, match="holds another sweep"), opened(tmp_path, QUESTION, PLAN):
+        pass
+    assert [path.name for path in tmp_path.glob("*.sqlite*")] == [NAME]
 
 
 def test_a_spoilt_row_is_computed_again_with_a_note(file: Path, tmp_path: Path, counted: list[Cell],

@@ -25,8 +25,9 @@ def test_a_cell_is_what_verify_says_at_that_rate(tmp_path: Path, capsys: pytest.
         status(["verify", str(written(tmp_path, text_of(120.0))), "--policy", cell["policy"], "--seed", "3", "--json",
                 *QUICK])
         one = json.loads(capsys.readouterr().out)
-        assert cell == {"rate": 120.0} | {name: one[name] for name in cell if name not in ("rate", "reason")} | {
-            "reason": cell["reason"]}
+        energy = dict.fromkeys(("joules", "lost_joules")) | (one["energy"] or {})  # known where power is
+        assert cell == {"rate": 120.0, "reason": cell["reason"]} | energy | {
+            name: one[name] for name in cell if name not in ("rate", "reason", *energy)}
 
 
 def test_the_mix_keeps_its_proportions() -> None:
