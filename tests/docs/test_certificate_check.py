@@ -74,10 +74,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str
     return made
 
 
-def check() -> str:
-    """The lines of the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    return "\n".join(re.findall(r"```python\n(.*?)```", text[text.index("## The check"):], re.DOTALL))
+def check(heading: str = "## The check") -> str:
+    """The lines of the page under a heading."""
+    text = PAGE.read_text(encoding="utf-8").split(heading, 1)[1].split("\n## ", 1)[0]
+    return "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +137,21 @@ def test_the_check_needs_nothing_of_ours(certificates: dict[str, dict[str, Any]]
                           text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("holds: windows carry")
+
+
+def test_twenty_lines_check_both_ends(certificates: dict[str, dict[str, Any]], tmp_path: Path,
+                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short check holds for known lengths and one line, and not where a rate, a window or the cache is changed."""
+    short = check("## Both ends in twenty lines")
+    assert len([line for line in short.splitlines() if line and not line.startswith("#")]) <= 22
+    ends = compile(short, "ends.py", "exec")
+    for name in ("law", "decode"):
+        certificate = certificates[name]
+        assert verdict(ends, certificate, tmp_path, monkeypatch) == ""
+        for path in (("types", "rate", 0), ("replica", "kv_capacity"), ("below", 0, "entries", 0),
+                     ("below", 0, "iterations", 0), ("below", 0, "kv_bound"), ("below", 0, "factor"),
+                     ("above", 0, "factor"), ("replica", "lines", 0, 0), ("types", "decode_stages", 0)):
+            assert "AssertionError" in verdict(ends, changed(certificate, path), tmp_path, monkeypatch)
 
 
 PROVED = ("rate", "below_factor", "above_factor", "gap", "types", "below", "above", "iteration_time")
