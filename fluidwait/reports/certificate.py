@@ -11,6 +11,7 @@ import numpy as np
 from rich.markup import escape
 
 from fluid import Equilibrium
+from fluid.bounds.certificate import Certificate
 from fluid.replica import UNLIMITED
 from fluid.uncertainty import ChiSquareBall
 from fluidwait.reports.console import console, say, table_of_sentences, title
@@ -112,12 +113,22 @@ def _windows(windows: ProvedWindows) -> dict[str, Any]:
 
 
 def _above(bound: Above) -> dict[str, Any]:
-    packed = bound.packed
-    return {"of": bound.of, "who": WHO[bound.of], "factor": bound.factor, "line": bound.line,
-            "limit": bound.limit if packed is None else "packing",
-            "lead": bound.lead if bound.limit == "memory" and packed is None else None,
+    packed, prices = bound.packed, bound.prices
+    limit = "prices" if prices is not None else "packing" if packed is not None else bound.limit
+    return {"of": bound.of, "who": WHO[bound.of], "factor": bound.factor, "limit": limit,
+            "line": None if prices is not None else bound.line, "lead": bound.lead if limit == "memory" else None,
+            "prices": None if prices is None else _prices(prices),
             "packing": None if packed is None else {"rule": packed.rule, "number": packed.number,
                                                     "types": np.flatnonzero(packed.each)}}
+
+
+def _prices(proof: Certificate) -> dict[str, Any]:
+    """The prices, what comes with a prompt token of each group, and the multipliers of each class of batches."""
+    told = proof.to_dict()
+    each = ("sizes", "read_each", "held_each", "sequences_each", "prefix")
+    prices = {name: value for name, value in told["prices"].items() if name != "prefill"}  # those follow
+    return {"lines": told["lines"], "prices": prices, "demand": {name: told["demand"][name] for name in each},
+            "classes": told["classes"]}
 
 
 def _uncertainty(found: Certified) -> dict[str, Any] | None:
@@ -208,7 +219,9 @@ def _overflow(below: dict[str, Any]) -> str:
 def _who(bound: Above) -> str:
     limit = {"memory": "memory", "sequences": "max_num_seqs", "tokens": "max_num_batched_tokens", "time": "time"}
     if bound.of == ANYONE:
-        return f"anyone ({'stages that fit no batch together' if bound.packed else limit[bound.limit]})"
+        what = ("prefills and KV that meet in batches" if bound.prices else
+                "stages that fit no batch together" if bound.packed else limit[bound.limit])
+        return f"anyone ({what})"
     return WHO[bound.of]
 
 

@@ -16,8 +16,10 @@ import numpy as np
 
 from fluid import Equilibrium, solve
 from fluid.arrays import Floats
+from fluid.bounds.certificate import Certificate
 from fluid.bounds.ignorance import under_ignorance, while_reserving
 from fluid.bounds.packing import Packing, packing
+from fluid.bounds.worth import worth_of_types
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.study.possible import Possible
 from thresholds.paced_wait.known import MOST_WINDOWS
@@ -30,7 +32,8 @@ TIGHTER = 1e-9  # relative: a bound that says so much more is told beside the fl
 class Above(NamedTuple):
     """A bound: no policy `of` a kind carries more than `factor` times the rates, by the half-space `slope` (J,).
 
-    It is the work at a `lead` (None: reserved for the longest) of a `limit`, or `packed` stages, by line number `line`.
+    It is the work at a `lead` (None: reserved for the longest) of a `limit`, or `packed` stages, by line number `line`;
+    or, where no one line says it, what a request is worth at the `prices` of what batches hold and compute.
     """
 
     of: str
@@ -40,6 +43,7 @@ class Above(NamedTuple):
     limit: str = "memory"
     lead: int | None = 0
     packed: Packing | None = None
+    prices: Certificate | None = None
 
 
 ANYONE, SURE, RESERVING = "anyone", "sure", "reserving"
@@ -126,7 +130,7 @@ def _windows_by_type(deployment: Deployment) -> bool:
 
 
 def _bounds(equilibrium: Equilibrium) -> Iterator[Above]:
-    """The fluid limit; where they say more, stages that must fit together, and what is paid for not knowing lengths."""
+    """The fluid limit; where they say more, stages that must fit together, prices, and not knowing lengths."""
     region, profile, replica = equilibrium.region, equilibrium.profile, equilibrium.replica
     rates, lines = equilibrium.workload.rates, replica.iteration_time.coefficients
     row = int(np.argmax(region.half_spaces @ rates))
@@ -135,9 +139,15 @@ def _bounds(equilibrium: Equilibrium) -> Iterator[Above]:
     packed = packing(profile, rates, replica.kv_capacity)
     loads = profile.time_work(replica.iteration_time) @ rates + lines[:, 0] * packed.need
     line = int(np.argmax(loads))
-    if packed.rule and loads[line] * fluid.factor > 1 + TIGHTER:
+    least = min(fluid.factor, 1.0 / float(loads[line]))
+    if packed.rule and least < fluid.factor * (1 - TIGHTER):
         slope = profile.time_work(replica.iteration_time)[line] + lines[line, 0] * packed.each
         yield Above(ANYONE, 1.0 / float(loads[line]), line, slope, packed=packed)
+    proof = equilibrium.impossible.anyone
+    if len(proof.mixture) > 1 and proof.scale < least * (1 - TIGHTER):
+        slope = worth_of_types(proof, profile, packed.each)
+        some = packed if packed.rule else None
+        yield Above(ANYONE, 1.0 / float(slope @ rates), line, slope, packed=some, prices=proof)
     for of, found in ((SURE, under_ignorance(profile, rates, replica)),
                       (RESERVING, while_reserving(profile, rates, replica))):
         if found.scale < fluid.factor * (1 - TIGHTER):

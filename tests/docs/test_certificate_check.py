@@ -40,10 +40,14 @@ DEPLOYMENTS = {
     "layers": ("[replica]\nkv_capacity = 60000\nattention_window = 128\nblock = 16\n" + LINES
                + UNKNOWN + OUTPUTS),
     "packed": "[replica]\nkv_capacity = 1001\n" + LINES + kind(500, 300, 0.1) + kind(520, 100, 0.1),
+    "apart": ("[replica]\nkv_capacity = 500000\nprefill = { chunk = 4096 }\n[replica.iteration_time]\npieces = [ "
+              "{ overhead = 0.01, per_kv_token = 4e-7 }, { overhead = 0.01, per_kv_token = 0.0, "
+              "per_prefill_token = 1e-4 } ]\n" + kind(8000, 5, 0.3) + kind(1, 200, 30.0) + kind(300, 20, 1.0)),
     "decode": "[replica]\nkv_capacity = 9000\nprefill = \"decode-only\"\nblock = 16\n" + LINES + kind(700, 50, 1.0),
 }
 SETS = {"law": (), "known": ("--rates-within", "10%"), "unknown": ("--rates-within", "20%", "--set", "ellipsoid"),
-        "layers": (), "packed": ("--rates-within", "5%"), "decode": (), "trace": ("--rates-within", "5%"),
+        "layers": (), "packed": ("--rates-within", "5%"),
+        "apart": ("--rates-within", "5%"), "decode": (), "trace": ("--rates-within", "5%"),
         "counts": ("--set", "ellipsoid", "--confidence", "99%"), "drawn": ("--set", "bootstrap")}
 
 
@@ -159,12 +163,16 @@ REPLICA, WORST = ("kv_capacity", "lines", "block"), ("below", "above", "within",
 
 
 def proves(path: tuple[Any, ...]) -> bool:
-    """Whether claims rest on a number: on limits that do not bind, or chunks of whole prefills, they do not."""
-    return (path[0] in PROVED and path[1:2] != ("chunk",)) or (path[0] == "replica" and path[1] in REPLICA) or (
+    """Whether claims rest on a number: on limits that do not bind, or chunks of whole prefills, they do not.
+
+    Other offsets and multipliers may prove the same.
+    """
+    other = path[1:2] == ("chunk",) or "offsets" in path or "prices" in path
+    return (path[0] in PROVED and not other) or (path[0] == "replica" and path[1] in REPLICA) or (
         path[0] == "uncertainty" and path[1] in WORST)
 
 
-@pytest.mark.parametrize("name", ["law", "known", "unknown", "packed"])
+@pytest.mark.parametrize("name", ["law", "known", "unknown", "packed", "apart"])
 def test_a_changed_number_is_found(name: str, certificates: dict[str, dict[str, Any]], compiled: Any, tmp_path: Path,
                                    monkeypatch: pytest.MonkeyPatch) -> None:
     """Each number that proves something, changed by a little, makes the check say so."""
@@ -184,6 +192,24 @@ def test_a_window_that_overflows_is_found(certificates: dict[str, dict[str, Any]
     small = copy.deepcopy(certificates["unknown"])
     small["below"][1]["overflow_probability"] *= 0.5
     assert "chance of an overflow" in verdict(compiled, small, tmp_path, monkeypatch)
+
+
+def test_prices_that_prove_too_much_are_found(certificates: dict[str, dict[str, Any]], compiled: Any, tmp_path: Path,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """Multipliers that no batch pays for, other lines, or more KV with a prefill than it has: each is said."""
+    above = certificates["apart"]["above"][1]
+    assert above["limit"] == "prices"
+    assert above["factor"] < certificates["apart"]["above"][0]["factor"]
+    for path, factor in ((("classes", 0, "kv_sequence_token", 0), 1.01), (("lines", 0, 0), 1.01),
+                         (("demand", "read_each", 0), 1.01), (("prices", "kv_read"), 1.01),
+                         (("demand", "sizes", 0), 2.0)):
+        made = copy.deepcopy(certificates["apart"])
+        place = made["above"][1]["prices"]
+        for key in path[:-1]:
+            place = place[key]
+        assert place[path[-1]] > 0
+        place[path[-1]] *= factor
+        assert "AssertionError" in verdict(compiled, made, tmp_path, monkeypatch), path
 
 
 def test_the_packing_is_what_proves_where_requests_are_large(certificates: dict[str, dict[str, Any]]) -> None:
