@@ -31,7 +31,8 @@ def tandem_answer(found: PlannedApart) -> dict[str, Any]:
             "pools": {role: _pool(found, role) for role in found.pools},
             "edge": None if edge is None else _edge(edge), "there": None if there is None else {
                 **_edge(there), "factor_without_spare": found.left, "carries": found.carries},
-            "types": _types(found), "colocated": _colocated(found), "balance": _balance(found),
+            "left_open": list(found.left_open), "types": _types(found), "colocated": _colocated(found),
+            "balance": _balance(found),
             "thresholds": [{"kind": name, "wait": whole.to_dict(), "paced": windows.to_dict()}
                            for name, whole, windows in found.designs] if plan.feasible else []}
 
@@ -117,6 +118,7 @@ def show_apart(found: PlannedApart) -> None:
     console.print(f"P : D is {plan.ratio:.3g} : 1 ({_sum(plan.prefill):.4g} to prefill, {_sum(plan.decode):.4g} to "
                   "decode, in fractions of replicas)\n")
     _show_pools(found)
+    _show_targets(found)
     _show_edge(found.edge)
     _show_colocated(found)
     _show_balance(found)
@@ -166,6 +168,16 @@ def _show_pools(found: PlannedApart) -> None:
     worst = min(found.losses.values())
     console.print("N-1: " + ("any one replica may fail" if worst >= CARRIES else
                              f"when one fails {worst:.1%} of the demand is carried; --spare 1 plans for it"))
+
+
+def _show_targets(found: PlannedApart) -> None:
+    """What the time between tokens may be, and what is left to simulation."""
+    limits = [each.tpot for each in found.plan.decode.kinds if each.tpot is not None]
+    if limits:
+        console.print(f"within {seconds(min(limits))} between tokens by the fluid limit, on decode replicas and on "
+                      "those colocated")
+    if found.left_open:
+        console.print(escape(f"not planned for, simulate them: {'; '.join(found.left_open)}"))
 
 
 def _show_edge(edge: TandemCarried) -> None:

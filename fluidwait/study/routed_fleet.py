@@ -86,19 +86,20 @@ def simulated(found: Planned, how: HowToSimulate) -> Simulated | None:
     traffic: Traffic = POISSON if deployment.mix.windows else deployment.traffic
     with working("simulating the fleet") as progress:
         trials = [try_fleet(fleet, router, found.workload, horizon=horizon, replications=how.replications,
-                            traffic=traffic, targets=_asked(deployment), seed=how.seed, progress=progress)
+                            traffic=traffic, targets=asked_of_fleets(deployment), seed=how.seed, progress=progress)
                   for router in routers]
     return Simulated(how.policy, tuple(trials), horizon, how.replications, how.seed,
-                     tuple(each.measure for each in deployment.targets.bounds if _of_gaps(each)))
+                     tuple(each.measure for each in deployment.targets.bounds if of_gaps(each)))
 
 
-def _asked(deployment: Deployment) -> Targets:
+def asked_of_fleets(deployment: Deployment) -> Targets:
     """The targets but for those on gaps between tokens."""
-    bounds = tuple(each for each in deployment.targets.bounds if not _of_gaps(each))
+    bounds = tuple(each for each in deployment.targets.bounds if not of_gaps(each))
     return Targets(bounds, deployment.targets.goodput)
 
 
-def _of_gaps(bound: Bound) -> bool:
+def of_gaps(bound: Bound) -> bool:
+    """Whether a target is on gaps between tokens, which runs of fleets do not keep."""
     return bound.measure.startswith("itl")
 
 

@@ -8,11 +8,13 @@ from functools import cached_property
 import numpy as np
 
 from fluid.arrays import Floats
+from fluid.errors import InputError
 from fluid.planning import (
     Carried,
     FleetPlan,
     Kind,
     Pace,
+    RobustPlan,
     TandemCarried,
     TandemPlan,
     colocated,
@@ -27,7 +29,11 @@ from fluid.planning.parts import DECODE, PREFILL, moved
 from fluid.planning.whole_fleet import CARRIES, without
 from fluid.workload import Workload
 from fluidwait.deployment.deployment import Deployment
+from fluidwait.study.possible import Possible, plan_of_possible
 from thresholds import Design, WaitDesign, paced, wait
+from verification.experiments.targets.names import base
+
+GAPS = ("tpot", "itl")
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,13 @@ class PlannedApart:
     def yes(self) -> bool:
         """The answer of the command."""
         return self.plan.feasible and (self.there is None or self.carries)
+
+    @property
+    def left_open(self) -> tuple[str, ...]:
+        """The targets that a plan of pools does not see: all but those on the time between tokens."""
+        targets = self.deployment.targets
+        return (*(each.text for each in targets.bounds if base(each.measure) not in GAPS),
+                *((targets.goodput.text,) if targets.goodput else ()))
 
     @property
     def pools(self) -> dict[str, FleetPlan]:
@@ -121,14 +134,19 @@ class PlannedApart:
         return tuple((each.name, pace(self.workload, each, rates[k] / self.same.counts[k]))
                      for k, each in enumerate(self.same.kinds) if rates[k].any())
 
+    def share(self, k: int) -> Workload:
+        """What one decode replica of kind k is sent, without types of which it gets none."""
+        pool = self.plan.decode
+        return _at(pool.workload, _of_one(pool)[k])
+
     @cached_property
     def designs(self) -> tuple[tuple[str, WaitDesign, Design], ...]:
         """WAIT and windows of a decode replica at its share of the rates, by kind."""
         pool, target = self.plan.decode, self.deployment
         found = []
-        for kind, rates in zip(pool.kinds, _of_one(pool), strict=True):
-            if rates.any():
-                share, replica = kind.seen(_at(pool.workload, rates))
+        for k, kind in enumerate(pool.kinds):
+            if _rates(pool)[k].any():
+                share, replica = kind.seen(self.share(k))
                 windows = paced(share, replica, lengths="known" if target.lengths == "known" else "unknown",
                                 horizon=target.horizon, overflow_probability=target.overflow_probability,
                                 rows=target.mix.trace, confidence=target.confidence)
@@ -140,14 +158,16 @@ def planned_apart(deployment: Deployment, workload: Workload, headroom: float, s
     """Plan pools for a demand: the kinds of a deployment with roles."""
     kinds = [each.kind for each in deployment.fleet]
     prefill, decode = ([each for each in kinds if each.part and each.part.role == role] for role in (PREFILL, DECODE))
+    gaps = [each.seconds for each in deployment.targets.bounds if base(each.measure) in GAPS]
+    decode = _paced(decode, gaps)
     plan = plan_tandem(workload, prefill, decode, headroom, spare=spare)
-    together = plan_fleet(workload, _distinct(colocated(kinds)), headroom, spare=spare)
+    together = plan_fleet(workload, _distinct(_paced(colocated(kinds), gaps)), headroom, spare=spare)
     found = PlannedApart(deployment, workload, plan, together)
     if plan.prefill.counts is not None and plan.decode.counts is not None:
         edge = most_tandem(workload, prefill, decode, plan.prefill.counts, plan.decode.counts)
         counts = [*plan.prefill.counts, *plan.decode.counts]
         fleet = [replace(each, count=int(n), most=None)
-                 for each, n in zip(colocated([*prefill, *decode]), counts, strict=True) if n > 0]
+                 for each, n in zip(_paced(colocated([*prefill, *decode]), gaps), counts, strict=True) if n > 0]
         alike = _distinct(fleet)
         same = most_demand(workload, alike, counts_of(alike))
         found = PlannedApart(deployment, workload, plan, together, edge, same)
@@ -155,6 +175,11 @@ def planned_apart(deployment: Deployment, workload: Workload, headroom: float, s
         return found
     there = most_tandem(workload, prefill, decode, counts_of(prefill), counts_of(decode))
     return PlannedApart(deployment, workload, plan, together, found.edge, found.same, there, _left(there, spare))
+
+
+def _paced(kinds: list[Kind], gaps: list[float]) -> list[Kind]:
+    """The kinds within the smallest bound on the time between tokens, if there is one."""
+    return [replace(each, tpot=min(gaps)) for each in kinds] if gaps else kinds
 
 
 def _distinct(kinds: list[Kind]) -> list[Kind]:
@@ -169,6 +194,21 @@ def _distinct(kinds: list[Kind]) -> list[Kind]:
         else:
             found.append(each)
     return found
+
+
+def robust_pools(found: PlannedApart, possible: Possible | None) -> dict[str, RobustPlan]:
+    """Each pool for all rates that are possible: as pools share nothing else, both carry every one of them.
+
+    Empty where nothing was asked; raises InputError where some types end at their prefill, whose rates the decode pool
+    does not see.
+    """
+    if possible is None:
+        return {}
+    if found.plan.decode.workload is not found.workload:
+        raise InputError("--rates-within", "asked where all types are decoded", "output_tokens = 1")
+    plans = {role: plan_of_possible(found.workload, pool.kinds, pool.headroom, pool.spare, possible)
+             for role, pool in found.pools.items()}
+    return {role: plan for role, plan in plans.items() if plan is not None}
 
 
 def _left(there: TandemCarried, spare: int) -> float:

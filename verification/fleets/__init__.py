@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from verification.fleets.simulation import simulate_fleet
     from verification.fleets.tandem import Tandem, simulate_tandem
     from verification.fleets.tandem_run import TandemRun
+    from verification.fleets.tandem_trials import TandemTrial, try_tandem
     from verification.fleets.trials import FleetTrial, try_fleet
 else:
     __getattr__, __dir__ = on_demand(__name__)
@@ -22,7 +23,9 @@ __all__ = [
     "Router",
     "Tandem",
     "TandemRun",
+    "TandemTrial",
     "simulate_fleet",
     "simulate_tandem",
     "try_fleet",
+    "try_tandem",
 ]

@@ -22,7 +22,8 @@ MOST_REPLICAS = 10_000
 class Fleet:
     """`counts` (K,) of the `kinds`, all replicas of a kind running one of the `policies`; numbered kind by kind.
 
-    Raises InputError unless there is a replica, 10,000 at most, and one count and one compiled policy for each kind.
+    Raises InputError unless there is a replica, 10,000 at most, and one count and one compiled policy for each kind,
+    and for kinds that serve a part of requests.
 
     >>> from fluid import IterationTime
     >>> Fleet.of([Kind("a100", Replica(137_000, IterationTime(0.0106, 4.013e-7)))], [3])
@@ -42,6 +43,9 @@ class Fleet:
         for policy in self.policies:
             if isinstance(policy, OwnRule):
                 raise InputError("policies", "compiled rules, which one in Python is not", policy, "Fleet")
+        for each in self.kinds:
+            if each.part is not None:
+                raise InputError("kinds", "of whole requests; pools of parts are a Tandem", each, "Fleet")
 
     @classmethod
     def of(cls, kinds: Sequence[Kind], counts: ArrayLike, policies: Sequence[Policy] | None = None) -> Fleet:

@@ -6,8 +6,9 @@ the end, and how that grows, class by class. Delays are those of a trial (`verif
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from verification.fleets.fleet import Fleet
 from verification.fleets.fleet_run import FleetRun
 from verification.fleets.router import Router
 from verification.fleets.simulation import simulate_fleet
+from verification.run import Run
 from verification.statistics.intervals import Interval
 from verification.traffic.processes import POISSON, Traffic
 
@@ -65,27 +67,55 @@ def try_fleet(fleet: Fleet, router: Router, workload: Workload, *, horizon: floa
     'stable'
     """
     seconds, count = real("horizon", horizon, unit="seconds"), checked(replications)
-    names = class_names(fleet.profiles(workload)[0], workload.names)
 
     def run(replication: int, until: float) -> FleetRun:
         return simulate_fleet(fleet, router, workload, horizon=until, traffic=traffic, seed=seed,
                               replication=replication)
 
+    longest = MOST_KEPT / (count * workload.rate * traffic.factor() * len(fleet))
+    names = class_names(fleet.profiles(workload)[0], workload.names)
+    verdict, measured, runs = judged(run, _busy, names, workload, seconds, count, targets, longest, progress)
+    throughput, delays, evictions, held = measured
+    return FleetTrial(fleet, router, verdict, throughput, delays, evictions, held, np.mean(runs, axis=0))
+
+
+class Merged(Protocol):
+    """A path of several replicas that can be taken as one run."""
+
+    @property
+    def merged(self) -> Run:
+        """That run."""
+
+
+Path = TypeVar("Path", bound=Merged)
+Kept = TypeVar("Kept")
+Measured = tuple[Interval, Mapping[str, Interval], Interval, tuple[Held, ...]]
+
+
+def judged(run: Callable[[int, float], Path], keep: Callable[[Path], Kept], names: tuple[str, ...], workload: Workload,
+           seconds: float, count: int, targets: Targets, longest: float, progress: Progress | None,
+           ) -> tuple[Verdict, Measured, tuple[Kept, ...]]:
+    """The verdict on paths `run(replication, horizon)`, measures over them, and what to `keep` of each.
+
+    `names` are those of the classes of requests. Where the paths cannot decide the horizon is doubled, up to three
+    times, and up to `longest` seconds.
+    """
     def again(longer: float) -> Verdict:
         backlogs = told((backlog_of(run(r, longer).merged) for r in range(count)), progress, 0, count)
         return weigh(backlogs, longer, names)
 
-    found = told((_measured(run(r, seconds), targets) for r in range(count)), progress, 0, count)
-    taken, backlogs, busy = zip(*found, strict=True)
-    longest = MOST_KEPT / (count * workload.rate * traffic.factor() * len(fleet))
+    def one(path: Path) -> tuple[Taken, Backlog, Kept]:
+        return take(path.merged, targets), backlog_of(path.merged), keep(path)
+
+    found = told((one(run(r, seconds)) for r in range(count)), progress, 0, count)
+    taken, backlogs, kept = zip(*found, strict=True)
     verdict = settle(weigh(backlogs, seconds, names), again, longest)
-    throughput, delays, evictions, held = over_replications(taken, workload, seconds, targets)
-    return FleetTrial(fleet, router, verdict, throughput, delays, evictions, held, np.mean(busy, axis=0))
+    return verdict, over_replications(taken, workload, seconds, targets), kept
 
 
-def _measured(run: FleetRun, targets: Targets) -> tuple[Taken, Backlog, Floats]:
-    """What is kept of a run: measures, what it leaves behind, how busy each kind was."""
+def _busy(run: FleetRun) -> Floats:
+    """How busy each kind was; NaN where there is none."""
     shares = np.array([each.busy_share for each in run.runs])
     kinds, there = run.fleet.kind_of, np.array(run.fleet.counts)
-    busy = np.bincount(kinds, shares, minlength=len(there)) / np.where(there > 0, there, np.nan)
-    return take(run.merged, targets), backlog_of(run.merged), busy
+    busy: Floats = np.bincount(kinds, shares, minlength=len(there)) / np.where(there > 0, there, np.nan)
+    return busy

@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fluid import InputError, IterationTime, PromptType, Replica, Workload, solve, stability_region, stage_profile
@@ -126,6 +126,7 @@ def test_stages_and_work_of_the_parts_add_up(prefill: str | int, first_token: st
     assert parts == pytest.approx(whole.time_work(GPU.iteration_time), rel=1e-12)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 9000), st.integers(2, 2000), st.floats(0.1, 20.0)), min_size=1, max_size=3),
        st.sampled_from([None, 64]), st.sampled_from(["whole", 512]))
 def test_with_one_line_identical_replicas_never_carry_more_apart(types: list[tuple[int, int, float]], cap: int | None,

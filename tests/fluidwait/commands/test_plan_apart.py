@@ -148,6 +148,50 @@ def test_bad_roles_and_links_are_one_line(old: str, new: str, named: str, tmp_pa
     assert named in captured.err
 
 
+def test_a_target_on_the_time_between_tokens_binds_who_decodes(tmp_path: Path,
+                                                               capsys: pytest.CaptureFixture[str]) -> None:
+    """Within 15 ms both take more replicas of those that decode; the iteration time of the plan keeps within it."""
+    free = answer(capsys, "plan", written(tmp_path, TEXT))[1]
+    text = TEXT.replace("[[workload", "[target]\ntpot = 0.015\nttft = 1.0\n[[workload")
+    held = answer(capsys, "plan", written(tmp_path, text))[1]
+    assert held["pools"]["decode"]["kinds"][0]["limit"] == "tpot"
+    assert held["pools"]["prefill"]["cost"] == free["pools"]["prefill"]["cost"]
+    assert held["pools"]["decode"]["bound"] > free["pools"]["decode"]["bound"]
+    assert held["colocated"]["bound"] > free["colocated"]["bound"]
+    assert held["balance"]["iterations"]["slow"]["iteration_time"] <= 0.015
+    assert len(held["left_open"]) == 1
+
+
+def test_pools_are_simulated_beside_the_same_replicas_colocated(tmp_path: Path,
+                                                                capsys: pytest.CaptureFixture[str]) -> None:
+    """By four routers, with windows where requests are decoded; the report has them all, and what no cache held."""
+    file = written(tmp_path, TEXT.replace("rate = 30.0", "rate = 12.0"))
+    flags = ("--headroom", "50%", "--simulate", "paced", "--horizon", "40", "--replications", "2")
+    code, found = answer(capsys, "plan", file, *flags)
+    simulated = found["simulated"]
+    assert (code, simulated["answer"]) == (0, True)
+    assert [each["rule"] for each in simulated["routers"]] == ["shortest-queue", "least-kv", "round-robin", "random"]
+    assert all(each["verdict"] == "stable" and each["in_transfer"] >= 3000 for each in simulated["routers"])
+    assert simulated["colocated"]["tpot"]["mean"] > simulated["routers"][0]["tpot"]["mean"]
+    assert status(["plan", str(file), *flags]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "apart, least-kv" in words
+    assert "the plan holds" in words
+
+
+def test_pools_for_rates_that_are_possible_are_those_of_the_highest(tmp_path: Path,
+                                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one type within 20% each pool is that of 1.2 times the rate; not where a type ends at its prefill."""
+    file = written(tmp_path, TEXT)
+    found = answer(capsys, "plan", file, "--rates-within", "20%")[1]
+    more = answer(capsys, "plan", written(tmp_path, TEXT.replace("rate = 30.0", "rate = 36.0")))[1]
+    for role, pool in more["pools"].items():
+        assert found["robust"][role]["cost"] == pool["cost"]
+    two = TEXT + WORK.replace("output_tokens = 300", "output_tokens = 1").replace("chat", "classify")
+    assert status(["plan", str(written(tmp_path, two)), "--rates-within", "20%"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_a_link_without_roles_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It would say nothing."""
     plain = TEXT.replace('role = "prefill"\n', "").replace('role = "decode"\n', "")

@@ -12,7 +12,7 @@ from fluid import InputError, IterationTime, PromptType, Replica, Workload, stab
 from fluid.planning import Kind, Part, Transfer, most_tandem, plan_tandem
 from thresholds import paced
 from verification import Arrivals, Greedy, VllmV1, simulate
-from verification.fleets import Router, Tandem, TandemRun, simulate_tandem
+from verification.fleets import Fleet, Router, Tandem, TandemRun, simulate_tandem, try_tandem
 from verification.fleets.tandem import free_again
 from verification.policies import Policy
 
@@ -197,6 +197,22 @@ def test_the_pools_of_a_plan_are_simulated_as_planned() -> None:
     none = plan_tandem(MIX.scaled(18.0), kinds[0], [replace(kinds[1][0], most=0)])
     with pytest.raises(InputError, match="found pools"):
         Tandem.planned(none)
+
+
+def test_pools_are_judged_stable_below_the_edge_and_not_above() -> None:
+    """Four replications each of 80% and 125% of what 2 prefill and 1 decode replicas carry; prefills bind."""
+    both = pools(GPU, GPU, LINK, (2, 1), (VllmV1(8192), Greedy()))
+    prefill, decode = ([each] for each in both.kinds)
+    factor = most_tandem(MIX, prefill, decode, [2], [1]).factor
+    trials = [try_tandem(both, MIX.scaled(share * factor), horizon=200.0, replications=4) for share in (0.8, 1.25)]
+    assert [each.verdict.answer for each in trials] == ["stable", "unstable"]
+    assert trials[0].delays["ttft"].mean < trials[1].delays["ttft"].mean
+
+
+def test_a_fleet_of_parts_is_refused() -> None:
+    """Whole requests are what a fleet serves."""
+    with pytest.raises(InputError, match="Tandem"):
+        Fleet.of([Kind("half", GPU, part=Part("decode", LINK))], [1])
 
 
 @pytest.mark.parametrize(("make", "named"), [
