@@ -43,13 +43,14 @@ def lost_time(policy: Policy, problem: Problem, state: State, spells: Floats, ti
     if len(problem.pieces) > 1:
         return None
     if isinstance(policy, Evicting) and policy.eviction == "recompute":
-        return _prefilled_again(problem, state, spells, timeline)
+        return _prefilled_again(problem, state, spells, timeline, profile)
     if isinstance(policy, Greedy):
         return max(_computed(problem, timeline) - _needed(problem, state, timeline, profile), 0.0)
     return None
 
 
-def _prefilled_again(problem: Problem, state: State, ended: Floats, timeline: Timeline) -> float:
+def _prefilled_again(problem: Problem, state: State, ended: Floats, timeline: Timeline,
+                     profile: StageProfile) -> float:
     """Seconds of the prefills of what had been computed before."""
     spells = spells_of(problem, state, ended)
     decoded = timeline.end[timeline.served > 0]
@@ -60,9 +61,8 @@ def _prefilled_again(problem: Problem, state: State, ended: Floats, timeline: Ti
     tokens = problem.prompt[types] + made[again]
     _, per_kv, per_prefill, per_sequence = problem.pieces[0]
     repeats = problem.first_stage[types] == problem.prefill_stages[types]
-    read = np.minimum(tokens, problem.window) if problem.everywhere == 0 else tokens
-    return float(per_prefill * tokens.sum()
-                 + np.sum(repeats * (per_kv * problem.unit * (problem.prefix[types] + read) + per_sequence)))
+    read = profile.layout.read(problem.prefix[types] + tokens)
+    return float(per_prefill * tokens.sum() + np.sum(repeats * (per_kv * read + per_sequence)))
 
 
 def _added_up(numbers: Ints, owner: Ints) -> Ints:

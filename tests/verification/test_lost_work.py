@@ -13,7 +13,8 @@ MIX = Workload([PromptType(100, 300, 4.0), PromptType(300, 40, 4.0)])
 
 def crowded(**options):
     """A small cache, in which greedy admission evicts."""
-    return Replica(3000, IterationTime(0.01, 4e-6, 5e-5, 7e-5), power=POWER, **{"first_token": "prefill", **options})
+    given = {"kv_capacity": 3000, "first_token": "prefill", "power": POWER, **options}
+    return Replica(iteration_time=IterationTime(0.01, 4e-6, 5e-5, 7e-5), **given)
 
 
 def arrivals():
@@ -44,16 +45,27 @@ def test_one_eviction_by_hand():
     assert (anew.evictions, anew.lost_time) == (1, pytest.approx(2.0))  # of its first pass the prompt
 
 
-@pytest.mark.parametrize("policy", [
-    Greedy(watermark=0.0), Greedy(watermark=0.0, eviction="recompute"), VllmV1(), VllmV0(watermark=0.0)],
-    ids=lambda policy: f"{policy.name} {policy.eviction}")
-def test_what_is_lost_is_what_was_computed_beyond_need(policy):
+@pytest.mark.parametrize("options", [
+    {}, {"block": 16}, {"state": 7}, {"prefill": "decode-only"}, {"attention_window": 128, "windowed_layers": (1, 2)}],
+    ids=lambda options: " ".join(options))
+@pytest.mark.parametrize("policy", [Greedy(watermark=0.0), VllmV1()], ids=lambda policy: policy.name)
+def test_what_is_lost_is_what_was_computed_beyond_need(policy, options):
     """All requests finish, and prompts are prefilled whole: the two ways to count agree to rounding."""
-    replica = crowded()
+    replica = crowded(kv_capacity=2000, **options)
     run = simulate(policy, MIX, replica, arrivals=arrivals(), record=True)
     assert run.evictions > 100
     assert run.unfinished == 0
     assert run.lost_time == pytest.approx(beyond_need(run, replica), rel=1e-9)
+
+
+@pytest.mark.parametrize("policy", [Greedy(watermark=0.0, eviction="recompute"), VllmV0(watermark=0.0)],
+                         ids=lambda policy: policy.name)
+def test_engines_of_other_orders_lose_what_they_prefill_again(policy):
+    """The same of prefills beside decodes, and before them; prompts with a cached prefix are prefilled behind it."""
+    cached = Workload.from_arrays([200, 400], [300, 40], [4.0, 4.0], cached_prefix=[100, 100])
+    run = simulate(policy, cached, crowded(), arrivals=arrivals(), record=True)
+    assert run.evictions > 100
+    assert run.lost_time == pytest.approx(beyond_need(run, crowded()), rel=1e-9)
 
 
 def test_where_the_first_decode_makes_the_first_token_it_is_at_most_that():
