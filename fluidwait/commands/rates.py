@@ -45,7 +45,7 @@ def sweep_command(policies: str, rates: str, loads: str, file: Path | None, keys
         finished = _complete(deployment, grid, plan, kept, workers, store)
         found = Sweep(grid, plan, tuple(finished[cell] for cell in grid.cells),
                       solve(deployment.workload, deployment.replica))
-        answer = {**answers.provenance("sweep", deployment), **sweep_answer(found, question)}
+        answer = {**answers.provenance("sweep", deployment), **sweep_answer(deployment, found, question)}
         if out is not None:
             _write(out, found, answer)
     give(answer, json, lambda: show_sweep(deployment, found, out))

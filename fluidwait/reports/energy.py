@@ -18,10 +18,11 @@ MILLION, HOUR, KWH = 1e6, 3600.0, 3.6e6
 SHOWN = 5e-4  # shares of the energy below it are not said
 
 
-def money(price: float | None, electricity: float | None, throughput: float, joules: float | None) -> dict[str, Any]:
-    """What a million output tokens cost: of the `replica`, and of its `electricity`; None where it is not known."""
-    return {"replica": None if price is None or throughput <= 0 else price / HOUR / throughput * MILLION,
-            "electricity": None if electricity is None or joules is None else joules * electricity / KWH * MILLION}
+def money(deployment: Deployment, throughput: float, joules: float | None) -> dict[str, Any] | None:
+    """What a million output tokens cost: of the `replica`, and of its `electricity`; None where no price is known."""
+    price, kwh = deployment.price, deployment.electricity
+    return _known({"replica": None if price is None or throughput <= 0 else price / HOUR / throughput * MILLION,
+                   "electricity": None if kwh is None or joules is None else joules * kwh / KWH * MILLION})
 
 
 def predicted_answer(deployment: Deployment, equilibrium: Equilibrium) -> dict[str, Any]:
@@ -29,8 +30,7 @@ def predicted_answer(deployment: Deployment, equilibrium: Equilibrium) -> dict[s
     energy = energy_at(equilibrium)
     joules = None if energy is None else energy.per_output_token
     return {"energy": None if energy is None else energy.to_dict(),
-            "money": None if equilibrium.limit is not None else
-            _known(money(deployment.price, deployment.electricity, equilibrium.throughput, joules))}
+            "money": None if equilibrium.limit is not None else money(deployment, equilibrium.throughput, joules)}
 
 
 def measured_money(deployment: Deployment, outcome: Outcome) -> dict[str, Any] | None:
@@ -39,7 +39,7 @@ def measured_money(deployment: Deployment, outcome: Outcome) -> dict[str, Any] |
     if found is None:
         return None
     joules = None if found.energy is None else found.joules.mean
-    return _known(money(deployment.price, deployment.electricity, found.throughput.mean, joules))
+    return money(deployment, found.throughput.mean, joules)
 
 
 def compared_money(deployment: Deployment, found: Comparison) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.reports import answers
 from fluidwait.reports.console import console, new_table, optional, say, title, with_interval
+from fluidwait.reports.energy import money
 from fluidwait.reports.wording import DOUBTED
 from fluidwait.study.cell import KEPT_INTERVALS, Finished
 from fluidwait.study.largest_rate import LargestRate
@@ -27,18 +28,19 @@ from verification.store.question import Question
 VERDICT_COLOURS = {"stable": "green", "unstable": "red"}
 
 
-def sweep_answer(found: Sweep, question: Question) -> dict[str, Any]:
+def sweep_answer(deployment: Deployment, found: Sweep, question: Question) -> dict[str, Any]:
     """The body of `sweep --json`."""
     return {"question": question.digest, "horizon": found.plan.horizon, "replications": found.plan.replications,
             "seed": found.plan.seed, "fluid_limit": found.fluid_limit,
-            "cells": [_cell(each) for each in found.finished], "limits": found.limits}
+            "cells": [_cell(deployment, each) for each in found.finished], "limits": found.limits}
 
 
-def _cell(finished: Finished) -> dict[str, Any]:
+def _cell(deployment: Deployment, finished: Finished) -> dict[str, Any]:
     measured = finished.measured
     numbers = ("kv_peak", "overflow_runs", "score", "verdict_horizon")
     return {**finished.cell._asdict(),
             **{name: measured and _told(name, measured.interval(name)) for name in KEPT_INTERVALS},
+            "money": measured and money(deployment, measured.interval("throughput").mean, finished.energy),
             "verdict": finished.verdict, "reason": finished.reason,
             **{name: measured and getattr(measured, name) for name in numbers},
             "doubted": measured and finished.doubted}

@@ -76,6 +76,7 @@ def test_a_sweep_keeps_energy(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     _, verified = answer(capsys, "verify", file, "--policy", "greedy", *SHORT)
     _, found = answer(capsys, "sweep", file, "--policies", "greedy", "--rates", "20", "--out", tmp_path / "out", *SHORT)
     assert found["cells"][0]["joules"] == verified["energy"]["joules"]
+    assert found["cells"][0]["money"] == verified["money"]
     _, again = answer(capsys, "sweep", file, "--policies", "greedy", "--rates", "20", "--out", tmp_path / "out", *SHORT)
     assert again == found
 
