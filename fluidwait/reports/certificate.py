@@ -138,14 +138,24 @@ def _uncertainty(found: Certified) -> dict[str, Any] | None:
     rate = found.deployment.workload.rate
     return {"set": possible.name, "words": possible.words, "within": possible.within,
             "confidence": possible.confidence, **possible.numbers,
-            "below": [{**_priced(each.factor, found.robust_below(each), rate),
-                       "eta": [_eta(found, row) for row in each.rows]} for each in found.windows],
+            "below": [{**_priced(found.robust_below(each) + found.lost(each), found.robust_below(each), rate),
+                       **_worst_chance(found, each), "eta": [_eta(found, row) for row in each.rows]}
+                      for each in found.windows],
             "above": [{**_priced(each.factor, found.robust_above(each), rate), "eta": [_eta(found, each.slope)]}
                       for each in found.above]}
 
 
 def _priced(factor: float, worst: float, rate: float) -> dict[str, float]:
     return {"factor": worst, "rate": worst * rate, "lost": (factor - worst) * rate}
+
+
+def _worst_chance(found: Certified, windows: ProvedWindows) -> dict[str, Any]:
+    """The chance of an overflow for all mixes that are possible."""
+    chance = found.chance
+    if chance is None or windows is not chance.windows:
+        return {"overflow_probability": 0.0, "unhedged": None, "tangent": None, "tangent_eta": None}
+    eta = None if chance.score is None or chance.tangent is None else _eta(found, chance.score - chance.tangent)
+    return {"overflow_probability": chance.worst, "unhedged": found.unhedged, "tangent": chance.tangent, "tangent_eta": eta}
 
 
 def _eta(found: Certified, slope: np.ndarray) -> float | None:
@@ -187,9 +197,9 @@ def _robust(found: Certified) -> str:
     if found.possible is None or found.best is None:
         return ""
     rate = found.deployment.workload.rate
-    worst = max(found.robust_below(each) for each in found.windows)
-    return (f". For {found.possible.words}: {rate * worst:.4g} requests/s, which costs "
-            f"{rate * (found.below - worst):.3g}")
+    best = max(found.windows, key=found.robust_below)
+    return (f". For {found.possible.words}: {rate * found.robust_below(best):.4g} requests/s, which costs "
+            f"{rate * found.lost(best):.3g}")
 
 
 def _show_bounds(found: Certified) -> None:

@@ -23,7 +23,7 @@ from fluid.bounds.worth import worth_of_types
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.study.possible import Possible
 from thresholds.paced_wait.known import MOST_WINDOWS
-from thresholds.proved.chance import Chance, chance_window
+from thresholds.proved.chance import Chance, chance_windows
 from thresholds.proved.window import ProvedWindows, sure_windows
 
 TIGHTER = 1e-9  # relative: a bound that says so much more is told beside the fluid limit
@@ -53,7 +53,8 @@ ANYONE, SURE, RESERVING = "anyone", "sure", "reserving"
 class Certified:
     """What is proved of a `deployment`: `sure` windows, a window with a `chance` where lengths count as unknown.
 
-    `possible` are the rates it is to hold for, beside the nominal ones.
+    `possible` are the rates it is to hold for, beside the nominal ones; `unhedged` is the factor of the window with a
+    chance that would be enough without them.
     """
 
     deployment: Deployment
@@ -61,6 +62,7 @@ class Certified:
     sure: ProvedWindows | None
     chance: Chance | None
     possible: Possible | None
+    unhedged: float = 0.0
 
     @property
     def blind(self) -> bool:
@@ -105,6 +107,11 @@ class Certified:
         worst = max(self.possible.rates.worst(row).value for row in windows.rows)
         return windows.factor * float((windows.rows @ self.equilibrium.workload.rates).max()) / worst
 
+    def lost(self, windows: ProvedWindows) -> float:
+        """What certainty costs of what is carried, a factor: of a window with a chance, against the one without it."""
+        hedged = self.chance is not None and windows is self.chance.windows
+        return max(windows.factor, self.unhedged if hedged else 0.0) - self.robust_below(windows)
+
     def robust_above(self, bound: Above) -> float:
         """The factor that nobody passes for some of the rates that are possible."""
         return bound.factor if self.possible is None else 1.0 / self.possible.rates.worst(bound.slope).value
@@ -119,10 +126,13 @@ def certified(deployment: Deployment, possible: Possible | None) -> Certified:
     """Prove what can be proved of a deployment."""
     equilibrium = solve(deployment.workload, deployment.replica)
     by_type = _windows_by_type(deployment)
-    chance = None
+    chance, unhedged = None, 0.0
     if not by_type:
-        chance = chance_window(equilibrium, deployment.horizon, deployment.overflow_probability)
-    return Certified(deployment, equilibrium, sure_windows(equilibrium, by_type), chance, possible)
+        plain, hedged = chance_windows(equilibrium, deployment.horizon, deployment.overflow_probability,
+                                       None if possible is None else possible.rates)
+        chance = plain if possible is None else hedged
+        unhedged = plain.windows.factor if plain is not None else 0.0
+    return Certified(deployment, equilibrium, sure_windows(equilibrium, by_type), chance, possible, unhedged)
 
 
 def _windows_by_type(deployment: Deployment) -> bool:

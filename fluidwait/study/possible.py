@@ -77,7 +77,8 @@ def _around(deployment: Deployment, name: str, within: float) -> Possible:
         raise InputError("--rates-within", "given for a box", within)
     if name == "box":
         words = f"each rate within {within:.4g} of its own, all at once"
-        return Possible(Box.around(rates, within), name, words, within, None, {"high": 1 + within})
+        box = Box(rates * max(0.0, 1 - within), rates * (1 + within))
+        return Possible(box, name, words, within, None, {"high": 1 + within})
     words = f"rates together within {within:.4g} of their own, in the sense of a sum of squares"
     return Possible(Ellipsoid(rates, (within * rates) ** 2, 1.0), name, words, within, None,
                     {"radius": 1.0, "deviations": within * rates})

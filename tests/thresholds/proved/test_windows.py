@@ -9,10 +9,14 @@ import pytest
 
 from fluid import IterationTime, PromptType, Replica, Workload, solve
 from fluid.bounds.ignorance import under_ignorance
+from fluid.uncertainty import Box, ChiSquareBall, Ellipsoid
+from fluid.uncertainty.worst import UncertaintySet
 from thresholds import paced
 from thresholds.mean_time import Batch, longest_mean
+from thresholds.paced_wait.random_prompt import LengthMix
+from thresholds.paced_wait.tail_bounds import block_sums
 from thresholds.policies import PacedPolicy
-from thresholds.proved.chance import chance_window
+from thresholds.proved.chance import chance_window, chance_windows
 from thresholds.proved.majorant import majorant
 from thresholds.proved.window import sure_windows, with_proof
 from thresholds.reachable import reachable
@@ -100,6 +104,25 @@ def test_the_chance_is_chernoffs_sum_age_by_age(replica: Replica) -> None:
     assert found.probability <= 1e-3
     design = paced(CHAT, replica, lengths="unknown", overflow_probability=1e-3)
     assert 0.85 * design.max_rate_scale < found.windows.factor < 1.02 * design.max_rate_scale
+
+
+@pytest.mark.parametrize("possible", [
+    Box.around(CHAT.rates, 0.3), ChiSquareBall(CHAT.rates, 0.05, CHAT.rate), Ellipsoid(CHAT.rates, CHAT.rates**2, 0.3),
+])
+def test_the_chance_of_a_hedged_window_holds_for_every_mix_of_the_set(possible: UncertaintySet) -> None:
+    """At worst points in 200 directions Chernoff's sum of the mix is at most the bound; the window is no wider."""
+    balance = solve(CHAT, Replica(40_000, ONE))
+    stated, found = chance_windows(balance, 3600.0, 1e-3, possible)
+    assert stated is not None
+    assert found is not None
+    assert found.worst is not None
+    assert found.probability <= found.worst <= 1e-3
+    assert found.windows.factor <= stated.windows.factor * (1 + 1e-9)
+    (entries,), (g,) = found.windows.policy.entries, found.windows.policy.iterations
+    for slope in np.random.default_rng(1).normal(size=(200, 3)):
+        mix = LengthMix.of(balance.profile, np.maximum(possible.worst(slope).point, 0.0))
+        each = block_sums(mix.log_mgf(found.theta, found.window)[None, :], g)[0][found.offset]
+        assert found.terms * math.exp(entries * each - found.theta * 40_000) <= found.worst * (1 + 1e-9)
 
 
 def test_half_spaces_of_windows_hold_where_their_factor_says() -> None:
