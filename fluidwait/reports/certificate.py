@@ -155,7 +155,8 @@ def _worst_chance(found: Certified, windows: ProvedWindows) -> dict[str, Any]:
     if chance is None or windows is not chance.windows:
         return {"overflow_probability": 0.0, "unhedged": None, "tangent": None, "tangent_eta": None}
     eta = None if chance.score is None or chance.tangent is None else _eta(found, chance.score - chance.tangent)
-    return {"overflow_probability": chance.worst, "unhedged": found.unhedged, "tangent": chance.tangent, "tangent_eta": eta}
+    return {"overflow_probability": chance.worst, "unhedged": found.unhedged, "tangent": chance.tangent,
+            "tangent_eta": eta}
 
 
 def _eta(found: Certified, slope: np.ndarray) -> float | None:
