@@ -25,10 +25,8 @@ from fluid.arrays import Floats
 from fluid.errors import InputError
 from fluid.planning.kinds import MOST_REPLICAS, Kind, Rows, rows_of
 from fluid.planning.margins import Margins, Residuals, gained
-from fluid.planning.programs import largest
+from fluid.planning.sifting import largest
 from fluid.workload import Workload
-
-PROVED = 1e-8  # a gap so small is none
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,27 +80,13 @@ def most_demand(workload: Workload, kinds: Sequence[Kind], counts: ArrayLike) ->
     return carried(workload, tuple(kinds), rows, fleet)
 
 
-def carried(workload: Workload, kinds: tuple[Kind, ...], rows: Rows, counts: Floats,
-            hint: Floats | None = None) -> Carried:
-    """The same for rows that are known.
-
-    With prices (R,) for a `hint` types are first sent near the least cost at them only, which is a small program; it is
-    solved in full unless the certificate, which knows all kinds, says that nothing is lost.
-    """
+def carried(workload: Workload, kinds: tuple[Kind, ...], rows: Rows, counts: Floats) -> Carried:
+    """The same for rows that are known."""
     there = replace(rows, fits=rows.fits & (counts > 0)[:, None])
     if not there.served.all():
         prices = (counts == 0)[rows.kind].astype(np.float64)
         return Carried(workload, kinds, counts, 0.0, 0.0, np.zeros(rows.fits.shape), prices)
-    if hint is not None:
-        found = _proved(workload, kinds, rows, counts, there.near(hint))
-        if found.bound <= found.factor * (1 + PROVED):
-            return found
-    return _proved(workload, kinds, rows, counts, there)
-
-
-def _proved(workload: Workload, kinds: tuple[Kind, ...], rows: Rows, counts: Floats, allowed: Rows) -> Carried:
-    """The most that is carried where types go to the kinds allowed, and the bound for all kinds."""
-    found = largest(allowed, workload.rates, counts)
+    found = largest(there, workload.rates, counts)
     rates = workload.rates * found.shares / found.shares.sum(axis=0)
     needs = rows.fullest(rates)
     used = needs > 0

@@ -35,8 +35,9 @@ from fluid.errors import whole as whole_number
 from fluid.planning.demand import Carried, carried, excess
 from fluid.planning.kinds import Kind, Rows, counts_of, most_of, prices_of, rows_of
 from fluid.planning.margins import Margins, Residuals, moved
-from fluid.planning.programs import Solved, cheapest
+from fluid.planning.programs import Solved
 from fluid.planning.shortfall import as_if_more, carried_by_all, fits_nowhere, too_few
+from fluid.planning.sifting import cheapest
 from fluid.planning.whole_fleet import CARRIES, INFEASIBLE, OPTIMAL, carrying
 from fluid.workload import Workload
 
@@ -190,7 +191,7 @@ def plan_fleet(workload: Workload, kinds: Sequence[Kind], headroom: float = 0.0,
 
 def _routed(asked: FleetPlan, rows: Rows, counts: Floats, status: str, cuts: int) -> FleetPlan:
     """The demand spread over the fleet so that the fullest row has as much room as can be."""
-    found = carried(asked.workload, asked.kinds, rows, counts, asked.prices)
+    found = carried(asked.workload, asked.kinds, rows, counts)
     return replace(asked, status=status, counts=counts, rates=found.rates / found.factor, cuts=cuts)
 
 

@@ -44,7 +44,6 @@ from fluid.stages import StageProfile, stage_profile
 from fluid.workload import Workload
 
 MOST_REPLICAS = 10**6  # of a kind, and that a type alone may need
-NEAR = 0.2  # above the least cost
 TPOT = "tpot"  # the limit of rows for the time between tokens
 HOPELESS = 1e9  # replicas that a type alone would need of a kind, to which it is then never sent
 
@@ -148,11 +147,6 @@ class Rows:
             mine = self.kind == k
             cost[k] = np.where(self.fits[k], prices[mine] @ self.values[mine], np.inf)
         return cost
-
-    def near(self, prices: Floats) -> Rows:
-        """The rows with each type on the kinds alone where it costs about the least at these prices."""
-        cost = self.costs(prices)
-        return replace(self, fits=self.fits & (cost <= cost.min(axis=0) * (1 + NEAR)))
 
     def of_kinds(self, per_row: Floats) -> Floats:
         """Sums over the rows of each kind, shape (K,): of prices, what a replica is worth."""

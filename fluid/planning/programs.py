@@ -18,7 +18,6 @@ from fluid.arrays import Bools, Floats
 from fluid.errors import FluidwaitError
 from fluid.planning.kinds import Rows
 
-FEW_KINDS, EXACT, ROUGH = 12, 1e-9, 1e-4  # of more kinds whole counts are found to a relative gap in the cost
 HIGHS, CLARABEL = "HIGHS", "CLARABEL"
 TIGHT: dict[str, Any] = {"method": "highs-ipm", "primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance":
 1e-9}
@@ -72,38 +71,6 @@ class Shares:
         return shares
 
 
-def cheapest(rows: Rows, rates: Floats, prices: Floats, least: Floats, most: Floats) -> Solved | None:
-    """min sum_k p_k n_k with A f <= n, S f = 1, least <= n <= most; None where nothing meets that.
-
-    Bounds that are infinite are left out; all counts may be fractions.
-    """
-    cp = cvxpy()
-
-    shares, counts = Shares(rows, rates), cp.Variable(len(prices), nonneg=True)
-    unit, size = float(prices.max()), _size(rows, rates)
-    carried = shares.loads / size <= counts[rows.kind]
-    limits = [carried, shares.totals == 1, counts >= least / size]
-    bounded = np.flatnonzero(np.isfinite(most))
-    if len(bounded):
-        limits.append(counts[bounded] <= most[bounded] / size)
-    problem = cp.Problem(cp.Minimize((prices / unit) @ counts), limits)
-    if not _solve(problem, HIGHS):
-        return None
-    return Solved(float(problem.value) * unit * size, shares.found, np.maximum(counts.value, 0.0) * size,
-                  np.maximum(carried.dual_value, 0.0) * unit)
-
-
-def largest(rows: Rows, rates: Floats, counts: Floats) -> Solved:
-    """max theta with A f <= counts, S f = theta; at least one kind is there for each type."""
-    cp = cvxpy()
-
-    shares, factor, size = Shares(rows, rates), cp.Variable(), _factor(rows, rates, counts)
-    carried = shares.loads <= counts[rows.kind] / size
-    problem = cp.Problem(cp.Maximize(factor), [carried, shares.totals == factor])
-    _must(_solve(problem, HIGHS))
-    return Solved(float(factor.value) * size, shares.found * size, counts, np.maximum(carried.dual_value, 0.0))
-
-
 def most_valuable(rows: Rows, rates: Floats, counts: Floats, values: Floats) -> Solved:
     """max sum_j v_j lambda_j (S f)_j with A f <= counts, S f <= 1; values v of a request (J,)."""
     cp = cvxpy()
@@ -149,37 +116,11 @@ def raised(rows: Rows, rates: Floats, counts: Floats, weights: Floats, held: Boo
     return Level(float(level.value), shares.found, np.maximum(carried.dual_value, 0.0) / size, worth)
 
 
-def least_whole(prices: Floats, cuts: Floats, needs: Floats, least: Floats, most: Floats, spare: int,
-                ) -> Floats | None:
-    """min sum_k p_k n_k over whole n from least to most that meet every cut a.n >= b, with `spare` of any kind lost.
-
-    Without spare q = n. Else what is left of kind k is q_k = max(n_k - s, 0), by a binary z_k: q_k <= n_k - s z_k and
-    q_k <= most_k z_k. A cut must hold with n_k replaced by q_k, for each k. None where nothing meets that.
-    """
-    cp = cvxpy()
-
-    kinds = len(prices)
-    counts = cp.Variable(kinds, integer=True)
-    limits = [counts >= least, counts <= most]
-    if spare == 0:
-        limits += [cuts @ counts >= needs] if len(cuts) else []  # none where what is there carries the demand
-    else:
-        left, some = cp.Variable(kinds, integer=True), cp.Variable(kinds, boolean=True)
-        limits += [left >= 0, left <= cp.multiply(most, some), left <= counts - spare * some]
-        for a, b in zip(cuts, needs, strict=True):
-            limits.append(a @ counts - cp.multiply(a, counts - left) >= b)
-    problem = cp.Problem(cp.Minimize((prices / prices.max()) @ counts), limits)
-    if not _solve(problem, HIGHS, method="highs", mip_rel_gap=EXACT if kinds <= FEW_KINDS else ROUGH):
-        return None
-    whole: Floats = np.maximum(np.rint(counts.value), 0.0) + 0.0
-    return whole
-
-
-def _solve(problem: Any, solver: str, **options: Any) -> bool:
+def _solve(problem: Any, solver: str) -> bool:
     """Whether the problem has an optimum; raises FluidwaitError where the solver fails."""
     cp = cvxpy()
 
-    name, given = (cp.SCIPY, {"scipy_options": options or dict(TIGHT)}) if solver == HIGHS else (solver, options)
+    name, given = (cp.SCIPY, {"scipy_options": dict(TIGHT)}) if solver == HIGHS else (solver, {})
     try:
         problem.solve(solver=name, **given)
     except cp.error.SolverError as error:
@@ -200,7 +141,7 @@ def _most(counts: Floats) -> float:
     return float(counts.max())
 
 
-def _size(rows: Rows, rates: Floats) -> float:
+def size_of(rows: Rows, rates: Floats) -> float:
     """About how many replicas it takes: each type on the kind of which it needs least."""
     needs = np.full(rows.fits.shape, np.inf)
     for k in range(len(needs)):
@@ -208,7 +149,7 @@ def _size(rows: Rows, rates: Floats) -> float:
     return max(float(needs.min(axis=0)[rows.served].sum()), 1e-12)
 
 
-def _factor(rows: Rows, rates: Floats, counts: Floats) -> float:
+def factor_of(rows: Rows, rates: Floats, counts: Floats) -> float:
     """A factor on all rates that is carried, each type having its share of the fleet's time."""
     alone = np.zeros(rows.fits.shape[1])
     for k in range(len(rows.fits)):

@@ -13,17 +13,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
+from scipy.optimize import Bounds, LinearConstraint, milp
 
 from fluid.arrays import Floats
 from fluid.errors import FluidwaitError
 from fluid.planning.demand import Carried, carried
 from fluid.planning.kinds import Kind, Rows, counts_of, most_of, prices_of
-from fluid.planning.programs import least_whole
 from fluid.workload import Workload
 
 OPTIMAL, FEASIBLE, INFEASIBLE = "optimal", "feasible", "infeasible"
 CARRIES = 1 - 1e-7  # of the demand: a fleet that carries so much is said to carry it
 MOST_ROUNDS = 100
+FEW_KINDS, EXACT, ROUGH = 12, 1e-9, 1e-4  # of more kinds whole counts are found to a relative gap in the cost
+UNMET = 2  # status of milp
 
 
 class Whole(NamedTuple):
@@ -49,7 +52,7 @@ def carrying(demand: Workload, kinds: tuple[Kind, ...], rows: Rows, spare: int, 
                              spare)
         if counts is None:
             return Whole(None, INFEASIBLE, len(cuts.slopes))
-        short = [each for each in without(demand, kinds, rows, counts, spare, prices) if each.factor < CARRIES]
+        short = [each for each in without(demand, kinds, rows, counts, spare) if each.factor < CARRIES]
         if not short:
             return Whole(counts, OPTIMAL, len(cuts.slopes))
         for each in short:
@@ -59,6 +62,40 @@ def carrying(demand: Workload, kinds: tuple[Kind, ...], rows: Rows, spare: int, 
         raise FluidwaitError(f"no whole fleet was found in {MOST_ROUNDS} rounds; with fewer kinds, or fractions of "
                              "replicas, there is an answer")
     return Whole(up, FEASIBLE, len(cuts.slopes))
+
+
+def least_whole(prices: Floats, cuts: Floats, needs: Floats, least: Floats, most: Floats, spare: int,
+                ) -> Floats | None:
+    """min sum_k p_k n_k over whole n from least to most that meet every cut a.n >= b, with `spare` of any kind lost.
+
+    Without spare q = n. Else what is left of kind k is q_k = max(n_k - s, 0), by a binary z_k: q_k <= n_k - s z_k and
+    q_k <= most_k z_k. A cut must hold with n_k replaced by q_k, for each k. None where nothing meets that.
+    """
+    kinds, blocks = len(prices), 1 if spare == 0 else 3
+    upper = np.concatenate([most, most, np.ones(kinds)])[:blocks * kinds]
+    lower = np.concatenate([least, np.zeros(2 * kinds)])[:blocks * kinds]
+    matrix, floor = _rows(cuts, needs, most, spare)
+    found = milp(np.concatenate([prices / prices.max(), np.zeros((blocks - 1) * kinds)]), bounds=Bounds(lower, upper),
+                 constraints=[LinearConstraint(matrix, floor, np.inf)] if len(floor) else [],
+                 integrality=np.ones(blocks * kinds), options={"mip_rel_gap": EXACT if kinds <= FEW_KINDS else ROUGH})
+    if found.x is None and found.status != UNMET:
+        raise FluidwaitError(f"the solver HIGHS failed: {found.message}")
+    return None if found.x is None else np.maximum(np.rint(found.x[:kinds]), 0.0) + 0.0
+
+
+def _rows(cuts: Floats, needs: Floats, most: Floats, spare: int) -> tuple[sparse.csr_matrix, Floats]:
+    """The rows of that program, at least their floor; each cut without one of the kinds it counts."""
+    kinds = len(most)
+    if spare == 0:
+        return sparse.csr_matrix(cuts.reshape(-1, kinds)), needs
+    one, none = sparse.identity(kinds, format="csr"), sparse.csr_matrix((kinds, kinds))
+    blocks = [sparse.hstack([one, -one, -spare * one]), sparse.hstack([none, -one, sparse.diags(most)])]
+    floors = [np.zeros(2 * kinds)]
+    for a, b in zip(cuts, needs, strict=True):
+        own = sparse.diags(a)
+        blocks.append(sparse.hstack([sparse.csr_matrix(np.tile(a, (kinds, 1))) - own, own, none]))
+        floors.append(np.full(kinds, b))
+    return sparse.vstack(blocks, format="csr"), np.concatenate(floors)
 
 
 class _Cuts:
@@ -73,16 +110,15 @@ class _Cuts:
             self.slopes.append(self.rows.of_kinds(prices) / need)
 
 
-def without(demand: Workload, kinds: tuple[Kind, ...], rows: Rows, counts: Floats, spare: int,
-            hint: Floats | None = None) -> list[Carried]:
+def without(demand: Workload, kinds: tuple[Kind, ...], rows: Rows, counts: Floats, spare: int) -> list[Carried]:
     """What the fleet carries; with `spare`, what is left of it without so many replicas of each kind it has."""
     if spare == 0:
-        return [carried(demand, kinds, rows, counts, hint)]
+        return [carried(demand, kinds, rows, counts)]
     losses = []
     for k in np.flatnonzero(counts > 0):
         left = counts.copy()
         left[k] = max(left[k] - spare, 0.0)
-        losses.append(carried(demand, kinds, rows, left, hint))
+        losses.append(carried(demand, kinds, rows, left))
     return losses
 
 

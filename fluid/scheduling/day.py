@@ -211,7 +211,7 @@ class _Asked:
         upper = bounds(busiest, self.kinds, self.rows, self.spare)
         return program(self.pieces, self.kinds, slopes, least, upper, self.spare)
 
-    def lacking(self, counts: Floats, spare: int, hint: Floats) -> list[Floats]:
+    def lacking(self, counts: Floats, spare: int) -> list[Floats]:
         """Prices that prove of counts (G, K) that they do not carry their piece; each of counts at its most demand."""
         most = dict[tuple[float, ...], float]()
         for n, f in zip(counts, self.pieces.factors, strict=True):
@@ -219,7 +219,7 @@ class _Asked:
             most[key] = max(most.get(key, 0.0), float(f))
         found = list[Floats]()
         for key, f in most.items():
-            left = without(self.demand, self.kinds, self.rows, np.array(key), spare, hint)
+            left = without(self.demand, self.kinds, self.rows, np.array(key), spare)
             found += [each.prices for each in left if each.factor < f * CARRIES]
         return found
 
@@ -230,7 +230,7 @@ def _scheduled(found: DayPlan, asked: _Asked, first: Floats) -> DayPlan:
     for _ in range(MOST_ROUNDS):
         cut = asked.program(asked.slopes(np.array(prices).reshape(-1, len(first))))
         relaxed, multipliers = cut.relaxed()
-        lacking = asked.lacking(relaxed.reshape(cut.shape)[0].T, 0, first) if prices else []
+        lacking = asked.lacking(relaxed.reshape(cut.shape)[0].T, 0) if prices else []
         if not lacking:
             break
         prices += lacking
@@ -245,7 +245,7 @@ def _whole(found: DayPlan, asked: _Asked, prices: list[Floats], first: Floats) -
         cut = asked.program(asked.slopes(np.array(prices).reshape(-1, len(first))))
         x, ended = cut.solved()
         counts = np.rint(x.reshape(cut.shape)[0].T) + 0.0
-        lacking = asked.lacking(counts, asked.spare, first)
+        lacking = asked.lacking(counts, asked.spare)
         if not lacking:
             return _routed(found, asked, counts, OPTIMAL if ended else FEASIBLE)
         prices = prices + lacking

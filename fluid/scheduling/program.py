@@ -171,7 +171,7 @@ def _soon(after: Floats, within: float, period: float) -> Bools:
 
 
 def _cuts(rows: _Rows, factors: Floats, slopes: Floats, spare: int, upper: Floats) -> None:
-    """Every cut in every piece; with spare ones for the loss of each kind, as in `fluid.planning.programs`."""
+    """Every cut in every piece; with spare ones for the loss of each kind, as in `fluid.planning.whole_fleet`."""
     K, G = rows.shape[1:]
     for i in range(G):
         if rows.shape[0] == 4:
