@@ -14,7 +14,9 @@ theta costs no more. With a least time a replica may also leave when it is over:
 
 **Cuts** (`fluid.planning.fleet`) do not depend on the factor: n carries f (1 + headroom) lambda if and only if a.n >= f
 for every a, the slopes of prices divided by what (1 + headroom) lambda costs at them. So one set of cuts serves all
-windows: they are found first for the linear program, then for whole counts, until every window carries its demand.
+windows: they are found first for the linear program, then for whole counts, until every window carries its demand. Of
+more than two kinds whole counts are sought among those that the linear program or the busiest window uses, to 0.5% of
+the cost; what is left is the gap to the bound.
 
 **Bound**: that of the linear program with the cuts found, proved by sums (`fluid.scheduling.program`). It is the cost
 itself where the program has whole optima, as with one kind without least time and most; else `gap` says what is left.
@@ -29,19 +31,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fluid.arrays import Floats
+from fluid.arrays import Bools, Floats
 from fluid.errors import InputError, real
 from fluid.planning.demand import carried, excess
 from fluid.planning.fleet import FleetPlan, plan_fleet
-from fluid.planning.kinds import Kind, Rows, prices_of, rows_of
+from fluid.planning.kinds import Kind, Rows, counts_of, prices_of, rows_of
 from fluid.planning.margins import Residuals
 from fluid.planning.whole_fleet import CARRIES, FEASIBLE, INFEASIBLE, OPTIMAL, bounds, without
-from fluid.scheduling.program import HOUR, Pieces, Program, least_counts, pieces_of, program
+from fluid.scheduling.program import FEW_KINDS, HOUR, Pieces, Program, least_counts, pieces_of, program
 from fluid.tables import Tabular, plain
 from fluid.varying_rates import Schedule
 from fluid.workload import Workload
 
-MOST_ROUNDS = 60
+MOST_ROUNDS = 200
+MET, NEAR = 1e-9, 1e-3  # a cut that lacks less is met; one with less room is asked at first
+SOME = 1e-6  # replicas, from which on a kind is used
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +54,10 @@ class DayPlan(Tabular):
 
     Piece i lasts from `edges[i]` to `edges[i + 1]` (s), at `factors[i]` times the demand, which `rates` (G, K, J)
     route. `peak` is the fleet for the busiest window, which would do all day long. `status` is "optimal" (within 1e-6),
-    "feasible" where the search ended before, or "infeasible" as the peak is. `bound` is the least cost of a day with
-    fractions of replicas, proved by `prices` (C, R) of cuts and the `multipliers` of the program's rows, and attained
-    by `relaxed`. Costs are those of a period, prices being an hour's. As a table, a row for each piece.
+    "feasible" where that is not proved (of more than two kinds `gap` says how near it is), or "infeasible" as the peak
+    is. `bound` is the least cost of a day with fractions of replicas, proved by `prices` (C, R) of cuts, `asked`
+    (C, G) of some pieces, and the `multipliers` of the program's rows, and attained by `relaxed`. Costs are those of a
+    period, prices being an hour's. As a table, a row for each piece.
     """
 
     workload: Workload
@@ -72,6 +77,7 @@ class DayPlan(Tabular):
     prices: Floats | None = None
     multipliers: Floats | None = None
     relaxed: Floats | None = None
+    asked: Bools | None = None
 
     def __repr__(self) -> str:
         if self.counts is None:
@@ -138,15 +144,15 @@ class DayPlan(Tabular):
         linear program. Raises InputError where there is no schedule.
         """
         if (self.counts is None or self.started is None or self.rates is None or self.multipliers is None
-                or self.prices is None or self.relaxed is None):
+                or self.prices is None or self.relaxed is None or self.asked is None):
             raise InputError("check", "asked of a schedule that there is", self.status, "DayPlan")
         rows, demand = rows_of(self.workload, self.kinds), self.workload.scaled(1 + self.headroom)
         asked = _Asked(self.kinds, rows, demand, self._pieces, self.spare)
         over = [excess(rows, (1 + self.headroom) * each, n, f * demand.rates)
                 for each, n, f in zip(self.rates, self.counts, self.factors, strict=True)]
-        timed = asked.program(np.zeros((0, len(self.kinds))))
+        timed = asked.program(np.zeros((0, len(self.kinds))), self.asked[:0])
         over.append(timed.excess(np.stack([self.counts.T, self.started.T]).ravel()))
-        cut = asked.program(asked.slopes(self.prices))
+        cut = asked.program(asked.slopes(self.prices), self.asked)
         bound, below = cut.bounded(np.maximum(self.multipliers, 0.0)), max(0.0, float(-self.multipliers.min(initial=0)))
         return Residuals(max(0.0, *over), below, abs(float(cut.costs @ self.relaxed) / bound - 1))
 
@@ -194,6 +200,7 @@ class _Asked:
     demand: Workload
     pieces: Pieces
     spare: int
+    only: Bools | None = None  # kinds of which there may be any, (K,)
 
     def slopes(self, prices: Floats) -> Floats:
         """The cuts of prices (C, R): a / sum_j lambda_j mu_j, shape (C, K)."""
@@ -201,15 +208,18 @@ class _Asked:
                  for each in prices]
         return np.array(found).reshape(-1, len(self.kinds))
 
-    def program(self, slopes: Floats) -> Program:
-        """The program with these cuts; of one kind each piece has its least count in their place."""
+    def program(self, slopes: Floats, asked: Bools) -> Program:
+        """The program with these cuts, each in the pieces where it is asked; of one kind a least count is in their
+        place."""
         least = least_counts(self.kinds, self.pieces)
         if len(self.kinds) == 1:
             need = float(self.rows.fullest(self.demand.rates[None, :])[0])
             least = np.maximum(least, np.ceil(need * self.pieces.factors * CARRIES) + self.spare)
         busiest = self.demand.scaled(float(self.pieces.factors.max()))
         upper = bounds(busiest, self.kinds, self.rows, self.spare)
-        return program(self.pieces, self.kinds, slopes, least, upper, self.spare)
+        if self.only is not None:
+            upper = np.where(self.only, upper, 0.0)
+        return program(self.pieces, self.kinds, slopes, asked, least, upper, self.spare)
 
     def lacking(self, counts: Floats, spare: int) -> list[Floats]:
         """Prices that prove of counts (G, K) that they do not carry their piece; each of counts at its most demand."""
@@ -223,32 +233,84 @@ class _Asked:
             found += [each.prices for each in left if each.factor < f * CARRIES]
         return found
 
+    def broken(self, slopes: Floats, counts: Floats, spare: int) -> Bools:
+        """Which cuts (C, K) counts (G, K) do not meet, without `spare` of the worst kind: (C, G)."""
+        met = slopes @ counts.T
+        if spare:
+            met = met - np.max(slopes[:, None, :] * np.minimum(counts, spare)[None, :, :], axis=2)
+        return met < self.pieces.factors * (1 - MET)
+
+
+class _Cuts:
+    """The cuts found so far, and of which pieces they are asked."""
+
+    def __init__(self, asked: _Asked, first: Floats) -> None:
+        self.asked, pieces = asked, len(asked.pieces.factors)
+        self.prices = [] if len(asked.kinds) == 1 else [first]
+        self.of, self._rows = np.ones((len(self.prices), pieces), dtype=bool), len(first)
+
+    @property
+    def array(self) -> Floats:
+        """The prices (C, R)."""
+        return np.array(self.prices).reshape(-1, self._rows)
+
+    @property
+    def program(self) -> Program:
+        """The program with them."""
+        return self.asked.program(self.asked.slopes(self.array), self.of)
+
+    def binding(self, counts: Floats) -> None:
+        """Ask of each piece those cuts only that counts (G, K) just meet, and each of nearly equal ones once."""
+        if self.prices:
+            slopes = self.asked.slopes(self.array)
+            once = np.unique(np.round(slopes / slopes.max(), 6), axis=0, return_index=True)[1]
+            kept = np.isin(np.arange(len(slopes)), once)
+            self.of = self.of & (slopes @ counts.T / self.asked.pieces.factors <= 1 + NEAR) & kept[:, None]
+
+    def grown(self, counts: Floats, spare: int) -> bool:
+        """Whether counts (G, K) do not carry some piece: cuts that say so are then asked of it, new ones if need be."""
+        if not self.prices:
+            return False
+        more = self.asked.broken(self.asked.slopes(self.array), counts, spare) & ~self.of
+        if more.any():
+            self.of = self.of | more
+            return True
+        new = self.asked.lacking(counts, spare)
+        if new:
+            self.prices += new
+            broken = self.asked.broken(self.asked.slopes(np.array(new)), counts, spare)
+            self.of = np.concatenate([self.of, broken])
+        return bool(new)
+
 
 def _scheduled(found: DayPlan, asked: _Asked, first: Floats) -> DayPlan:
     """Cuts for the linear program, then for whole counts; with one kind there is none to find."""
-    prices = [] if len(asked.kinds) == 1 else [first]
+    cuts = _Cuts(asked, first)
     for _ in range(MOST_ROUNDS):
-        cut = asked.program(asked.slopes(np.array(prices).reshape(-1, len(first))))
+        cut, prices, of = cuts.program, cuts.array, cuts.of
         relaxed, multipliers = cut.relaxed()
-        lacking = asked.lacking(relaxed.reshape(cut.shape)[0].T, 0) if prices else []
-        if not lacking:
+        if not cuts.grown(relaxed.reshape(cut.shape)[0].T, 0):
             break
-        prices += lacking
-    proved = np.array(prices).reshape(-1, len(first))
-    found = replace(found, bound=cut.bounded(multipliers), prices=proved, multipliers=multipliers, relaxed=relaxed)
-    return _whole(found, asked, prices, first)
+    found = replace(found, bound=cut.bounded(multipliers), prices=prices, multipliers=multipliers, relaxed=relaxed,
+                    asked=of)
+    counts = relaxed.reshape(cut.shape)[0].T
+    cuts.binding(counts)
+    if len(asked.kinds) > FEW_KINDS and found.peak.counts is not None:
+        used = (counts.max(axis=0) > SOME) | (found.peak.counts > 0) | (counts_of(asked.kinds) > 0)
+        cuts.asked = replace(asked, only=used)
+    return _whole(found, cuts)
 
 
-def _whole(found: DayPlan, asked: _Asked, prices: list[Floats], first: Floats) -> DayPlan:
+def _whole(found: DayPlan, cuts: _Cuts) -> DayPlan:
     """The cheapest whole counts that carry every piece; where rounds run out, the peak's fleet all the time."""
+    asked = cuts.asked
     for _ in range(MOST_ROUNDS):
-        cut = asked.program(asked.slopes(np.array(prices).reshape(-1, len(first))))
+        cut = cuts.program
         x, ended = cut.solved()
         counts = np.rint(x.reshape(cut.shape)[0].T) + 0.0
-        lacking = asked.lacking(counts, asked.spare)
-        if not lacking:
-            return _routed(found, asked, counts, OPTIMAL if ended else FEASIBLE)
-        prices = prices + lacking
+        if not cuts.grown(counts, asked.spare):
+            proved = ended and len(asked.kinds) <= FEW_KINDS
+            return _routed(found, asked, counts, OPTIMAL if proved else FEASIBLE)
     kept = np.zeros(len(asked.kinds)) if found.peak.counts is None else found.peak.counts
     return _routed(found, asked, np.repeat(kept[None, :], len(asked.pieces.factors), axis=0), FEASIBLE)
 

@@ -32,7 +32,8 @@ from fluid.errors import FluidwaitError
 from fluid.planning.kinds import Kind, counts_of, most_of, prices_of
 from fluid.varying_rates import Schedule
 
-HOUR, EXACT, NODES = 3600.0, 1e-6, 20_000  # the relative gap at which the search ends, and its most nodes
+HOUR, FEW_KINDS = 3600.0, 2
+EXACT, ROUGH = (1e-6, 20_000), (5e-3, 300)  # the relative gap at which the search ends, and its most nodes
 SAME = 1e-9  # of a period: moments so near are one
 
 
@@ -84,11 +85,13 @@ class Program:
         return found.x, np.maximum(-found.ineqlin.marginals, 0.0)
 
     def solved(self) -> tuple[Floats, bool]:
-        """The cheapest whole x, and whether the search ended: it is then within 1e-6 of the least."""
+        """The cheapest whole x, and whether the search ended: then within 1e-6 of the least, of more than two kinds
+        0.5%."""
         unit = float(self.costs.max())
+        gap, nodes = EXACT if self.shape[1] <= FEW_KINDS else ROUGH
         found = milp(self.costs / unit, integrality=self.whole, bounds=Bounds(self.least, self.most),
                      constraints=LinearConstraint(self.matrix, self.floor, np.inf),
-                     options={"mip_rel_gap": EXACT, "node_limit": NODES})
+                     options={"mip_rel_gap": gap, "node_limit": nodes})
         if found.x is None:
             raise FluidwaitError(f"the solver HIGHS finds no whole schedule: {found.message}")
         return found.x, found.status == 0
@@ -105,9 +108,10 @@ class Program:
         return float(max(over, np.max(self.least - x), np.max((x - self.most) / np.maximum(self.most, 1.0)), 0.0))
 
 
-def program(pieces: Pieces, kinds: tuple[Kind, ...], slopes: Floats, least: Floats, upper: Floats,
+def program(pieces: Pieces, kinds: tuple[Kind, ...], slopes: Floats, asked: Bools, least: Floats, upper: Floats,
             spare: int) -> Program:
-    """The program for cuts of `slopes` (C, K), counts from `least` (K, G) to `upper` (K,)."""
+    """The program for cuts of `slopes` (C, K), `asked` (C, G) of some pieces, counts from `least` (K, G) to `upper`.
+    """
     K, G = least.shape
     blocks = 2 if spare == 0 or not len(slopes) else 4
     prices, hours = prices_of(kinds)[:, None], pieces.hours
@@ -124,7 +128,7 @@ def program(pieces: Pieces, kinds: tuple[Kind, ...], slopes: Floats, least: Floa
     whole[0], whole[3:] = 1, 1
     rows = _Rows((blocks, K, G))
     _times(rows, pieces, kinds)
-    _cuts(rows, pieces.factors, slopes, spare, upper)
+    _cuts(rows, pieces.factors, slopes, asked, spare, upper)
     return Program(costs.ravel(), rows.matrix, np.array(rows.floor), lower.ravel(), most.ravel(), whole.ravel(),
                    (blocks, K, G))
 
@@ -170,15 +174,15 @@ def _soon(after: Floats, within: float, period: float) -> Bools:
     return later < within - SAME * period
 
 
-def _cuts(rows: _Rows, factors: Floats, slopes: Floats, spare: int, upper: Floats) -> None:
-    """Every cut in every piece; with spare ones for the loss of each kind, as in `fluid.planning.whole_fleet`."""
+def _cuts(rows: _Rows, factors: Floats, slopes: Floats, asked: Bools, spare: int, upper: Floats) -> None:
+    """The cuts of each piece; with spare ones for the loss of each kind, as in `fluid.planning.whole_fleet`."""
     K, G = rows.shape[1:]
     for i in range(G):
         if rows.shape[0] == 4:
             for k in range(K):
                 rows.add(0.0, (0, k, i, 1.0), (2, k, i, -1.0), (3, k, i, -float(spare)))
                 rows.add(0.0, (3, k, i, float(upper[k])), (2, k, i, -1.0))
-        for a in slopes:
+        for a in slopes[asked[:, i]]:
             whole = [(0, k, i, float(a[k])) for k in range(K) if a[k] > 0]
             losses = [k for k in range(K) if a[k] > 0] if rows.shape[0] == 4 else []
             if not losses:

@@ -120,3 +120,13 @@ def test_where_the_peak_has_no_fleet_there_is_no_schedule() -> None:
             plan_day(MIX, [Kind("big", BIG, 4.0, **{name: 2 * HOUR})], Schedule([HOUR], [1.0]))
         with pytest.raises(InputError, match=name):
             Kind("big", BIG, 4.0, **{name: -1.0})
+
+
+def test_of_many_kinds_the_gap_says_how_near_the_cheapest_a_schedule_is() -> None:
+    """Four kinds: whole counts within a percent or two of the bound that sums prove, never proved optimal."""
+    kinds = [Kind("big", BIG, 4.0, start_up=300.0), Kind("small", SMALL, 1.2, start_up=300.0),
+             Kind("dear", SMALL, 1.3), Kind("slow", replace(BIG, kv_capacity=300_000), 3.0, start_up=300.0)]
+    found = plan_day(MIX.scaled(4.0), kinds, Schedule([HOUR] * 6, [0.3, 0.5, 0.9, 1.0, 0.7, 0.4]))
+    assert found.status == "feasible"
+    assert 0 <= found.gap < 0.03
+    assert found.check().holds()
