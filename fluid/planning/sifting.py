@@ -38,7 +38,7 @@ FEW_PAIRS = 3000  # pairs of types and kinds that are all taken at once
 GROUPS, FINEST = 400, 0.02  # the most groups that types are put into; a group is at least so wide, in log costs
 NEAR = 1e-3  # pairs so near the least cost are taken first
 SAME = 1e-10  # relative: a pair cheaper by less is not
-MOST_ROUNDS = 40
+MOST_ROUNDS, MOST_NEW = 100, 1000
 Program = Callable[[Rows, Floats, Bools], Solved | None]  # of rows, rates and the pairs taken
 CLOSE = {"primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9}
 INFEASIBLE = 2  # status of linprog
@@ -79,8 +79,17 @@ def _sifted(solve: Program, rows: Rows, rates: Floats) -> Solved | None:
         more = rows.fits & ~taken & (cost < paid * (1 - SAME))
         if not more.any():
             return found
-        taken = taken | more
+        taken = taken | _largest_gains(more, (paid - cost) * rates)
     return solve(rows, rates, rows.fits)
+
+
+def _largest_gains(more: Bools, gains: Floats) -> Bools:
+    """Of the pairs that are cheaper the `MOST_NEW` that save most: prices of kinds that nobody uses are too low at first.
+    """
+    if np.count_nonzero(more) <= MOST_NEW:
+        return more
+    gained = np.where(more, gains, 0.0)
+    return more & (gained >= np.partition(gained, -MOST_NEW, axis=None)[-MOST_NEW])
 
 
 def _cheap(rows: Rows, prices: Floats) -> Bools:
