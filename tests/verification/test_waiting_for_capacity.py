@@ -16,9 +16,9 @@ DAY = Schedule([200.0, 400.0], [1.5, 0.5])
 
 
 def test_requests_wait_as_long_as_the_fluid_says() -> None:
-    """By hand: 100 s of work pile up in 200 s and are gone 200 s later, so that those who come in the first 400 s wait 50
-    s in the mean, the others not; over all, 400 of 500 units of traffic, 40 s. Of 16 runs means within 4 standard errors,
-    and a tenth of a second for queues that noise makes."""
+    """By hand: 100 s of work pile up in 200 s and are gone 200 s later, so that those who come in the first 400 s wait
+    50 s in the mean, the others not; over all, 400 of 500 units of traffic, 40 s. Of 16 runs means within 4 standard
+    errors, and a tenth of a second for queues that noise makes."""
     found = backlog(MIX, [Kind("one", ONE_SERVER)], DAY, [0.0, 600.0], [[1]])
     assert (round(found.largest, 6), found.worst, round(found.drained, 6)) == (100.0, 200.0, 400.0)
     over_all, late = [], []
