@@ -84,12 +84,12 @@ def _sifted(solve: Program, rows: Rows, rates: Floats) -> Solved | None:
 
 
 def _largest_gains(more: Bools, gains: Floats) -> Bools:
-    """Of the pairs that are cheaper the `MOST_NEW` that save most: prices of kinds that nobody uses are too low at first.
-    """
+    """Of the pairs that are cheaper the `MOST_NEW` that save most: prices of kinds nobody uses are too low at first."""
     if np.count_nonzero(more) <= MOST_NEW:
         return more
     gained = np.where(more, gains, 0.0)
-    return more & (gained >= np.partition(gained, -MOST_NEW, axis=None)[-MOST_NEW])
+    most: Bools = more & (gained >= np.partition(gained, -MOST_NEW, axis=None)[-MOST_NEW])
+    return most
 
 
 def _cheap(rows: Rows, prices: Floats) -> Bools:
