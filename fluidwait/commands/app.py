@@ -18,7 +18,6 @@ from fluidwait.commands.options import (
     BatchFile,
     Bins,
     CertificateFile,
-    Confidence,
     Dask,
     DesignName,
     File,
@@ -36,24 +35,22 @@ from fluidwait.commands.options import (
     Pieces,
     Policies,
     PolicyName,
-    PossibleRates,
     Prices,
     Rates,
-    RatesWithin,
     RateWindow,
     Replications,
     SearchPrecision,
     Seed,
-    SimulateFleet,
     SkipBadRows,
     Spare,
     Spares,
+    Tails,
     TraceFile,
-    TrialHorizon,
     Verbose,
     Version,
     Watermark,
 )
+from fluidwait.commands.plan_options import POSSIBLE, SIMULATED
 from fluidwait.commands.targets import TARGETS
 from fluidwait.commands.trace_options import HOW, TRACE, End, FirstToken, RunFile
 from fluidwait.deployment.policy_names import AUTO
@@ -158,23 +155,19 @@ def _knobs(keys: Group, asked: Group, file: File = None, horizon: Horizon = None
 
 
 @app.command("plan", epilog="Example: fluidwait plan deployment.toml --headroom 10% --spare 1")
-@with_flags(keys=TRACE)
-def _plan(keys: Group, file: File = None, headroom: Headroom = 0.0, spare: Spare = 0, rates_within: RatesWithin = 0.0,
-          possible: PossibleRates = None, confidence: Confidence = None, simulate: SimulateFleet = None,
-          horizon: TrialHorizon = None, replications: Replications = 5, seed: Seed = 0, json: Json = False,
-          version: Version = False) -> None:
+@with_flags(keys=TRACE, possible=POSSIBLE, simulated=SIMULATED)
+def _plan(keys: Group, possible: Group, simulated: Group, file: File = None, headroom: Headroom = 0.0,
+          spare: Spare = 0, tails: Tails = False, json: Json = False, version: Version = False) -> None:
     """Find the cheapest fleet for a demand, what the fleet there is carries, and what more of anything is worth."""
-    _say(commands.plan_command(file, keys, headroom, spare, rates_within, possible, confidence, simulate, horizon,
-                               replications, seed, json))
+    _say(commands.plan_command(file, keys, headroom, spare, tails, possible, simulated, json))
 
 
 @app.command("certify", epilog="Example: fluidwait certify deployment.toml --rates-within 10% --out certificate.json")
-@with_flags(keys=TRACE)
-def _certify(keys: Group, file: File = None, rates_within: RatesWithin = 0.0, possible: PossibleRates = None,
-             confidence: Confidence = None, out: CertificateFile = None, json: Json = False,
+@with_flags(keys=TRACE, possible=POSSIBLE)
+def _certify(keys: Group, possible: Group, file: File = None, out: CertificateFile = None, json: Json = False,
              version: Version = False) -> None:
     """Prove what windows carry and what nobody does, with all numbers that anyone needs to check it."""
-    _say(commands.certify_command(file, keys, rates_within, possible, confidence, out, json))
+    _say(commands.certify_command(file, keys, possible, out, json))
 
 
 @app.command("plans", epilog="Example: fluidwait plans deployment.toml --rates 10:80:10 --headrooms 0,10%")

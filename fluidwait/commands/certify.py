@@ -15,13 +15,12 @@ from fluidwait.study.certified import certified
 from fluidwait.study.possible import possible_rates
 
 
-def certify_command(file: Path | None, keys: Flags, within: float, name: str | None, confidence: float | None,
-                    out: Path | None, json: bool) -> bool:
+def certify_command(file: Path | None, keys: Flags, possible: Flags, out: Path | None, json: bool) -> bool:
     """Prove what windows carry and what nobody does; whether the demand, all that is possible of it, is carried."""
     deployment = deployment_of(file, TraceKeys.of_flags(keys))
     refuse_batch(deployment, "certify")
     refuse_closed(deployment, "certify")
-    found = certified(deployment, possible_rates(deployment, name, within, confidence))
+    found = certified(deployment, possible_rates(deployment, **possible))
     answer = {**answers.provenance("certify", deployment), **certificate_answer(found)}
     if out is not None:
         write_file(out, to_text(answer) + "\n")

@@ -12,10 +12,9 @@ from typing import Annotated
 import typer
 
 from fluid.errors import number_meant, shown
-from fluidwait.deployment.policy_names import AUTO, BASELINES, DESIGNED, POLICIES, ROUTABLE
+from fluidwait.deployment.policy_names import AUTO, BASELINES, DESIGNED, POLICIES
 
 MOST_REPLICATIONS = 1000  # that of `verification.statistics.precision`
-SETS = ("box", "ellipsoid", "chi-square", "bootstrap")  # those of `fluidwait.study.possible`
 INSTALLED = ("vllm", "gateway")  # those of `fluidwait.study.plugin`
 
 
@@ -139,25 +138,11 @@ RateWindow = Annotated[float | None, typer.Option(parser=number, metavar="SECOND
                                                   help="Let the rate of the section follow the trace's, in windows.")]
 BatchFile = Annotated[Path, typer.Argument(help="Measured batches: CSV, or the log of an engine, also gzipped.")]
 Pieces = Annotated[int, typer.Option(parser=whole_number, metavar="NUMBER", help="Lines; the largest counts.")]
-RatesWithin = Annotated[float, typer.Option("--rates-within", parser=share, metavar="SHARE",
-                                            help="Hold for rates that are off by so much: 10%.")]
-PossibleRates = Annotated[str | None, typer.Option(
-    "--set", metavar="NAME", show_default=False, autocompletion=one_of_these(SETS),
-    help="Rates that it is to hold for: box, ellipsoid, or of a trace chi-square or bootstrap; by default a box, of a "
-         "trace chi-square.")]
-Confidence = Annotated[float | None, typer.Option(
-    "--confidence", parser=share, metavar="SHARE", show_default=False,
-    help="Of a set that a trace makes; by default target.confidence, 95%.")]
 CertificateFile = Annotated[Path | None, typer.Option(
     "--out", metavar="FILE", show_default=False, help="Write the certificate, as JSON.")]
 Headroom = Annotated[float, typer.Option(parser=share, metavar="SHARE",
                                          help="Carry so much more than the demand: 10%.")]
-SimulateFleet = Annotated[str | None, typer.Option(
-    "--simulate", metavar="POLICY", show_default=False, autocompletion=one_of_these(ROUTABLE),
-    help=f"Simulate the fleet behind routers, this policy on every replica: {either(ROUTABLE)}")]
-TrialHorizon = Annotated[float | None, typer.Option(
-    "--horizon", parser=number, metavar="SECONDS", show_default=False,
-    help="Time to simulate; by default 40,000 requests, and 60 lives of one.")]
+Tails = Annotated[bool, typer.Option("--tails", help="Simulate a replica of each kind, to keep all targets.")]
 Headrooms = Annotated[str, typer.Option(metavar="SHARES", help="Head-rooms with commas between: 0,10%,20%.")]
 Spares = Annotated[str, typer.Option(metavar="NUMBERS", help="Spare replicas with commas between: 0,1.")]
 Prices = Annotated[str, typer.Option(metavar="KIND=PRICES", show_default=False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fluid.errors import InputError, whole
+from fluid.errors import FluidwaitError, InputError, whole
 from fluidwait.deployment.deployment import Deployment, deployment_of
 from fluidwait.deployment.trace_keys import Flags, TraceKeys
 from fluidwait.reports import answers
@@ -24,9 +24,8 @@ from fluidwait.study.tandem import planned_apart, robust_pools
 MOST_HEADROOM, MOST_SPARE = 100.0, 100
 
 
-def plan_command(file: Path | None, keys: Flags, headroom: float, spare: int, within: float, name: str | None,
-                 confidence: float | None, simulate: str | None, horizon: float | None, replications: int, seed: int,
-                 json: bool) -> bool:
+def plan_command(file: Path | None, keys: Flags, headroom: float, spare: int, tails: bool, possible: Flags,
+                 simulate: Flags, json: bool) -> bool:
     """Plan a fleet for the demand and for rates that may be others, and simulate it, where those are asked for.
 
     Returns whether the plan holds: there is a fleet, the one that is there, if any, carries the demand, there is one
@@ -35,24 +34,25 @@ def plan_command(file: Path | None, keys: Flags, headroom: float, spare: int, wi
     if not 0 <= headroom <= MOST_HEADROOM:
         raise InputError("--headroom", 'a share from 0, as "10%" or "0.1"', headroom)
     whole("--spare", spare, unit="replicas", least=0, most=MOST_SPARE)
-    how = None if simulate is None else HowToSimulate(simulate, horizon, replications, seed)
+    how = None if simulate["policy"] is None else HowToSimulate(**simulate)
     deployment = deployment_of(file, TraceKeys.of_flags(keys))
     refuse_batch(deployment, "plan")
     refuse_closed(deployment, "plan")
     if any(each.kind.part for each in deployment.fleet):
-        possible = asked_of(deployment, demanded(deployment), name, within, confidence)
-        return _apart(deployment, headroom, spare, possible, how, json)
-    found = planned(deployment, headroom, spare)
-    possible = asked_of(deployment, found.workload, name, within, confidence)
-    robust = plan_of_possible(found.workload, found.plan.kinds, headroom, spare, possible)
+        if tails:
+            raise FluidwaitError("--tails is for kinds without roles; with them ask --simulate vllm-v1")
+        return _apart(deployment, headroom, spare, asked_of(deployment, demanded(deployment), **possible), how, json)
+    found = planned(deployment, headroom, spare, tails)
+    rates = asked_of(deployment, found.workload, **possible)
+    robust = plan_of_possible(found.workload, found.plan.kinds, headroom, spare, rates)
     routed = None if how is None else simulated(found, how)
 
     def show() -> None:
         show_plan(found)
-        show_robust(robust, possible)
+        show_robust(robust, rates)
         show_simulated(routed)
 
-    give({**answers.provenance("plan", deployment), **plan_answer(found), **robust_answer(robust, possible),
+    give({**answers.provenance("plan", deployment), **plan_answer(found), **robust_answer(robust, rates),
           **simulated_answer(routed)}, json, show)
     return found.yes and (robust is None or robust.counts is not None) and (routed is None or routed.yes)
 

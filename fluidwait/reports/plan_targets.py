@@ -17,7 +17,10 @@ def targets_answer(found: Planned) -> dict[str, Any] | None:
     if within is None or not asked:
         return None
     return {"asked": asked.to_dict(), "kinds": [_on_kind(found, k) for k in range(len(within.kinds))],
-            "slow": list(within.slow), "left": list(within.left)}
+            "slow": list(within.slow), "left": list(within.left),
+            "tails": [{"kind": each.name, "low": each.low, "high": each.high, "edge": each.edge,
+                       "settled": each.settled}
+                      for each in within.tails]}
 
 
 def _on_kind(found: Planned, k: int) -> dict[str, Any]:
@@ -42,6 +45,11 @@ def show_targets(found: Planned) -> None:
     console.print(table)
     if answer["slow"]:
         console.print(escape(f"left out, at no load within it: {', '.join(answer['slow'])}"))
+    for each in answer["tails"]:
+        low = "no load" if each["low"] is None else f"{each['low']:.4g} requests/s"
+        since = "" if each["settled"] else "; now sent another mix"
+        console.print(escape(f"simulated, vLLM V1 on one {each['kind']} keeps all of it at {low}, not at "
+                             f"{each['high']:.4g} (edge {each['edge']:.4g}){since}"))
     if answer["left"]:
-        console.print(escape(f"not planned for, ask fluidwait verify of a replica: {'; '.join(answer['left'])}"))
+        console.print(escape(f"not planned for, --tails simulates a replica of each kind: {'; '.join(answer['left'])}"))
     console.print()

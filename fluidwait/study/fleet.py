@@ -14,6 +14,7 @@ from fluid.workload import Workload
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.read_fleet import FleetKind
 from fluidwait.study.fleet_day import Day, planned_day
+from fluidwait.study.fleet_tails import within_tails
 from fluidwait.study.fleet_targets import Within, within_targets
 
 GROWTHS = (0.1, 0.2, 0.5)
@@ -69,12 +70,17 @@ class Planned:
         return {each.name: self.plan.losing(k).factor for k, each in enumerate(self.plan.kinds) if counts[k] > 0}
 
 
-def planned(deployment: Deployment, headroom: float, spare: int) -> Planned:
-    """Plan for the demand of a deployment: that of its busiest window where rates change."""
+def planned(deployment: Deployment, headroom: float, spare: int, tails: bool = False) -> Planned:
+    """Plan for the demand of a deployment: that of its busiest window where rates change.
+
+    With `tails` all targets are held by simulating a replica of each kind (`fluidwait.study.fleet_tails`).
+    """
     alone = Kind(_name(deployment), deployment.replica, deployment.price or 1.0)
     kinds = deployment.fleet or (FleetKind(alone, deployment.placement, deployment.electricity),)
     workload = demanded(deployment)
     within = within_targets(deployment.targets, workload, [each.kind for each in kinds], headroom, spare)
+    if tails and not within.reason:
+        within = within_tails(within, deployment.targets, workload, headroom, spare)
     fleet, named = list(within.kinds), {each.kind.name: each for each in kinds}
     kinds = tuple(replace(named[each.name], kind=each) for each in fleet)
     if within.reason:

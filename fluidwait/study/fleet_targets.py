@@ -19,6 +19,7 @@ Source: mathematics, section 20.3.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,6 +31,9 @@ from thresholds.delay.prediction import CLAIMED, Prediction, predict_continuous
 from verification.experiments.targets.bounds import Targets
 from verification.experiments.targets.names import base
 
+if TYPE_CHECKING:
+    from fluidwait.study.fleet_tails import Tail
+
 ROUNDS, STEPS, NEAR = 5, 30, 1e-3
 MEANS = ("ttft", "latency")
 
@@ -38,13 +42,15 @@ MEANS = ("ttft", "latency")
 class Within:
     """The `kinds` with the limits that targets put on them, and those `slow` ones that no load keeps within them.
 
-    `left` are the targets that a plan cannot see; `reason` says why no kind is left, where none is.
+    `left` are the targets that a plan cannot see; `reason` says why no kind is left, where none is;
+    `tails` what simulation found, where it was asked.
     """
 
     kinds: tuple[Kind, ...]
     slow: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
     reason: str = ""
+    tails: tuple[Tail, ...] = ()
 
 
 def within_targets(targets: Targets, workload: Workload, kinds: list[Kind], headroom: float, spare: int) -> Within:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from fleets import many_types
-from fluid.planning.sifting import _groups
 
 from fluid import Workload
 from fluid.planning import most_demand, plan_fleet, sifting
 from fluid.planning.kinds import rows_of
+from fluid.planning.sifting import _groups
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command_line import ONE_TYPE, answer, written
+from command_line import ONE_SERVER, ONE_TYPE, answer, written
 
 from fluid import stability_region
 from fluidwait.__main__ import status
@@ -251,3 +251,18 @@ def test_uncertain_rates_cost_what_their_corner_costs(capsys: pytest.CaptureFixt
     assert box["cost"] <= together["robust"]["bound"] <= together["robust"]["cost"] <= box["robust"]["cost"]
     assert status(["plan", str(EXAMPLE), "--set", "ellipsoid"]) == 2
     assert "--set" in capsys.readouterr().err
+
+
+def test_tails_are_held_by_simulating_a_replica(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """M/D/1 of 100 requests/s: a mean latency of twice the service is kept up to 200/3 requests/s. 200 of them take as
+    many replicas as the lower end of the search says; without targets there is nothing to hold."""
+    file = written(tmp_path, ONE_SERVER.format(rate=200.0) + "\n[target]\nlatency = 0.02\n")
+    code, found = answer(capsys, "plan", file, "--tails")
+    (tail,) = found["targets"]["tails"]
+    assert code == 0
+    assert tail["settled"]
+    assert tail["low"] < 200 / 3 < tail["high"]
+    assert tail["edge"] == pytest.approx(100.0)
+    assert found["cost"] == -(-200 // min(tail["low"], 100 * found["targets"]["kinds"][0]["use"]))
+    assert status(["plan", str(EXAMPLE), "--tails"]) == 2
+    assert "--tails" in capsys.readouterr().err
