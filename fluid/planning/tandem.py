@@ -16,9 +16,10 @@ KV work and time work of the parts add up to those of the whole, and max(x + y) 
     e  <=  e_P + e_D                               for every mix
 
 so that in the fluid limit separating identical replicas never carries more, and as much only where one limit binds in
-both pools and links cost nothing. It can be worth it because kinds, chunks and caps differ by pool, because the limit
-of mixed batches is not always reached (mathematics, section 2.3), and for the time between tokens: colocated a decode
-waits for the prefills in its batch, which the fluid model has as a mean, and `longest` with the longest prompt in one.
+both pools and links cost nothing. With several lines it costs less than the edges say, as mixed batches do not reach
+theirs (mathematics, section 17.4). It can be worth it because kinds, chunks and caps differ by pool, and for the time
+between tokens: colocated a decode waits for the prefills in its batch, which the fluid model has as a mean, and
+`longest` with the longest prompt in one.
 
 **In balance** a request without a queue takes K Delta_P for its prefill, T for its transfer, then Delta_D for every
 token. Source: mathematics, section 17; derived here.

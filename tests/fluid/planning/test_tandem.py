@@ -141,6 +141,16 @@ def test_with_one_line_identical_replicas_never_carry_more_apart(types: list[tup
         assert whole == pytest.approx(sum(apart), rel=1e-6)
 
 
+def test_with_several_lines_the_colocated_limit_is_not_reached_but_apart_is_below_what_is_proved() -> None:
+    """The instance of mathematics, section 17.4, for two replicas: 1.19 apart, 2.29 by the fluid limit, 1.36 proved."""
+    lines = IterationTime.largest(IterationTime(0.01, 4e-7), IterationTime(0.01, 0.0, 1e-4))
+    replica, mix = Replica(500_000, lines), Workload([PromptType(8000, 5, 1.0), PromptType(1, 200, 100.0)])
+    prefill, decode = (load(mix, kind) for pool in pools(replica, FAST) for kind in pool)
+    whole = solve(mix, replica)
+    found = [2 / (prefill + decode), 2 * whole.max_rate_scale, 2 * whole.impossible.anyone.scale]
+    assert found == pytest.approx([1.19, 2.29, 1.36], abs=0.005)
+
+
 def test_what_is_held_for_transfers_fits_and_costs_its_share_at_most() -> None:
     """At the edge Delta* W + H <= C; without the term the edge is larger by less than the share H/C."""
     slow = Transfer(5e9, 1e5, 0.05)
