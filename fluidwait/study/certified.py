@@ -149,7 +149,7 @@ def _bounds(equilibrium: Equilibrium) -> Iterator[Above]:
     packed = packing(profile, rates, replica.kv_capacity)
     loads = profile.time_work(replica.iteration_time) @ rates + lines[:, 0] * packed.need
     line = int(np.argmax(loads))
-    least = min(fluid.factor, 1.0 / float(loads[line]))
+    least = min(fluid.factor, 1.0 / float(loads[line])) if packed.rule else fluid.factor
     if packed.rule and least < fluid.factor * (1 - TIGHTER):
         slope = profile.time_work(replica.iteration_time)[line] + lines[line, 0] * packed.each
         yield Above(ANYONE, 1.0 / float(loads[line]), line, slope, packed=packed)

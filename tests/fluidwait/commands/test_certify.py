@@ -99,3 +99,13 @@ def test_a_batch_and_a_closed_loop_have_no_rate_to_certify(tmp_path: Path, capsy
     for lines in ("[workload]\narrivals = { batch = 100 }\n", "[workload]\nusers = 10\nthink = 1.0\n"):
         assert status(["certify", str(written(tmp_path, ONE_TYPE.format(rate=5.0).replace("[[", lines + "[[")))]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_iterations_that_take_nothing_but_their_overhead_are_certified(tmp_path: Path,
+                                                                       capsys: pytest.CaptureFixture[str]) -> None:
+    """Where requests add no time at all the cache alone is the limit."""
+    text = ONE_TYPE.format(rate=5.0).replace("4.013e-7", "0.0")
+    code, found = answer(capsys, "certify", written(tmp_path, text))
+    assert code == 0
+    assert found["above"][0]["limit"] == "memory"
+    assert found["above_factor"] == pytest.approx(137_000 / (5 * 0.0106 * sum(range(512, 533))))
