@@ -1,7 +1,8 @@
 r"""What no policy carries that does not know output lengths and is sure never to overflow.
 
-**Who.** A policy sees prompts, and of the outputs only that they are not over yet. Lengths are independent of each
-other; of prompts that look alike (same tokens, same cached prefix) the longest output of the mix has some probability.
+**Who.** A policy serves the stages of the replica, sees prompts, and of outputs only that they are not over yet. Lengths
+are independent of each other; of prompts that look alike (same tokens, same cached prefix) the longest output of the
+mix has some probability.
 It is *sure* if no iteration ever holds more than C, with certainty, and it *never pauses*: a resident is in every batch
 until it is over, and is never evicted. So are engines that reserve, and windows whose bound holds on every path.
 
