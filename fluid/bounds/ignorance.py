@@ -1,10 +1,10 @@
 r"""What no policy carries that does not know output lengths and is sure never to overflow.
 
-**Who.** A policy serves the stages of the replica, sees prompts, and of outputs only that they are not over yet. Lengths
-are independent of each other; of prompts that look alike (same tokens, same cached prefix) the longest output of the
-mix has some probability.
-It is *sure* if no iteration ever holds more than C, with certainty, and it *never pauses*: a resident is in every batch
-until it is over, and is never evicted. So are engines that reserve, and windows whose bound holds on every path.
+**Who.** A policy serves the stages of the replica, sees prompts, and of outputs only that they are not over yet.
+Lengths are independent of each other; of prompts that look alike (same tokens, same cached prefix) the longest output
+of the mix has some probability. It is *sure* if no iteration ever holds more than C, with certainty, and it *never
+pauses*: a resident is in every batch until it is over, and is never evicted. So are engines that reserve, and windows
+whose bound holds on every path.
 
 **Bound.** Take an iteration of such a policy, and a lead tau >= 0. Given all it has seen, every resident may last as
 long as the longest of its kind; with some probability all of them do. Then those that are still there tau iterations
