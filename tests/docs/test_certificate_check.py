@@ -218,3 +218,13 @@ def test_the_packing_is_what_proves_where_requests_are_large(certificates: dict[
     assert above[1]["limit"] == "packing"
     assert above[1]["factor"] < above[0]["factor"]
     assert certificates["packed"]["above_factor"] == above[1]["factor"]
+
+
+@pytest.mark.parametrize(("seed", "number"), [(0, 12), pytest.param(1000, 400, marks=pytest.mark.slow)])
+def test_certificates_of_random_deployments_hold(seed: int, number: int) -> None:
+    """Whatever the replica, the lengths and the set of rates; and nothing is carried that is said to be impossible."""
+    program = PAGE.parents[1] / "benchmarks" / "random_certificates.py"
+    done = subprocess.run([sys.executable, program, "--number", str(number), "--seed", str(seed)], capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"do not hold: 0 of {number};" in done.stdout
