@@ -32,7 +32,8 @@ from fluid.errors import InputError, one_of
 from fluid.planning.demand import checked_counts
 from fluid.planning.kinds import Kind, Rows, rows_of
 from fluid.planning.margins import Margins, Residuals, gained
-from fluid.planning.programs import most_valuable, proportional, raised
+from fluid.planning.programs import proportional, raised
+from fluid.planning.sifting import most_valuable
 from fluid.workload import Workload
 
 REQUESTS, TOKENS, MAX_MIN, PROPORTIONAL = "requests", "tokens", "max-min", "proportional"

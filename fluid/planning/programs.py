@@ -71,18 +71,6 @@ class Shares:
         return shares
 
 
-def most_valuable(rows: Rows, rates: Floats, counts: Floats, values: Floats) -> Solved:
-    """max sum_j v_j lambda_j (S f)_j with A f <= counts, S f <= 1; values v of a request (J,)."""
-    cp = cvxpy()
-
-    shares, worth = Shares(rows, rates), (values * rates)[rows.served]
-    unit, size = float(worth.sum()), _most(counts)
-    carried = shares.loads / size <= counts[rows.kind] / size
-    problem = cp.Problem(cp.Maximize((worth / unit) @ shares.totals), [carried, shares.totals <= 1])
-    _must(_solve(problem, HIGHS))
-    return Solved(float(problem.value) * unit, shares.found, counts, np.maximum(carried.dual_value, 0.0) * unit / size)
-
-
 def proportional(rows: Rows, rates: Floats, counts: Floats, weights: Floats) -> Solved:
     """max sum_j w_j ln (S f)_j with A f <= counts, S f <= 1; weights w (J,)."""
     cp = cvxpy()

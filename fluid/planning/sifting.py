@@ -1,4 +1,4 @@
-r"""The two linear programs that every plan is made of, solved for many types by looking at few of them at a time.
+r"""The linear programs that every plan is made of, solved for many types by looking at few of them at a time.
 
     cheapest    min p.n        A f <= n,      S f = 1,  least <= n <= most
     largest     max theta      A f <= counts, S f = theta
@@ -16,7 +16,8 @@ It needs no error bound of its own: what is returned has the certificate of the 
 
 The second is solved as min t with A f <= t counts and S f = 1, theta = 1/t: with theta beside every type's shares HiGHS
 took 20 times as long. Programs go to it as sparse matrices, for cvxpy takes as long to write small ones as HiGHS to
-solve them. Source: mathematics, section 20.4.
+solve them. Whom to admit for most value is the first again, with a kind more for what is refused. Source: mathematics,
+section 20.4.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ FEW_PAIRS = 3000  # pairs of types and kinds that are all taken at once
 GROUPS, FINEST = 400, 0.02  # the most groups that types are put into; a group is at least so wide, in log costs
 NEAR = 1e-3  # pairs so near the least cost are taken first
 SAME = 1e-10  # relative: a pair cheaper by less is not
+DEAR, SAME_COUNT = (10.0, 1e3, 1e5, 1e7), 1e-9
 MOST_ROUNDS, MOST_NEW = 100, 1000
 Program = Callable[[Rows, Floats, Bools], Solved | None]  # of rows, rates and the pairs taken
 CLOSE = {"primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9}
@@ -61,6 +63,27 @@ def largest(rows: Rows, rates: Floats, counts: Floats) -> Solved:
     if found is None:
         raise FluidwaitError("the solver HIGHS finds a program infeasible that always has a solution")
     return found
+
+
+def most_valuable(rows: Rows, rates: Floats, counts: Floats, values: Floats) -> Solved:
+    """max sum_j v_j lambda_j (S f)_j with A f <= counts, S f <= 1; values v of a request (J,).
+
+    It is the cheapest program with one kind more, that of what is refused: its one row counts the value lost. Replicas
+    beyond those that are there cost `dear` times about the most that one is worth, so that few pairs are feasible, too;
+    where the answer has some, they were not dear enough.
+    """
+    kinds, unit = len(counts), float(counts.max()) / float(values @ rates)
+    lost = replace(rows, values=np.concatenate([rows.values, values[None, :] * unit]),
+                   kind=np.append(rows.kind, kinds), fits=np.concatenate([rows.fits, np.ones((1, len(rates)), bool)]))
+    for dear in DEAR:
+        found = cheapest(lost, rates, np.append(np.full(kinds, dear), 1.0), np.append(counts, 0.0),
+                         np.full(kinds + 1, np.inf))
+        if found is not None and np.all(found.counts[:kinds] <= counts * (1 + SAME_COUNT)):
+            break
+    else:
+        raise FluidwaitError("the solver HIGHS finds a program infeasible that always has a solution")
+    shares = found.shares[:kinds]
+    return Solved(float(values @ (rates * shares.sum(axis=0))), shares, counts, found.prices[:-1] / unit)
 
 
 def _sifted(solve: Program, rows: Rows, rates: Floats) -> Solved | None:

@@ -7,14 +7,14 @@ import pytest
 from fleets import many_types
 
 from fluid import Workload
-from fluid.planning import most_demand, plan_fleet, sifting
+from fluid.planning import admit, most_demand, plan_fleet, sifting
 from fluid.planning.kinds import rows_of
 from fluid.planning.sifting import _groups
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_sifting_finds_what_all_pairs_do(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """300 types on 6 kinds, with all 1,800 pairs and with few: cost, factor, and certificates to rounding."""
+    """300 types on 6 kinds, with all 1,800 pairs and with few: cost, factor, tokens/s, certificates to rounding."""
     mix, kinds = many_types(300, 6, seed)
     counts = np.random.default_rng(seed).integers(0, 20, 6)
     found = []
@@ -23,7 +23,9 @@ def test_sifting_finds_what_all_pairs_do(seed: int, monkeypatch: pytest.MonkeyPa
         plan, carried = plan_fleet(mix, kinds, whole=False), most_demand(mix, kinds, counts)
         assert plan.check().holds(1e-9)
         assert carried.check().holds(1e-8)
-        found.append((plan.cost, carried.factor))
+        admitted = admit(mix, kinds, counts / 10, "tokens")
+        assert admitted.check().holds(1e-8)
+        found.append((plan.cost, carried.factor, admitted.value))
     assert found[0] == pytest.approx(found[1], rel=1e-8)
 
 
