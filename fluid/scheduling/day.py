@@ -35,16 +35,16 @@ from fluid.arrays import Bools, Floats
 from fluid.errors import InputError, real
 from fluid.planning.demand import carried, excess
 from fluid.planning.fleet import FleetPlan, plan_fleet
-from fluid.planning.kinds import Kind, Rows, counts_of, prices_of, rows_of
+from fluid.planning.kinds import Kind, counts_of, prices_of, rows_of
 from fluid.planning.margins import Residuals
-from fluid.planning.whole_fleet import CARRIES, FEASIBLE, INFEASIBLE, OPTIMAL, bounds, without
-from fluid.scheduling.program import FEW_KINDS, HOUR, Pieces, Program, least_counts, pieces_of, program
+from fluid.planning.whole_fleet import FEASIBLE, INFEASIBLE, OPTIMAL
+from fluid.scheduling.cuts import Asked, Cuts
+from fluid.scheduling.program import FEW_KINDS, HOUR, Pieces, pieces_of
 from fluid.tables import Tabular, plain
 from fluid.varying_rates import Schedule
 from fluid.workload import Workload
 
 MOST_ROUNDS = 200
-MET, NEAR = 1e-9, 1e-3  # a cut that lacks less is met; one with less room is asked at first
 SOME = 1e-6  # replicas, from which on a kind is used
 
 
@@ -147,7 +147,7 @@ class DayPlan(Tabular):
                 or self.prices is None or self.relaxed is None or self.asked is None):
             raise InputError("check", "asked of a schedule that there is", self.status, "DayPlan")
         rows, demand = rows_of(self.workload, self.kinds), self.workload.scaled(1 + self.headroom)
-        asked = _Asked(self.kinds, rows, demand, self._pieces, self.spare)
+        asked = Asked(self.kinds, rows, demand, self._pieces, self.spare)
         over = [excess(rows, (1 + self.headroom) * each, n, f * demand.rates)
                 for each, n, f in zip(self.rates, self.counts, self.factors, strict=True)]
         timed = asked.program(np.zeros((0, len(self.kinds))), self.asked[:0])
@@ -179,7 +179,7 @@ def plan_day(workload: Workload, kinds: Sequence[Kind], schedule: Schedule, head
     if peak.prices is None or not peak.feasible:
         return found
     rows, demand = rows_of(workload, fleet), workload.scaled(1 + headroom)
-    asked = _Asked(fleet, rows, demand, pieces, spare)
+    asked = Asked(fleet, rows, demand, pieces, spare)
     return _scheduled(found, asked, peak.prices)
 
 
@@ -191,101 +191,9 @@ def _within_period(kinds: tuple[Kind, ...], schedule: Schedule) -> None:
                                  f'kind "{each.name}"')
 
 
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """What a day asks: `demand` is that at factor 1, with head-room."""
-
-    kinds: tuple[Kind, ...]
-    rows: Rows
-    demand: Workload
-    pieces: Pieces
-    spare: int
-    only: Bools | None = None  # kinds of which there may be any, (K,)
-
-    def slopes(self, prices: Floats) -> Floats:
-        """The cuts of prices (C, R): a / sum_j lambda_j mu_j, shape (C, K)."""
-        found = [self.rows.of_kinds(each) / float(np.sum(self.demand.rates * self.rows.worth(each)))
-                 for each in prices]
-        return np.array(found).reshape(-1, len(self.kinds))
-
-    def program(self, slopes: Floats, asked: Bools) -> Program:
-        """The program with these cuts, each in the pieces where it is asked; of one kind a least count is in their
-        place."""
-        least = least_counts(self.kinds, self.pieces)
-        if len(self.kinds) == 1:
-            need = float(self.rows.fullest(self.demand.rates[None, :])[0])
-            least = np.maximum(least, np.ceil(need * self.pieces.factors * CARRIES) + self.spare)
-        busiest = self.demand.scaled(float(self.pieces.factors.max()))
-        upper = bounds(busiest, self.kinds, self.rows, self.spare)
-        if self.only is not None:
-            upper = np.where(self.only, upper, 0.0)
-        return program(self.pieces, self.kinds, slopes, asked, least, upper, self.spare)
-
-    def lacking(self, counts: Floats, spare: int) -> list[Floats]:
-        """Prices that prove of counts (G, K) that they do not carry their piece; each of counts at its most demand."""
-        most = dict[tuple[float, ...], float]()
-        for n, f in zip(counts, self.pieces.factors, strict=True):
-            key = tuple(np.round(n, 9))
-            most[key] = max(most.get(key, 0.0), float(f))
-        found = list[Floats]()
-        for key, f in most.items():
-            left = without(self.demand, self.kinds, self.rows, np.array(key), spare)
-            found += [each.prices for each in left if each.factor < f * CARRIES]
-        return found
-
-    def broken(self, slopes: Floats, counts: Floats, spare: int) -> Bools:
-        """Which cuts (C, K) counts (G, K) do not meet, without `spare` of the worst kind: (C, G)."""
-        met = slopes @ counts.T
-        if spare:
-            met = met - np.max(slopes[:, None, :] * np.minimum(counts, spare)[None, :, :], axis=2)
-        return met < self.pieces.factors * (1 - MET)
-
-
-class _Cuts:
-    """The cuts found so far, and of which pieces they are asked."""
-
-    def __init__(self, asked: _Asked, first: Floats) -> None:
-        self.asked, pieces = asked, len(asked.pieces.factors)
-        self.prices = [] if len(asked.kinds) == 1 else [first]
-        self.of, self._rows = np.ones((len(self.prices), pieces), dtype=bool), len(first)
-
-    @property
-    def array(self) -> Floats:
-        """The prices (C, R)."""
-        return np.array(self.prices).reshape(-1, self._rows)
-
-    @property
-    def program(self) -> Program:
-        """The program with them."""
-        return self.asked.program(self.asked.slopes(self.array), self.of)
-
-    def binding(self, counts: Floats) -> None:
-        """Ask of each piece those cuts only that counts (G, K) just meet, and each of nearly equal ones once."""
-        if self.prices:
-            slopes = self.asked.slopes(self.array)
-            once = np.unique(np.round(slopes / slopes.max(), 6), axis=0, return_index=True)[1]
-            kept = np.isin(np.arange(len(slopes)), once)
-            self.of = self.of & (slopes @ counts.T / self.asked.pieces.factors <= 1 + NEAR) & kept[:, None]
-
-    def grown(self, counts: Floats, spare: int) -> bool:
-        """Whether counts (G, K) do not carry some piece: cuts that say so are then asked of it, new ones if need be."""
-        if not self.prices:
-            return False
-        more = self.asked.broken(self.asked.slopes(self.array), counts, spare) & ~self.of
-        if more.any():
-            self.of = self.of | more
-            return True
-        new = self.asked.lacking(counts, spare)
-        if new:
-            self.prices += new
-            broken = self.asked.broken(self.asked.slopes(np.array(new)), counts, spare)
-            self.of = np.concatenate([self.of, broken])
-        return bool(new)
-
-
-def _scheduled(found: DayPlan, asked: _Asked, first: Floats) -> DayPlan:
+def _scheduled(found: DayPlan, asked: Asked, first: Floats) -> DayPlan:
     """Cuts for the linear program, then for whole counts; with one kind there is none to find."""
-    cuts = _Cuts(asked, first)
+    cuts = Cuts(asked, first)
     for _ in range(MOST_ROUNDS):
         cut, prices, of = cuts.program, cuts.array, cuts.of
         relaxed, multipliers = cut.relaxed()
@@ -301,7 +209,7 @@ def _scheduled(found: DayPlan, asked: _Asked, first: Floats) -> DayPlan:
     return _whole(found, cuts)
 
 
-def _whole(found: DayPlan, cuts: _Cuts) -> DayPlan:
+def _whole(found: DayPlan, cuts: Cuts) -> DayPlan:
     """The cheapest whole counts that carry every piece; where rounds run out, the peak's fleet all the time."""
     asked = cuts.asked
     for _ in range(MOST_ROUNDS):
@@ -315,7 +223,7 @@ def _whole(found: DayPlan, cuts: _Cuts) -> DayPlan:
     return _routed(found, asked, np.repeat(kept[None, :], len(asked.pieces.factors), axis=0), FEASIBLE)
 
 
-def _routed(found: DayPlan, asked: _Asked, counts: Floats, status: str) -> DayPlan:
+def _routed(found: DayPlan, asked: Asked, counts: Floats, status: str) -> DayPlan:
     """The demand of each piece spread over its fleet, and what begins to serve."""
     at_one = dict[tuple[float, ...], Floats]()
     for n in counts:
