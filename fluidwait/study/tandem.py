@@ -212,9 +212,9 @@ def robust_pools(found: PlannedApart, possible: Possible | None) -> dict[str, Ro
 
 
 def _left(there: TandemCarried, spare: int) -> float:
-    """What is carried where any `spare` replicas of one kind are lost."""
-    return min(each.factor for pool in (there.prefill, there.decode) for each in without(
-        pool.workload, pool.kinds, rows_of(pool.workload, pool.kinds), pool.counts, spare))
+    """What is carried where any `spare` replicas of one kind are lost: nothing where a pool has none."""
+    return min(there.factor, *(each.factor for pool in (there.prefill, there.decode) for each in without(
+        pool.workload, pool.kinds, rows_of(pool.workload, pool.kinds), pool.counts, spare)))
 
 
 def _rates(pool: FleetPlan) -> Floats:

@@ -209,3 +209,12 @@ def test_kinds_of_different_models_must_say_what_a_token_takes(tmp_path: Path,
     assert "fleet.transfer.bytes_per_token" in capsys.readouterr().err
     assert status(["plan", str(written(tmp_path, other.replace('kv_dtype = "fp8"\nfirst_token = "prefill"', "")))]) == 2
     assert "fleet.kind[1].first_token" in capsys.readouterr().err
+
+
+def test_a_pool_without_replicas_is_not_carried_by_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Plenty there to prefill and nothing to decode: nothing is carried, with spare replicas asked for or not."""
+    file = written(tmp_path, TEXT.replace('role = "prefill"', 'role = "prefill"\ncount = 40'))
+    for flags in ((), ("--spare", "1")):
+        code, found = answer(capsys, "plan", file, *flags)
+        assert (code, found["answer"], found["there"]["carries"]) == (1, False, False), flags
+        assert found["there"]["factor_without_spare"] == 0
