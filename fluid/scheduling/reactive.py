@@ -2,12 +2,13 @@ r"""Autoscaling without a forecast: replicas are ordered when the load is there,
 
 At every moment the autoscaler knows the present factor f(t), not the next, and wants
 
-    w_k(t) = ceil(f(t)/f_max N_k)        N the fleet of the busiest window (`fluid.planning.plan_fleet`)
+    w_k(t) = max(ceil(f(t)/f_max N_k), count_k)       N the fleet of the busiest window (`fluid.planning.plan_fleet`)
 
-of each kind, which carries what comes, with its head-room: at f/f_max of the busiest rates f/f_max of its fleet does,
-and more does too. What it does not see is what waits. It orders what is lacking at once, and at once gives up what is
-too much, orders that do not serve yet first. So the m-th replica of kind k is ordered, o_km = 1, while w_k >= m, and
-for least_time at least; it serves when it has been ordered for start_up:
+of each kind, those that are there already among them, as they stay. That carries what comes, with its head-room: at
+f/f_max of the busiest rates f/f_max of its fleet does, and more does too. What it does not see is what waits. It orders
+what is lacking at once, and at once gives up what is too much, orders that do not serve yet first. So the m-th replica
+of kind k is ordered, o_km = 1, while w_k >= m, and for least_time at least; it serves when it has been ordered for
+start_up:
 
     n_k(t) = sum_m min over [t - s_k, t] of o_km,         cost sum_k p_k int sum_m o_km
 
@@ -25,7 +26,7 @@ import numpy as np
 from fluid.arrays import Floats
 from fluid.errors import InputError
 from fluid.planning.fleet import FleetPlan
-from fluid.planning.kinds import Kind, prices_of
+from fluid.planning.kinds import Kind, counts_of, prices_of
 from fluid.scheduling.backlog import Backlog, backlog
 from fluid.scheduling.program import HOUR
 from fluid.varying_rates import Schedule
@@ -66,6 +67,7 @@ def react(workload: Workload, schedule: Schedule, peak: FleetPlan) -> Reaction:
     if peak.counts is None:
         raise InputError("peak", "a fleet that there is", peak.status, "react")
     wanted = np.ceil(peak.counts * (schedule.factors / schedule.factors.max())[:, None] * (1 - 1e-12))
+    wanted = np.maximum(wanted, counts_of(peak.kinds))
     spans = [_ordered(wanted[:, k], each, schedule) for k, each in enumerate(peak.kinds)]
     begin = (DAYS - 1) * schedule.period
     paid = [sum(_within(span, begin, begin + schedule.period) for layer in layers for span in layer)

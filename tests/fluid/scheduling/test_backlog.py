@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,15 @@ def test_a_least_time_keeps_replicas_that_are_not_needed() -> None:
     assert found.cost == pytest.approx(2.0 * (24 + 2 * 3))
     assert found.backlog.largest == 0
     assert found.serving[:, 0].tolist() == [3, 1]
+
+
+def test_an_autoscaler_keeps_what_is_there_already() -> None:
+    """Two of three are there and stay: one is ordered for half a day, and two at ONE >= 0.3 leave nothing at night."""
+    kind = replace(KIND, count=2)
+    found = react(MIX, Schedule([43_200, 43_200], [1.0, 0.3]), plan_fleet(MIX, [kind]))
+    assert found.serving[:, 0].tolist() == [2, 3, 2]
+    assert found.cost == pytest.approx(2.0 * 12 * (3 + 2))
+    assert found.backlog.largest == pytest.approx(360 * (1 - 2 * ONE))
 
 
 @pytest.mark.parametrize(("edges", "counts"), [
