@@ -34,6 +34,8 @@ def plan_command(file: Path | None, keys: Flags, headroom: float, spare: int, ta
     if not 0 <= headroom <= MOST_HEADROOM:
         raise InputError("--headroom", 'a share from 0, as "10%" or "0.1"', headroom)
     whole("--spare", spare, unit="replicas", least=0, most=MOST_SPARE)
+    if simulate["policy"] is None and simulate["horizon"] is not None:
+        raise InputError("--horizon", "given beside --simulate, whose runs are so long", simulate["horizon"])
     how = None if simulate["policy"] is None else HowToSimulate(**simulate)
     deployment = deployment_of(file, TraceKeys.of_flags(keys))
     refuse_batch(deployment, "plan")
@@ -44,7 +46,7 @@ def plan_command(file: Path | None, keys: Flags, headroom: float, spare: int, ta
         return _apart(deployment, headroom, spare, asked_of(deployment, demanded(deployment), **possible), how, json)
     found = planned(deployment, headroom, spare, tails)
     rates = asked_of(deployment, found.workload, **possible)
-    robust = plan_of_possible(found.workload, found.plan.kinds, headroom, spare, rates)
+    robust = plan_of_possible(found.plan, rates)
     routed = None if how is None else simulated(found, how)
 
     def show() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from fluid.arrays import Ints
 from fluid.errors import InputError, one_of, probability
-from fluid.planning import Kind, RobustPlan, plan_robust
+from fluid.planning import FleetPlan, RobustPlan, plan_robust
 from fluid.traces.dependence import dependence
 from fluid.traces.trace import Trace
 from fluid.uncertainty import Bootstrap, Box, ChiSquareBall, Ellipsoid
@@ -53,14 +52,22 @@ def possible_rates(deployment: Deployment, name: str | None, within: float,
     trace, chosen = deployment.mix.trace, None if name is None else one_of("--set", name, SETS)
     if chosen is None:
         if trace is None and within == 0:
+            if confidence is not None:
+                raise _not_estimated(confidence)
             return None
         chosen = "box" if trace is None else "chi-square"
     level = deployment.confidence if confidence is None else confidence
     if chosen == "box" or (chosen == "ellipsoid" and within > 0):
+        if confidence is not None:
+            raise _not_estimated(confidence)
         return _around(deployment, chosen, within)
     if trace is None:
         raise InputError("--set", "box or ellipsoid, with --rates-within, where no trace tells what was seen", chosen)
     return _of_rows(deployment.mix, trace, chosen, within, level)
+
+
+def _not_estimated(confidence: float) -> InputError:
+    return InputError("--confidence", "left out where no trace makes the set: nothing is estimated then", confidence)
 
 
 def asked_of(deployment: Deployment, workload: Workload, name: str | None, within: float,
@@ -119,11 +126,15 @@ def order_of(deployment: Deployment) -> str:
     return dependence(work).reason
 
 
-def plan_of_possible(workload: Workload, kinds: Sequence[Kind], headroom: float, spare: int,
-                     possible: Possible | None) -> RobustPlan | None:
-    """A fleet for all of them; None where nothing was asked. Raises InputError for spare replicas but of a box."""
+def plan_of_possible(plan: FleetPlan, possible: Possible | None) -> RobustPlan | None:
+    """The fleet of a plan for all of them, none where targets leave no kind; None where nothing was asked.
+
+    Raises InputError for spare replicas but of a box.
+    """
     if possible is None:
         return None
-    if spare and possible.name != "box":
-        raise InputError("--spare", "0 unless --set is box", spare)
-    return plan_robust(workload, kinds, possible.rates, headroom, spare=spare)
+    if plan.spare and possible.name != "box":
+        raise InputError("--spare", "0 unless --set is box", plan.spare)
+    if plan.reason and plan.carries is None:  # nothing was planned, as no kind keeps the targets
+        return RobustPlan(plan, None, None, None, plan.reason)
+    return plan_robust(plan.workload, plan.kinds, possible.rates, plan.headroom, spare=plan.spare)

@@ -206,8 +206,7 @@ def robust_pools(found: PlannedApart, possible: Possible | None) -> dict[str, Ro
         return {}
     if found.plan.decode.workload is not found.workload:
         raise InputError("--rates-within", "asked where all types are decoded", "output_tokens = 1")
-    plans = {role: plan_of_possible(found.workload, pool.kinds, pool.headroom, pool.spare, possible)
-             for role, pool in found.pools.items()}
+    plans = {role: plan_of_possible(pool, possible) for role, pool in found.pools.items()}
     return {role: plan for role, plan in plans.items() if plan is not None}
 
 

@@ -128,7 +128,9 @@ def test_bad_values_are_one_line(old: str, new: str, named: str, tmp_path: Path,
 
 
 @pytest.mark.parametrize("flags", [["--headroom", "-1"], ["--headroom", "nan"], ["--headroom", "much"],
-                                   ["--spare", "-1"], ["--spare", "0.5"], ["--spare", "1000"]])
+                                   ["--spare", "-1"], ["--spare", "0.5"], ["--spare", "1000"],
+                                   ["--horizon", "100"], ["--confidence", "95%"],
+                                   ["--confidence", "95%", "--rates-within", "10%"]])
 def test_bad_flags_are_one_line(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Status 2, and the flag is named."""
     assert status(["plan", *flags]) == 2
@@ -234,6 +236,8 @@ def test_targets_limit_what_replicas_carry(tmp_path: Path, capsys: pytest.Captur
     code, found = answer(capsys, "plan", written(tmp_path, TEXT + "\n[target]\nttft = 1e-4\n"))
     assert (code, found["status"]) == (1, "infeasible")
     assert "ttft up to 0.0001 s" in found["reason"]
+    code, other = answer(capsys, "plan", tmp_path / "mix.toml", "--rates-within", "10%")
+    assert (code, other["robust"]["counts"], other["robust"]["reason"]) == (1, None, found["reason"])
     code, found = answer(capsys, "plan", written(tmp_path, TEXT + "\n[target]\nitl_p99 = 0.01\n"))
     assert (code, [each["count"] for each in found["kinds"]][1]) == (0, 0)
     assert status(["plan", str(written(tmp_path, TEXT + "\n[target]\ntpot = 0.001\n"))]) == 1

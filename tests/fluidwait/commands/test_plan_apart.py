@@ -211,7 +211,7 @@ def test_kinds_of_different_models_must_say_what_a_token_takes(tmp_path: Path,
     assert "fleet.kind[1].first_token" in capsys.readouterr().err
 
 
-def test_a_pool_without_replicas_is_not_carried_by_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pool_without_replicas_carries_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Plenty there to prefill and nothing to decode: nothing is carried, with spare replicas asked for or not."""
     file = written(tmp_path, TEXT.replace('role = "prefill"', 'role = "prefill"\ncount = 40'))
     for flags in ((), ("--spare", "1")):
