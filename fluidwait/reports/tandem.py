@@ -23,7 +23,7 @@ BUYS = ("colocated a token waits for the prefills in its batch, apart for none: 
 def tandem_answer(found: PlannedApart) -> dict[str, Any]:
     """The body of `plan --json` where kinds have roles."""
     plan, edge, there = found.plan, found.edge, found.there
-    return {"answer": found.yes, "status": _status(found), "reason": plan.prefill.reason or plan.decode.reason,
+    return {"answer": found.yes, "status": found.status, "reason": plan.prefill.reason or plan.decode.reason,
             "rate": found.workload.rate, "headroom": plan.prefill.headroom, "spare": plan.prefill.spare,
             "cost": plan.cost if plan.feasible else None, "bound": plan.bound if plan.feasible else None,
             "gap": plan.gap if plan.feasible else None, "ratio": plan.ratio if plan.feasible else None,
@@ -35,12 +35,6 @@ def tandem_answer(found: PlannedApart) -> dict[str, Any]:
             "balance": _balance(found),
             "thresholds": [{"kind": name, "wait": whole.to_dict(), "paced": windows.to_dict()}
                            for name, whole, windows in found.designs] if plan.feasible else []}
-
-
-def _status(found: PlannedApart) -> str:
-    """The worse of the two."""
-    order = ("optimal", "feasible", "infeasible")
-    return max((each.status for each in found.pools.values()), key=order.index)
 
 
 def _pool(found: PlannedApart, role: str) -> dict[str, Any]:
@@ -113,7 +107,7 @@ def show_apart(found: PlannedApart) -> None:
             if pool.counts is None:
                 say(False, f"no {role} pool: {pool.reason}")
         return
-    say(True, f"{_fleet(found)}, at {plan.cost:.6g} an hour" + ("" if _status(found) == "optimal" else
+    say(True, f"{_fleet(found)}, at {plan.cost:.6g} an hour" + ("" if found.status == "optimal" else
                                                                 " (not proved cheapest)"))
     console.print(f"P : D is {plan.ratio:.3g} : 1 ({_sum(plan.prefill):.4g} to prefill, {_sum(plan.decode):.4g} to "
                   "decode, in fractions of replicas)\n")

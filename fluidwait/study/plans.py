@@ -20,9 +20,10 @@ from fluidwait.deployment.deployment import Deployment
 from fluidwait.progress import counting, note, quiet
 from fluidwait.study.dask import REFUSED, on_cluster
 from fluidwait.study.fingerprint import asked_of_plans, program
-from fluidwait.study.fleet import planned
+from fluidwait.study.fleet import demanded, planned
 from fluidwait.study.store import ADVICE
 from fluidwait.study.sweep import Workers
+from fluidwait.study.tandem import planned_apart
 from verification.experiments.machine import cores
 from verification.experiments.threads import as_finished
 from verification.store import store
@@ -100,6 +101,8 @@ def plan_cell(deployment: Deployment, cell: PlanCell) -> PlanRow:
         here = replace(here, fleet=tuple(
             replace(each, kind=replace(each.kind, price=prices.get(each.kind.name, each.kind.price)))
             for each in here.fleet))
+    if any(each.kind.part for each in here.fleet):
+        return _apart(here, cell)
     with quiet():
         found = planned(here, cell.headroom, cell.spare)
     plan, day = found.plan, found.day
@@ -111,6 +114,17 @@ def plan_cell(deployment: Deployment, cell: PlanCell) -> PlanRow:
                    found.single[2] if found.single else None, fleet_text,
                    day.plan.cost if day is not None and scheduled else None,
                    day.reaction.cost if day is not None and day.reaction is not None else None)
+
+
+def _apart(here: Deployment, cell: PlanCell) -> PlanRow:
+    """The row of pools that prefill and decode apart: neither has a fleet of one kind, nor a day, beside it."""
+    found = planned_apart(here, demanded(here), cell.headroom, cell.spare)
+    plan, pools = found.plan, found.pools.values()
+    fleet = {each.name: int(n) for pool in pools if plan.feasible and pool.counts is not None
+             for n, each in zip(pool.counts, pool.kinds, strict=True) if n}
+    return PlanRow(*cell, found.status, " ".join(each.reason for each in pools if each.reason),
+                   plan.cost if plan.feasible else None, plan.bound if plan.feasible else None, None, json.dumps(fleet),
+                   None, None)
 
 
 def plan_as_text(deployment: Deployment, cell: PlanCell, computing: str) -> str:

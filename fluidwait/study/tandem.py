@@ -26,7 +26,7 @@ from fluid.planning import (
 )
 from fluid.planning.kinds import counts_of, rows_of
 from fluid.planning.parts import DECODE, PREFILL, moved
-from fluid.planning.whole_fleet import CARRIES, without
+from fluid.planning.whole_fleet import CARRIES, FEASIBLE, INFEASIBLE, OPTIMAL, without
 from fluid.workload import Workload
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.study.possible import Possible, plan_of_possible
@@ -88,6 +88,12 @@ class PlannedApart:
     def pools(self) -> dict[str, FleetPlan]:
         """The plans by role."""
         return {PREFILL: self.plan.prefill, DECODE: self.plan.decode}
+
+    @property
+    def status(self) -> str:
+        """The worse of those of the two pools."""
+        order = (OPTIMAL, FEASIBLE, INFEASIBLE)
+        return max((each.status for each in self.pools.values()), key=order.index)
 
     @cached_property
     def losses(self) -> dict[str, float]:

@@ -49,6 +49,18 @@ def test_every_row_is_the_plan_of_its_cell(tmp_path: Path, capsys: pytest.Captur
     assert [int(line["small"]) for line in lines] == [row["fleet"].get("small", 0) for row in rows]
 
 
+def test_pools_apart_are_planned_as_plan_does(capsys: pytest.CaptureFixture[str]) -> None:
+    """Kinds with roles serve their parts only: the row is the plan of both pools, with no fleet of one kind beside."""
+    file = EXAMPLE.with_name("disaggregated.toml")
+    _, alone = answer(capsys, "plan", file, "--headroom", "10%")
+    code, found = answer(capsys, "plans", file, "--headrooms", "10%")
+    (row,) = found["plans"]
+    kinds = [kind for pool in alone["pools"].values() for kind in pool["kinds"]]
+    assert (code, row["status"], row["single"]) == (0, alone["status"], None)
+    assert (row["cost"], row["bound"]) == (alone["cost"], alone["bound"])
+    assert row["fleet"] == {kind["name"]: kind["count"] for kind in kinds}
+
+
 def test_kept_plans_are_not_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str],
                                        monkeypatch: pytest.MonkeyPatch) -> None:
     """More values add cells, the same ones add none; kinds at other prices are refused."""
