@@ -77,8 +77,11 @@ def _waits(found: Backlog) -> str:
         return f"what waits grows by {duration(found.growth)} of the busiest window's traffic with every period"
     if found.largest <= 0:
         return "nothing waits"
+    period = float(found.times[-1])
+    later = found.drained > period  # in the next one
+    drained = f"{clock(found.drained - later * period)}{' of the next' if later else ''}"
     return (f"requests wait up to {duration(found.largest)} for capacity, longest at {clock(found.worst)}, until "
-            f"{clock(found.drained)}")
+            f"{drained}")
 
 
 def clock(moment: float) -> str:

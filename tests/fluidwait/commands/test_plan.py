@@ -206,6 +206,26 @@ def test_a_day_of_rates_has_a_schedule_and_says_what_waits(tmp_path: Path, capsy
     assert "with what is there all the time: requests wait up to" in shown
 
 
+def test_what_is_never_carried_grows_in_seconds_of_the_busiest_window(tmp_path: Path,
+                                                                       capsys: pytest.CaptureFixture[str]) -> None:
+    """No window fits one replica: a day adds its factors less the share carried of the busiest one."""
+    file = written(tmp_path, DAY.read_text(encoding="utf-8").replace("price = 1.2\n", "price = 1.2\ncount = 5\n"))
+    _, found = answer(capsys, "plan", file)
+    windows = zip((25_200, 10_800, 7_200, 21_600, 21_600), (0.25, 0.8, 1.0, 0.7, 0.45), strict=True)
+    left = sum(seconds * (factor - found["there"]["factor"]) for seconds, factor in windows)
+    assert found["day"]["there"]["growth"] == pytest.approx(left)
+
+
+def test_what_waits_until_the_next_day_is_told_by_its_clock(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The clock does not go on beyond 24:00."""
+    file = written(tmp_path, DAY.read_text(encoding="utf-8").replace("price = 1.2\n", "price = 1.2\ncount = 9\n"))
+    moment = round(answer(capsys, "plan", file)[1]["day"]["there"]["drained"] - 86_400)
+    assert moment > 0
+    status(["plan", str(file)])
+    hour, minute = divmod(moment // 60, 60)
+    assert f"until {hour:02d}:{minute:02d}:{moment % 60:02d} of the next" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_start_up_time_that_cannot_be_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Negative, or beyond the period."""
     text = DAY.read_text(encoding="utf-8")
