@@ -15,6 +15,7 @@ from fluid.bounds.certificate import Certificate
 from fluid.replica import UNLIMITED
 from fluid.uncertainty import ChiSquareBall
 from fluidwait.reports.console import console, say, table_of_sentences, title
+from fluidwait.reports.plan import types_of
 from fluidwait.study.certified import ANYONE, RESERVING, SURE, Above, Certified
 from fluidwait.study.possible import order_of
 from thresholds.proved.window import ProvedWindows
@@ -176,7 +177,7 @@ def _iteration_time(found: Certified) -> dict[str, Any]:
 def show_certificate(found: Certified, file: str | None) -> None:
     """The report of `fluidwait certify`."""
     deployment, rate = found.deployment, found.deployment.workload.rate
-    title("Certificate", f"{deployment.source}: {rate:.4g} requests/s in {len(deployment.workload):,} types")
+    title("Certificate", f"{deployment.source}: {rate:.4g} requests/s in {types_of(deployment.workload)}")
     say(found.yes, sentence(found) + ("" if found.possible is None else _robust(found)))
     console.print()
     if found.above:

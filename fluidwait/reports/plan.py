@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 
+from fluid import Workload
 from fluid.planning import Admission, FleetPlan, Margins
 from fluidwait.reports.console import console, largest, new_table, print_table, say, title
 from fluidwait.reports.plan_day import day_answer, show_day
@@ -103,12 +104,17 @@ def _words(counts: dict[str, int]) -> str:
     return " + ".join(f"{n:,} x {name}" for name, n in counts.items()) or "nothing"
 
 
+def types_of(workload: Workload) -> str:
+    """How many types there are, in words."""
+    return "1 type" if len(workload) == 1 else f"{len(workload):,} types"
+
+
 def show_plan(found: Planned) -> None:
     """The report of `fluidwait plan`."""
     plan = found.plan
     room = f", {plan.headroom:.0%} head-room" if plan.headroom else ""
     spare = f", {plan.spare} of any kind spare" if plan.spare else ""
-    title("Fleet", f"{found.deployment.source}: {found.workload.rate:.4g} requests/s in {len(found.workload):,} types"
+    title("Fleet", f"{found.deployment.source}: {found.workload.rate:.4g} requests/s in {types_of(found.workload)}"
                    f"{room}{spare}")
     _show_there(found)
     if plan.counts is None:
@@ -179,9 +185,13 @@ def _show_energy(found: Planned) -> None:
     used = fleet_energy(found)
     if used is None:
         return
-    power = used.electricity
-    bill = "" if power is None else f" and {used.per_million_tokens(power):.3g} of electricity, {power:.3g} an hour"
-    console.print(f"a million output tokens cost {used.per_million_tokens(used.cost):.3g} of replicas{bill}")
+    power, costs = used.electricity, list[str]()
+    if used.cost is not None:
+        costs.append(f"{used.per_million_tokens(used.cost):.3g} of replicas")
+    if power is not None:
+        costs.append(f"{used.per_million_tokens(power):.3g} of electricity, {power:.3g} an hour")
+    if costs:
+        console.print(f"a million output tokens cost {' and '.join(costs)}")
     if used.total is not None:
         console.print(f"energy: {used.total:,.0f} W, {used.per_output_token:.3g} J an output token")
     console.print()

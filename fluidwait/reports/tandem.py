@@ -11,7 +11,7 @@ from fluid.planning import FleetPlan, TandemCarried
 from fluid.planning.parts import DECODE, PREFILL
 from fluid.planning.whole_fleet import CARRIES
 from fluidwait.reports.console import console, new_table, say, seconds, title
-from fluidwait.reports.plan import ASSUMED
+from fluidwait.reports.plan import ASSUMED, types_of
 from fluidwait.study.tandem import PlannedApart
 from thresholds import Design, PacedPolicy, WaitDesign
 
@@ -100,7 +100,7 @@ def show_apart(found: PlannedApart) -> None:
     room = f", {plan.prefill.headroom:.0%} head-room" if plan.prefill.headroom else ""
     spare = f", {plan.prefill.spare} of any kind spare" if plan.prefill.spare else ""
     title("Prefill and decode apart", f"{found.deployment.source}: {found.workload.rate:.4g} requests/s in "
-                                      f"{len(found.workload):,} types{room}{spare}")
+                                      f"{types_of(found.workload)}{room}{spare}")
     _show_there(found)
     if found.edge is None:
         for role, pool in found.pools.items():

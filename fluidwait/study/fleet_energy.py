@@ -23,12 +23,12 @@ SOME = 1e-9  # of a type's rate: less is none
 
 @dataclass(frozen=True)
 class FleetEnergy:
-    """Of a fleet that carries `throughput` output tokens/s: `watts` by kind (None where not known), its `cost` an hour,
-    and that of its electricity (None where a price, or a power, is not known)."""
+    """Of a fleet that carries `throughput` output tokens/s: `watts` by kind (None where not known), its `cost` an hour
+    (None where no price is given), and that of its electricity (None where a price, or a power, is not known)."""
 
     watts: tuple[float | None, ...]
     throughput: float
-    cost: float
+    cost: float | None
     electricity: float | None
 
     @property
@@ -48,7 +48,7 @@ class FleetEnergy:
 
 
 def fleet_energy(found: Planned) -> FleetEnergy | None:
-    """The energy of a plan; None where there is no fleet."""
+    """The energy of a plan; None where there is no fleet, or neither a price nor all watts are known."""
     plan = found.plan
     if plan.counts is None or plan.rates is None:
         return None
@@ -59,7 +59,10 @@ def fleet_energy(found: Planned) -> FleetEnergy | None:
             for used, price in zip(watts, prices, strict=True)]
     known = [each for each in bill if each is not None]
     throughput = float(plan.workload.rates @ plan.workload.output_tokens)
-    return FleetEnergy(watts, throughput, plan.cost, math.fsum(known) if len(known) == len(bill) else None)
+    priced = found.deployment.fleet or found.deployment.price is not None
+    electricity = math.fsum(known) if len(known) == len(bill) else None
+    used = FleetEnergy(watts, throughput, plan.cost if priced else None, electricity)
+    return None if used.cost is None and used.total is None else used
 
 
 def _watts(workload: Workload, kind: Kind, count: int, rates: Floats) -> float | None:

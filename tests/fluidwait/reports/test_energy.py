@@ -92,6 +92,20 @@ def test_a_plan_adds_up_its_replicas(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert found["energy"]["electricity"] == pytest.approx(found["energy"]["watts"] / 1000 * 0.1)
 
 
+def test_a_plan_without_a_price_says_nothing_of_money(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The price of 1 that counts replicas then is nobody's; with no watts known either nothing is said."""
+    file = written(tmp_path, priced().replace("price = 3.6\n", ""))
+    _, found = answer(capsys, "plan", file)
+    assert found["energy"]["million_tokens"]["replicas"] is None
+    assert found["energy"]["million_tokens"]["electricity"] > 0
+    _, bare = answer(capsys, "plan", written(tmp_path, ONE_TYPE.format(rate=20.0)))
+    assert bare["energy"] is None
+    assert status(["plan", str(tmp_path / "mix.toml")]) == 0
+    shown = capsys.readouterr().out
+    assert "million" not in shown
+    assert "requests/s in 1 type\n" in shown
+
+
 def test_a_kind_may_have_a_power_of_its_own(tmp_path: Path) -> None:
     """Without other keys of [replica] it is that of the file; electricity costs what it does there."""
     kinds = ('[[fleet.kind]]\nname = "a"\nprice = 1.0\n'
