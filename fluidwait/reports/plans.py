@@ -49,6 +49,8 @@ def show_plans(deployment: Deployment, rows: Sequence[PlanRow], out: object) -> 
                       *([f"{row.price:g} {escape(row.priced)}"] if priced else []), escape(fleet[:60]), _cost(row.cost),
                       _cost(row.single), *([_cost(row.day)] if days else []))
     console.print(table)
+    if days:
+        console.print("[dim]requests/s are means over the period; the fleet is that of its busiest window[/dim]")
     if len(rows) > MOST_ROWS:
         console.print(f"[dim]the first {MOST_ROWS} of {len(rows):,} plans; --out and --json have them all[/dim]")
     if out is not None:

@@ -38,6 +38,7 @@ def show_simulated(found: Simulated | None) -> None:
     if found is None:
         return
     own = found.trials[0]
+    console.print()
     console.print(escape(f"simulated, {found.policy} on every replica: {found.replications} x {found.horizon:,.0f} s "
                          "on the same arrivals"))
     table = new_table("router", "", "latency s", "TTFT p99", "TPOT p99", "tokens/s", "evicted/h")

@@ -5,8 +5,8 @@ vLLM V1 as it comes keeps all targets, percentiles and goodput too: an interval,
 share of its limits that the kind may use. The plan is made anew with it, and as its mixes change then, kinds are
 simulated at theirs, `ROUNDS` times at most; a kind that is sent nearly the same mix, and no more of it than was found
 sustained, is not simulated again. Where rounds end before, `settled` is false: the last mixes were not simulated.
-As uses only fall, a kind may end with less than its best mix allows: each kind alone is tried too, and the cheapest is
-taken.
+As uses only fall, a kind may end with less than its best mix allows: each kind alone is tried too, unless replicas of
+another one are there and stay, and the cheapest is taken.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def within_tails(within: Within, targets: Targets, workload: Workload, headroom:
     """Return the kinds with the share of their limits that simulation found within all targets."""
     if not targets:
         raise InputError("--tails", "given beside targets, of [target] in the file", "no target")
-    choices = [list(within.kinds)] + ([[each] for each in within.kinds] if len(within.kinds) > 1 else [])
+    stay = {each.name for each in within.kinds if each.count}
+    alone = [[each] for each in within.kinds if len(within.kinds) > 1 and stay <= {each.name}]
+    choices = [list(within.kinds), *alone]
     found = [_settled(within, targets, workload, kinds, headroom, spare) for kinds in choices]
     costs = [inf if each.reason else plan_fleet(workload, each.kinds, headroom, spare=spare).cost for each in found]
     return found[costs.index(min(costs))]

@@ -61,6 +61,20 @@ def test_pools_apart_are_planned_as_plan_does(capsys: pytest.CaptureFixture[str]
     assert row["fleet"] == {kind["name"]: kind["count"] for kind in kinds}
 
 
+def test_rates_that_change_are_means_and_the_report_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """At the mean of the file's day the row is the plan of the file, whose rate is that of the busiest window."""
+    file = EXAMPLE.with_name("fleet-day.toml")
+    _, alone = answer(capsys, "plan", file)
+    mean = sum(each["rate"] * (each["end"] - each["start"]) for each in alone["day"]["pieces"]) / alone["day"]["period"]
+    _, found = answer(capsys, "plans", file)
+    (row,) = found["plans"]
+    assert row["rate"] == pytest.approx(mean)
+    assert row["rate"] < alone["rate"]
+    assert (row["cost"], row["day"]) == pytest.approx((alone["cost"], alone["day"]["cost"]))
+    assert status(["plans", str(file)]) == 0
+    assert "requests/s are means over the period" in " ".join(capsys.readouterr().out.split())
+
+
 def test_kept_plans_are_not_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str],
                                        monkeypatch: pytest.MonkeyPatch) -> None:
     """More values add cells, the same ones add none; kinds at other prices are refused."""
