@@ -290,3 +290,14 @@ def test_tails_are_held_by_simulating_a_replica(tmp_path: Path, capsys: pytest.C
     assert found["cost"] == -(-200 // min(tail["low"], 100 * found["targets"]["kinds"][0]["use"]))
     assert status(["plan", str(EXAMPLE), "--tails"]) == 2
     assert "--tails" in capsys.readouterr().err
+
+
+def test_tails_keep_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A dear replica that is there stays in the plan, though one of the cheap kind alone would cost less."""
+    kinds = "".join(f'[[fleet.kind]]\nname = "{name}"\nprice = {price}\ncount = {count}\n'
+                    for name, price, count in (("dear", 5.0, 1), ("cheap", 1.0, 0)))
+    file = written(tmp_path, ONE_SERVER.format(rate=100.0) + kinds + "\n[target]\nlatency = 0.02\n")
+    _, found = answer(capsys, "plan", file, "--tails")
+    assert {each["name"]: each["count"] for each in found["kinds"]} == {"dear": 1, "cheap": 1}
+    assert found["cost"] == 6.0
+    assert found["there"]["factor"] > 0
