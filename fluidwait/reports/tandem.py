@@ -101,6 +101,8 @@ def show_apart(found: PlannedApart) -> None:
     spare = f", {plan.prefill.spare} of any kind spare" if plan.prefill.spare else ""
     title("Prefill and decode apart", f"{found.deployment.source}: {found.workload.rate:.4g} requests/s in "
                                       f"{types_of(found.workload)}{room}{spare}")
+    if found.deployment.mix.windows:
+        console.print("rates change over time: planned is for the busiest window, and no schedule is made of pools")
     _show_there(found)
     if found.edge is None:
         for role, pool in found.pools.items():
@@ -151,7 +153,7 @@ def _show_there(found: PlannedApart) -> None:
 
 
 def _show_pools(found: PlannedApart) -> None:
-    table = new_table("kind", "pool", "replicas", "price", "full", "fills first", "link taken", "held to send")
+    table = new_table("kind", "pool", "replicas", "price", "full", "fills first", "link taken", "in transfer")
     for role, pool in found.pools.items():
         for k, each in enumerate(pool.kinds):
             if pool.counts is not None and pool.counts[k] > 0:

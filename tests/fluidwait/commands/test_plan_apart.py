@@ -218,3 +218,14 @@ def test_a_pool_without_replicas_carries_nothing(tmp_path: Path, capsys: pytest.
         code, found = answer(capsys, "plan", file, *flags)
         assert (code, found["answer"], found["there"]["carries"]) == (1, False, False), flags
         assert found["there"]["factor_without_spare"] == 0
+
+
+def test_pools_are_for_the_busiest_window_and_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No schedule is made of them: the plan at twice the rates is that of a day with a window of scale 2."""
+    windows = "".join(f"\n[[workload.window]]\nduration = 43200.0\nscale = {scale}\n" for scale in (0.5, 2.0))
+    _, twice = answer(capsys, "plan", written(tmp_path, TEXT.replace("rate = 30.0", "rate = 60.0")))
+    file = written(tmp_path, TEXT + windows)
+    _, found = answer(capsys, "plan", file)
+    assert (found["rate"], found["cost"]) == (60.0, twice["cost"])
+    status(["plan", str(file)])
+    assert "no schedule is made of pools" in " ".join(capsys.readouterr().out.split())
