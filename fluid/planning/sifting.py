@@ -90,9 +90,7 @@ def _sifted(solve: Program, rows: Rows, rates: Floats) -> Solved | None:
     taken = rows.fits
     if np.count_nonzero(taken) > FEW_PAIRS:
         start = _of_groups(solve, rows, rates)
-        if start is None:
-            return None
-        taken = _cheap(rows, start)
+        taken = rows.fits if start is None else _cheap(rows, start)  # types of a group need not fit split alike
     for _ in range(MOST_ROUNDS):
         found = solve(rows, rates, taken)
         if found is None:  # too few pairs for what there is: all of them

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fleets import many_types
@@ -27,6 +29,18 @@ def test_sifting_finds_what_all_pairs_do(seed: int, monkeypatch: pytest.MonkeyPa
         assert admitted.check().holds(1e-8)
         found.append((plan.cost, carried.factor, admitted.value))
     assert found[0] == pytest.approx(found[1], rel=1e-8)
+
+
+def test_a_fleet_that_just_fits_is_found_where_groups_of_types_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearly all that `most` replicas carry is carried by them, though types that are split alike fit worse."""
+    monkeypatch.setattr(sifting, "FEW_PAIRS", 0)
+    mix, kinds = many_types(2000, 2)
+    few = [replace(each, most=n) for each, n in zip(kinds, (3, 8), strict=True)]
+    factor = most_demand(mix, kinds, [3, 8]).factor
+    found = plan_fleet(mix.scaled(factor * 0.99999), few)
+    assert found.counts is not None, found.reason
+    assert found.counts.tolist() == [3, 8]
+    assert found.check().holds()
 
 
 def test_types_in_proportion_are_one_group() -> None:
