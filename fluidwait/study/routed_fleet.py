@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fluid import Replica, Workload, solve
-from fluid.errors import FluidwaitError, whole, within
+from fluid.errors import FluidwaitError, InputError, whole, within
 from fluid.planning import FleetPlan
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.policy_names import ROUTABLE, known
@@ -69,6 +69,15 @@ class HowToSimulate:
         if self.horizon is not None:
             within("--horizon", self.horizon, *SECONDS, unit="seconds")
 
+    def seconds(self, rate: float, otherwise: float) -> float:
+        """The horizon at a rate, `otherwise` where no flag says; raises InputError where hardly a request arrives."""
+        if self.horizon is None:
+            return otherwise
+        if self.horizon * rate * self.replications < 1:
+            raise InputError("--horizon", f"{1 / (rate * self.replications):.3g} seconds at least, in which a request "
+                                          f"arrives at {rate:g} requests/s", self.horizon)
+        return self.horizon
+
 
 def simulated(found: Planned, how: HowToSimulate) -> Simulated | None:
     """Simulate the fleet of a plan; None where it found none."""
@@ -78,7 +87,8 @@ def simulated(found: Planned, how: HowToSimulate) -> Simulated | None:
     kinds = [k for k, n in enumerate(plan.counts) if n > 0]
     fleet = Fleet.of([plan.kinds[k] for k in kinds], plan.counts[kinds],
                      [_policy(how.policy, plan, k, deployment) for k in kinds])
-    horizon = how.horizon or max(REQUESTS / found.workload.rate, *(_lives(plan, k) for k in kinds))
+    rate = found.workload.rate
+    horizon = how.seconds(rate, max(REQUESTS / rate, *(_lives(plan, k) for k in kinds)))
     shares = plan.rates[kinds] if len(kinds) > 1 else None
     routers = [Router(rule, shares) for rule in RULES]
     if shares is not None:

@@ -53,7 +53,8 @@ def simulated_apart(found: PlannedApart, how: HowToSimulate) -> SimulatedApart |
     if found.same is None:
         return None
     traffic: Traffic = POISSON if deployment.mix.windows else deployment.traffic
-    horizon = how.horizon or max(REQUESTS / found.workload.rate, _lives(plan.decode))
+    rate = found.workload.rate
+    horizon = how.seconds(rate, max(REQUESTS / rate, _lives(plan.decode)))
     targets = asked_of_fleets(deployment)
     policies = [_decoding(how.policy, found, k) for k in range(len(plan.decode.kinds))]
     fleet = Fleet.of(found.same.kinds, found.same.counts)

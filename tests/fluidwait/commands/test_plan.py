@@ -175,6 +175,7 @@ def test_a_simulated_fleet_is_held_against_targets(tmp_path: Path, capsys: pytes
     (["--simulate", "vllm-v1", "--replications", "1"], "--replications must be a whole number of replications from 2"),
     (["--simulate", "vllm-v1", "--horizon", "-1"], "--horizon must be"),
     (["--simulate", "vllm-v1", "--seed", "-1"], "--seed must be"),
+    (["--simulate", "vllm-v1", "--replications", "2", "--horizon", "0.001"], "--horizon must be 0.0167 seconds at"),
 ])
 def test_how_to_simulate_is_checked(flags: list[str], needs: str, capsys: pytest.CaptureFixture[str]) -> None:
     """One line, status 2."""
