@@ -88,7 +88,7 @@ class FleetPlan:
     @property
     def gap(self) -> float:
         """(cost - bound)/cost: what whole counts and spare replicas cost beyond the relaxation, and the search left."""
-        return 1.0 if self.counts is None else (self.cost - self.bound) / self.cost
+        return 1.0 if self.counts is None else max(0.0, (self.cost - self.bound) / self.cost)  # but for rounding
 
     @property
     def filled(self) -> Floats:
@@ -176,6 +176,8 @@ def plan_fleet(workload: Workload, kinds: Sequence[Kind], headroom: float = 0.0,
     if np.any(np.isfinite(most_of(fleet))) and carried_by_all(demand, fleet, rows, spare) < CARRIES:
         return _short(asked, rows, demand, whole)
     relaxed = cheapest(rows, demand.rates, prices_of(fleet), counts_of(fleet), most_of(fleet))
+    if relaxed is None:  # all there is carries it but for rounding
+        relaxed = cheapest(rows, demand.rates, prices_of(fleet), counts_of(fleet), most_of(fleet) / CARRIES)
     if relaxed is None:
         return _short(asked, rows, demand, whole)
     asked = _relaxed(asked, rows, demand, relaxed)

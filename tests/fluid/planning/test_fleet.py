@@ -117,6 +117,18 @@ def test_too_few_replicas_are_said_with_what_is_missing() -> None:
     assert all(most_demand(MIX, KINDS, [1 + big, 2 + fewer - big]).factor < 1 for big in range(fewer + 1))
 
 
+def test_a_demand_that_all_there_is_carries_but_for_rounding_has_a_fleet() -> None:
+    """Up to 1e-7 of the demand, as everywhere; beyond that a replica is missing."""
+    few = [replace(each, most=n) for each, n in zip(KINDS, (3, 8), strict=True)]
+    factor = most_demand(MIX, KINDS, [3, 8]).factor
+    for over in (1e-9, 5e-8):
+        found = plan_fleet(MIX.scaled(factor * (1 + over)), few)
+        assert found.counts is not None, found.reason
+        assert (found.counts.tolist(), found.gap) == ([3, 8], pytest.approx(0, abs=1e-7))
+        assert found.check().holds()
+    assert "1 x big" in plan_fleet(MIX.scaled(factor * (1 + 2e-7)), few).reason
+
+
 def test_a_type_that_fits_no_kind_is_named_with_what_it_lacks() -> None:
     """9,000 + 1,000 tokens and a cache of 6,000, or a limit on the length of requests."""
     mix = Workload([PromptType(9000, 1000, 1.0, "book"), PromptType(10, 10, 1.0)])
