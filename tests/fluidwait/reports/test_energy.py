@@ -122,9 +122,14 @@ def test_what_is_not_known_is_null_and_not_printed(tmp_path: Path, capsys: pytes
     for command in (("solve",), ("verify", "--policy", "greedy", *SHORT)):
         _, found = answer(capsys, command[0], file, *command[1:])
         assert (found["energy"], found["money"]) == (None, None)
+    assert answer(capsys, "plan", file)[1]["energy"] is None
+    status(["solve", str(file)])
+    assert "energy" not in capsys.readouterr().out
+    file = written(tmp_path, ONE_TYPE.format(rate=20.0).replace("kv_capacity", "price = 3.6\nkv_capacity"))
     _, found = answer(capsys, "plan", file)
     assert (found["energy"]["watts"], found["energy"]["electricity"]) == (None, None)
-    status(["solve", str(file)])
+    assert found["energy"]["million_tokens"]["replicas"] == pytest.approx(2.5)
+    status(["plan", str(file)])
     assert "energy" not in capsys.readouterr().out
 
 
