@@ -14,12 +14,12 @@ from verification.experiments.targets.names import DELAYS
 from verification.fleets import FleetTrial
 
 
-def simulated_answer(found: Simulated | None) -> dict[str, Any]:
+def simulated_answer(found: Simulated[FleetTrial] | None) -> dict[str, Any]:
     """What is said of it in `plan --json`."""
     if found is None:
         return {"simulated": None}
-    return {"simulated": {"answer": found.yes, "policy": found.policy, "horizon": found.horizon,
-                          "replications": found.replications, "seed": found.seed, "left_out": list(found.left_out),
+    return {"simulated": {"answer": found.yes, **vars(found.how), "horizon": found.horizon,
+                          "left_out": list(found.left_out),
                           "routers": [_router(each) for each in found.trials]}}
 
 
@@ -33,14 +33,14 @@ def _router(trial: FleetTrial) -> dict[str, Any]:
             "targets": [each.to_dict() for each in trial.targets]}
 
 
-def show_simulated(found: Simulated | None) -> None:
+def show_simulated(found: Simulated[FleetTrial] | None) -> None:
     """The table of routers, and what it says of the plan."""
     if found is None:
         return
     own = found.trials[0]
     console.print()
-    console.print(escape(f"simulated, {found.policy} on every replica: {found.replications} x {found.horizon:,.0f} s "
-                         "on the same arrivals"))
+    console.print(escape(f"simulated, {found.how.policy} on every replica: {found.how.replications} x "
+                         f"{found.horizon:,.0f} s on the same arrivals"))
     table = new_table("router", "", "latency s", "TTFT p99", "TPOT p99", "tokens/s", "evicted/h")
     several = len(own.fleet.kinds) > 1
     for each in found.trials:

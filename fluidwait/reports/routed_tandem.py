@@ -18,8 +18,8 @@ def simulated_apart_answer(found: SimulatedApart | None) -> dict[str, Any]:
     """What is said of it in `plan --json`."""
     if found is None:
         return {"simulated": None}
-    return {"simulated": {"answer": found.yes, "policy": found.policy, "horizon": found.horizon,
-                          "replications": found.replications, "seed": found.seed, "left_out": list(found.left_out),
+    return {"simulated": {"answer": found.yes, **vars(found.how), "horizon": found.horizon,
+                          "left_out": list(found.left_out),
                           "routers": [{"rule": each.tandem.routers[0].rule, **_measured(each),
                                        "busy": dict(zip(("prefill", "decode"), each.busy.tolist(), strict=True)),
                                        "in_transfer": each.in_transfer, "waiting": each.waiting}
@@ -40,7 +40,7 @@ def show_simulated_apart(found: SimulatedApart | None) -> None:
     if found is None:
         return
     own = found.trials[0]
-    console.print(escape(f"\nsimulated, {found.policy} where requests are decoded: {found.replications} x "
+    console.print(escape(f"\nsimulated, {found.how.policy} where requests are decoded: {found.how.replications} x "
                          f"{found.horizon:,.0f} s on the same arrivals"))
     table = new_table("router", "", "latency s", "TTFT s", "TTFT p99", "TPOT s", "TPOT p99", "evicted/h")
     for each in found.trials:

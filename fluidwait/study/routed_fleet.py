@@ -7,6 +7,7 @@ own routing with the shortest queue among the replicas of a kind; the other rout
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -18,11 +19,11 @@ from fluidwait.deployment.policy_names import ROUTABLE, known
 from fluidwait.progress import working
 from fluidwait.study.fleet import Planned
 from thresholds import paced
-from verification.experiments.stability import STABLE
-from verification.experiments.targets.bounds import MISSED, Bound, Targets
+from verification.experiments.targets.bounds import Bound, Targets
 from verification.experiments.trials import REQUESTS, many_lives
 from verification.fleets import Fleet, FleetTrial, Router, try_fleet
 from verification.fleets.router import LEAST_KV, RANDOM, ROUND_ROBIN, SHORTEST_QUEUE
+from verification.fleets.trials import Judged
 from verification.policies import Policy
 from verification.rules import rule_named
 from verification.traffic.processes import POISSON, Traffic
@@ -32,25 +33,25 @@ RULES = (SHORTEST_QUEUE, LEAST_KV, ROUND_ROBIN, RANDOM)
 SECONDS = (1e-9, 1e12)
 
 
+Trial = TypeVar("Trial", bound=Judged)
+
+
 @dataclass(frozen=True)
-class Simulated:
-    """The trials of a planned fleet, its own router first, each of `replications` over `horizon` seconds.
+class Simulated(Generic[Trial]):
+    """The trials of what was planned, its own router first, each over `horizon` seconds, and `how` they were made.
 
     Targets on gaps between tokens, which runs of fleets do not keep, are `left_out`, by name.
     """
 
-    policy: str
-    trials: tuple[FleetTrial, ...]
+    how: HowToSimulate
     horizon: float
-    replications: int
-    seed: int
-    left_out: tuple[str, ...] = ()
+    trials: tuple[Trial, ...]
+    left_out: tuple[str, ...]
 
     @property
     def yes(self) -> bool:
-        """Whether the fleet is stable as it is planned, and misses no target."""
-        own = self.trials[0]
-        return own.verdict.answer == STABLE and all(each.answer != MISSED for each in own.targets)
+        """Whether it is stable as it is planned, and misses no target."""
+        return self.trials[0].holds
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class HowToSimulate:
         return self.horizon
 
 
-def simulated(found: Planned, how: HowToSimulate) -> Simulated | None:
+def simulated(found: Planned, how: HowToSimulate) -> Simulated[FleetTrial] | None:
     """Simulate the fleet of a plan; None where it found none."""
     plan, deployment = found.plan, found.deployment
     if plan.counts is None or plan.rates is None:
@@ -98,18 +99,21 @@ def simulated(found: Planned, how: HowToSimulate) -> Simulated | None:
         trials = [try_fleet(fleet, router, found.workload, horizon=horizon, replications=how.replications,
                             traffic=traffic, targets=asked_of_fleets(deployment), seed=how.seed, progress=progress)
                   for router in routers]
-    return Simulated(how.policy, tuple(trials), horizon, how.replications, how.seed,
-                     tuple(each.measure for each in deployment.targets.bounds if of_gaps(each)))
+    return Simulated(how, horizon, tuple(trials), left_out(deployment))
 
 
 def asked_of_fleets(deployment: Deployment) -> Targets:
     """The targets but for those on gaps between tokens."""
-    bounds = tuple(each for each in deployment.targets.bounds if not of_gaps(each))
+    bounds = tuple(each for each in deployment.targets.bounds if not _of_gaps(each))
     return Targets(bounds, deployment.targets.goodput)
 
 
-def of_gaps(bound: Bound) -> bool:
-    """Whether a target is on gaps between tokens, which runs of fleets do not keep."""
+def left_out(deployment: Deployment) -> tuple[str, ...]:
+    """The names of those that are."""
+    return tuple(each.measure for each in deployment.targets.bounds if _of_gaps(each))
+
+
+def _of_gaps(bound: Bound) -> bool:
     return bound.measure.startswith("itl")
 
 

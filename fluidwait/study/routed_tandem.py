@@ -15,11 +15,9 @@ from fluid import solve
 from fluid.errors import FluidwaitError
 from fluid.planning import FleetPlan
 from fluidwait.progress import working
-from fluidwait.study.routed_fleet import PACED, RULES, HowToSimulate, asked_of_fleets, of_gaps
+from fluidwait.study.routed_fleet import PACED, RULES, HowToSimulate, Simulated, asked_of_fleets, left_out
 from fluidwait.study.tandem import PlannedApart
 from thresholds import paced
-from verification.experiments.stability import STABLE
-from verification.experiments.targets.bounds import MISSED
 from verification.experiments.trials import REQUESTS, many_lives
 from verification.fleets import Fleet, FleetTrial, Router, Tandem, TandemTrial, try_fleet, try_tandem
 from verification.fleets.router import SHORTEST_QUEUE
@@ -29,22 +27,10 @@ from verification.traffic.processes import POISSON, Traffic
 
 
 @dataclass(frozen=True)
-class SimulatedApart:
+class SimulatedApart(Simulated[TandemTrial]):
     """The trials of planned pools by router, the shortest queue first, and of the same replicas `together`."""
 
-    policy: str
-    trials: tuple[TandemTrial, ...]
     together: FleetTrial
-    horizon: float
-    replications: int
-    seed: int
-    left_out: tuple[str, ...] = ()
-
-    @property
-    def yes(self) -> bool:
-        """Whether the pools are stable as they are planned, and miss no target."""
-        own = self.trials[0]
-        return own.verdict.answer == STABLE and all(each.answer != MISSED for each in own.targets)
 
 
 def simulated_apart(found: PlannedApart, how: HowToSimulate) -> SimulatedApart | None:
@@ -65,8 +51,7 @@ def simulated_apart(found: PlannedApart, how: HowToSimulate) -> SimulatedApart |
         together = try_fleet(fleet, Router(SHORTEST_QUEUE), found.workload, horizon=horizon,
                              replications=how.replications, traffic=traffic, targets=targets, seed=how.seed,
                              progress=progress)
-    return SimulatedApart(how.policy, tuple(trials), together, horizon, how.replications, how.seed,
-                          tuple(each.measure for each in deployment.targets.bounds if of_gaps(each)))
+    return SimulatedApart(how, horizon, tuple(trials), left_out(deployment), together)
 
 
 def _decoding(name: str, found: PlannedApart, k: int) -> Policy:

@@ -18,16 +18,15 @@ from verification.experiments.evidence.ledger import class_names
 from verification.experiments.replications import MOST_KEPT, checked
 from verification.experiments.stability import Verdict
 from verification.experiments.targets.bounds import NO_TARGETS, Held, Targets
-from verification.experiments.targets.delays import OverReplications
 from verification.fleets.tandem import Tandem, simulate_tandem
 from verification.fleets.tandem_run import TandemRun
-from verification.fleets.trials import judged
+from verification.fleets.trials import Judged, judged
 from verification.statistics.intervals import Interval
 from verification.traffic.processes import POISSON, Traffic
 
 
 @dataclass(frozen=True, eq=False)
-class TandemTrial(OverReplications):
+class TandemTrial(Judged):
     """What a tandem did: a verdict, 95% intervals over replications, how `busy` its replicas were, first and second.
 
     Stations finish what has arrived, and that work counts as busy time too, up to all of it. `in_transfer` and

@@ -18,8 +18,8 @@ from fluid.errors import real
 from fluid.progress import Progress
 from verification.experiments.evidence.ledger import Backlog, backlog_of, class_names
 from verification.experiments.replications import MOST_KEPT, checked, told
-from verification.experiments.stability import Verdict, settle, weigh
-from verification.experiments.targets.bounds import NO_TARGETS, Held, Targets
+from verification.experiments.stability import STABLE, Verdict, settle, weigh
+from verification.experiments.targets.bounds import MISSED, NO_TARGETS, Held, Targets
 from verification.experiments.targets.delays import OverReplications
 from verification.experiments.trials import Taken, over_replications, take
 from verification.fleets.fleet import Fleet
@@ -31,8 +31,20 @@ from verification.statistics.intervals import Interval
 from verification.traffic.processes import POISSON, Traffic
 
 
+class Judged(OverReplications):
+    """What has a verdict, and targets that were held against its delays."""
+
+    verdict: Verdict
+    targets: tuple[Held, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is stable, and misses no target."""
+        return self.verdict.answer == STABLE and all(each.answer != MISSED for each in self.targets)
+
+
 @dataclass(frozen=True, eq=False)
-class FleetTrial(OverReplications):
+class FleetTrial(Judged):
     """What a fleet did behind a router: a verdict, 95% intervals over replications, `busy` (K,) by kind.
 
     `throughput` in output tokens/s, `delays` in seconds by name, `busy` the mean share of the time in which replicas of
