@@ -177,6 +177,18 @@ class Workload(Tabular):
         """Return the same types at other rates (requests/s), shape (J,)."""
         return Workload.from_arrays(self.prompt_tokens, self.output_tokens, rates, self._names, self.cached_prefix)
 
+    def some(self, which: ArrayLike, rates: ArrayLike | None = None) -> Workload:
+        """Return some of the types, by their numbers or a mask, at their own rates or those of others, shape (J,).
+
+        >>> Workload([PromptType(10, 5, 1.0), PromptType(20, 5, 2.0, "long")]).some([False, True]).names
+        ('long',)
+        """
+        kept = np.arange(len(self))[np.asarray(which)]
+        own: Floats = self.rates if rates is None else np.asarray(rates, dtype=np.float64)
+        names = [self._names[j] for j in kept] if self._names else ()
+        return Workload.from_arrays(self.prompt_tokens[kept], self.output_tokens[kept], own[kept], names,
+                                    self.cached_prefix[kept])
+
 
 def _lengths(field: str, values: ArrayLike) -> Ints:
     array = _array(field, values)

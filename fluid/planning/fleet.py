@@ -41,6 +41,8 @@ from fluid.planning.sifting import cheapest
 from fluid.planning.whole_fleet import CARRIES, INFEASIBLE, OPTIMAL, carrying
 from fluid.workload import Workload
 
+NOTHING = 1e-9  # of the largest rate that is sent to a kind: less is a solver's rounding
+
 
 @dataclass(frozen=True, eq=False)
 class FleetPlan:
@@ -98,6 +100,16 @@ class FleetPlan:
         needs = rows_of(self.workload, self.kinds).fullest(self.rates)
         full: Floats = np.where(self.counts > 0, needs / np.where(self.counts > 0, self.counts, 1.0), 0.0)
         return full
+
+    def share(self, k: int) -> Workload | None:
+        """What one replica of kind number k is sent of the demand as it is, without types of which it gets none.
+
+        None where there is no replica of the kind, or it is sent nothing.
+        """
+        if self.counts is None or self.rates is None or not self.counts[k] or not self.rates[k].any():
+            return None
+        rates = self.rates[k] / self.counts[k]
+        return self.workload.some(rates > NOTHING * rates.max(), rates)
 
     @property
     def limits(self) -> tuple[str, ...]:

@@ -221,9 +221,7 @@ def decoding(workload: Workload, decode: Sequence[Kind]) -> Workload:
         return workload
     if not needs.any():
         raise InputError("output_tokens", "at least 2 tokens of some type where prefills make the first", 1, "tandem")
-    return Workload.from_arrays(workload.prompt_tokens[needs], workload.output_tokens[needs], workload.rates[needs],
-                                [name for name, mine in zip(workload.names, needs, strict=True) if mine],
-                                workload.cached_prefix[needs])
+    return workload.some(needs)
 
 
 def check_parts(prefill: Sequence[Kind], decode: Sequence[Kind]) -> None:

@@ -75,7 +75,5 @@ def _watts(workload: Workload, kind: Kind, count: int, rates: Floats) -> float |
     served = np.flatnonzero(rates > SOME * workload.rates)
     if not len(served):
         return count * power.idle
-    share = Workload.from_arrays(workload.prompt_tokens[served], workload.output_tokens[served],
-                                 rates[served] / count * INSIDE, cached_prefix=workload.cached_prefix[served])
-    energy = energy_at(solve(share, kind.replica))
+    energy = energy_at(solve(workload.some(served, rates / count * INSIDE), kind.replica))
     return None if energy is None else count * energy.watts

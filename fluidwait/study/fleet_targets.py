@@ -21,9 +21,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from fluid.arrays import Floats
 from fluid.equilibrium import Equilibrium, solve
 from fluid.planning import FleetPlan, Kind, plan_fleet
 from fluid.workload import Workload
@@ -110,16 +107,8 @@ def _kept(means: dict[str, float], equilibrium: Equilibrium) -> bool:
 def on_one(plan: FleetPlan, k: int, share: float = 1.0) -> Equilibrium | None:
     """The equilibrium of one replica of a kind at its share of (1 + headroom) times the demand; None where it has none.
     """
-    if plan.rates is None or plan.counts is None or not plan.counts[k]:
-        return None
-    rates: Floats = plan.rates[k] * (share * (1 + plan.headroom) / plan.counts[k])
-    sent = np.flatnonzero(rates > 1e-9 * rates.max(initial=0.0))
-    if not len(sent):
-        return None
-    mix = plan.workload
-    mine = Workload.from_arrays(mix.prompt_tokens[sent], mix.output_tokens[sent], rates[sent],
-                                names=[mix.names[j] for j in sent], cached_prefix=mix.cached_prefix[sent])
-    return solve(mine, plan.kinds[k].replica)
+    own = plan.share(k)
+    return None if own is None else solve(own.scaled(share * (1 + plan.headroom)), plan.kinds[k].replica)
 
 
 def predicted(plan: FleetPlan, k: int) -> Prediction | None:

@@ -59,10 +59,15 @@ class Plan:
         plan = cls(_whole_periods(deployment, horizon, rate),
                    whole("--replications", replications, unit="replications", most=1_000_000),
                    whole("--seed", seed, unit="seeds", least=0, most=2**128), precision=precision)
-        if plan.horizon * rate * plan.replications < 1:
-            raise InputError("--horizon", f"{1 / (rate * plan.replications):.3g} seconds at least, in which a request "
-                                          f"arrives at {rate:g} requests/s", plan.horizon)
+        refuse_without_requests(plan.horizon, rate, plan.replications)
         return plan
+
+
+def refuse_without_requests(horizon: float, rate: float, replications: int) -> None:
+    """Refuse a horizon in which hardly a request arrives in all replications together."""
+    if horizon * rate * replications < 1:
+        raise InputError("--horizon", f"{1 / (rate * replications):.3g} seconds at least, in which a request "
+                                      f"arrives at {rate:g} requests/s", horizon)
 
 
 def _whole_periods(deployment: Deployment, horizon: float | None, rate: float) -> float:

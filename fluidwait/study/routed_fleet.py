@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import numpy as np
-
-from fluid import Replica, Workload, solve
-from fluid.errors import FluidwaitError, InputError, whole, within
+from fluid import solve
+from fluid.errors import FluidwaitError, whole, within
 from fluid.planning import FleetPlan
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.deployment.policy_names import ROUTABLE, known
 from fluidwait.progress import working
+from fluidwait.study.advice import ENGINE
 from fluidwait.study.fleet import Planned
+from fluidwait.study.outcomes import SECONDS, baseline, refuse_without_requests
 from thresholds import paced
 from verification.experiments.targets.bounds import Bound, Targets
 from verification.experiments.trials import REQUESTS, many_lives
@@ -25,14 +25,10 @@ from verification.fleets import Fleet, FleetTrial, Router, try_fleet
 from verification.fleets.router import LEAST_KV, RANDOM, ROUND_ROBIN, SHORTEST_QUEUE
 from verification.fleets.trials import Judged
 from verification.policies import Policy
-from verification.rules import rule_named
 from verification.traffic.processes import POISSON, Traffic
 
 PACED = "paced"
 RULES = (SHORTEST_QUEUE, LEAST_KV, ROUND_ROBIN, RANDOM)
-SECONDS = (1e-9, 1e12)
-
-
 Trial = TypeVar("Trial", bound=Judged)
 
 
@@ -74,9 +70,7 @@ class HowToSimulate:
         """The horizon at a rate, `otherwise` where no flag says; raises InputError where hardly a request arrives."""
         if self.horizon is None:
             return otherwise
-        if self.horizon * rate * self.replications < 1:
-            raise InputError("--horizon", f"{1 / (rate * self.replications):.3g} seconds at least, in which a request "
-                                          f"arrives at {rate:g} requests/s", self.horizon)
+        refuse_without_requests(self.horizon, rate, self.replications)
         return self.horizon
 
 
@@ -87,18 +81,17 @@ def simulated(found: Planned, how: HowToSimulate) -> Simulated[FleetTrial] | Non
         return None
     kinds = [k for k, n in enumerate(plan.counts) if n > 0]
     fleet = Fleet.of([plan.kinds[k] for k in kinds], plan.counts[kinds],
-                     [_policy(how.policy, plan, k, deployment) for k in kinds])
+                     [policy_of(how.policy, plan, k, deployment) for k in kinds])
     rate = found.workload.rate
-    horizon = how.seconds(rate, max(REQUESTS / rate, *(_lives(plan, k) for k in kinds)))
+    horizon = how.seconds(rate, max(REQUESTS / rate, *(lives(plan, k) for k in kinds)))
     shares = plan.rates[kinds] if len(kinds) > 1 else None
     routers = [Router(rule, shares) for rule in RULES]
     if shares is not None:
         routers += [Router(rule) for rule in RULES]
-    traffic: Traffic = POISSON if deployment.mix.windows else deployment.traffic
+    targets, traffic = asked_of_fleets(deployment), traffic_of(deployment)
     with working("simulating the fleet") as progress:
         trials = [try_fleet(fleet, router, found.workload, horizon=horizon, replications=how.replications,
-                            traffic=traffic, targets=asked_of_fleets(deployment), seed=how.seed, progress=progress)
-                  for router in routers]
+                            traffic=traffic, targets=targets, seed=how.seed, progress=progress) for router in routers]
     return Simulated(how, horizon, tuple(trials), left_out(deployment))
 
 
@@ -117,37 +110,25 @@ def _of_gaps(bound: Bound) -> bool:
     return bound.measure.startswith("itl")
 
 
-def _share(plan: FleetPlan, k: int) -> tuple[Workload, Replica]:
-    """What a replica of a kind is sent by the plan, without types of which it gets none; and the replica."""
-    assert plan.counts is not None
-    assert plan.rates is not None
-    workload, rates = plan.workload, plan.rates[k] / plan.counts[k]
-    sent = np.flatnonzero(rates > 0)
-    names = [workload.names[j] for j in sent]
-    own = Workload.from_arrays(workload.prompt_tokens[sent], workload.output_tokens[sent], rates[sent], names,
-                               workload.cached_prefix[sent])
-    return own, plan.kinds[k].replica
+def traffic_of(deployment: Deployment) -> Traffic:
+    """How requests come: where rates change, Poisson streams at those of the busiest window."""
+    return POISSON if deployment.mix.windows else deployment.traffic
 
 
-def _lives(plan: FleetPlan, k: int) -> float:
+def lives(plan: FleetPlan, k: int) -> float:
     """Seconds in which a replica of a kind goes through 60 lives of a request; 0 where it is sent none."""
-    assert plan.rates is not None
-    return many_lives(solve(*_share(plan, k))) if plan.rates[k].any() else 0.0
+    own = plan.share(k)
+    return 0.0 if own is None else many_lives(solve(*plan.kinds[k].seen(own)))
 
 
-def _policy(name: str, plan: FleetPlan, k: int, deployment: Deployment) -> Policy:
+def policy_of(name: str, plan: FleetPlan, k: int, deployment: Deployment) -> Policy:
     """The policy of each replica of a kind: as it comes, or one window for the mix at its share of the rates."""
-    replica = plan.kinds[k].replica
-    if name != PACED:
-        rule = rule_named(name)
-        assert rule.made is not None
-        return rule.made(replica)
-    assert plan.rates is not None
-    if not plan.rates[k].any():
-        return _policy(ROUTABLE[0], plan, k, deployment)  # nobody is sent there
-    design = paced(*_share(plan, k), lengths="unknown", horizon=deployment.horizon,
+    kind, own = plan.kinds[k], plan.share(k)
+    if name != PACED or own is None:  # where nobody is sent no window is needed
+        return baseline(ENGINE if name == PACED else name, kind.seen(plan.workload)[1])
+    design = paced(*kind.seen(own), lengths="unknown", horizon=deployment.horizon,
                    overflow_probability=deployment.overflow_probability)
     if not design.feasible:
-        raise FluidwaitError(f'{deployment.source}: no windows carry what a replica of "{plan.kinds[k].name}" is sent; '
+        raise FluidwaitError(f'{deployment.source}: no windows carry what a replica of "{kind.name}" is sent; '
                              "--headroom 20% leaves room for them")
     return design

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from fluid import solve
-from fluid.errors import FluidwaitError
-from fluid.planning import FleetPlan
 from fluidwait.progress import working
-from fluidwait.study.routed_fleet import PACED, RULES, HowToSimulate, Simulated, asked_of_fleets, left_out
+from fluidwait.study.routed_fleet import (
+    RULES,
+    HowToSimulate,
+    Simulated,
+    asked_of_fleets,
+    left_out,
+    lives,
+    policy_of,
+    traffic_of,
+)
 from fluidwait.study.tandem import PlannedApart
-from thresholds import paced
-from verification.experiments.trials import REQUESTS, many_lives
+from verification.experiments.trials import REQUESTS
 from verification.fleets import Fleet, FleetTrial, Router, Tandem, TandemTrial, try_fleet, try_tandem
 from verification.fleets.router import SHORTEST_QUEUE
-from verification.policies import Policy
-from verification.rules import rule_named
-from verification.traffic.processes import POISSON, Traffic
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,10 @@ def simulated_apart(found: PlannedApart, how: HowToSimulate) -> SimulatedApart |
     plan, deployment = found.plan, found.deployment
     if found.same is None:
         return None
-    traffic: Traffic = POISSON if deployment.mix.windows else deployment.traffic
-    rate = found.workload.rate
-    horizon = how.seconds(rate, max(REQUESTS / rate, _lives(plan.decode)))
-    targets = asked_of_fleets(deployment)
-    policies = [_decoding(how.policy, found, k) for k in range(len(plan.decode.kinds))]
+    rate, decoding = found.workload.rate, range(len(plan.decode.kinds))
+    horizon = how.seconds(rate, max(REQUESTS / rate, *(lives(plan.decode, k) for k in decoding)))
+    targets, traffic = asked_of_fleets(deployment), traffic_of(deployment)
+    policies = [policy_of(how.policy, plan.decode, k, deployment) for k in decoding]
     fleet = Fleet.of(found.same.kinds, found.same.counts)
     with working("simulating the pools") as progress:
         trials = [try_tandem(Tandem.planned(plan, (None, policies), rule), found.workload, horizon=horizon,
@@ -52,28 +51,3 @@ def simulated_apart(found: PlannedApart, how: HowToSimulate) -> SimulatedApart |
                              replications=how.replications, traffic=traffic, targets=targets, seed=how.seed,
                              progress=progress)
     return SimulatedApart(how, horizon, tuple(trials), left_out(deployment), together)
-
-
-def _decoding(name: str, found: PlannedApart, k: int) -> Policy:
-    """The policy of each decode replica of a kind."""
-    pool = found.plan.decode
-    kind = pool.kinds[k]
-    if name != PACED or pool.rates is None or not pool.rates[k].any():
-        rule = rule_named("vllm-v1" if name == PACED else name)
-        assert rule.made is not None
-        return rule.made(kind.seen(pool.workload)[1])
-    design = paced(*kind.seen(found.share(k)), lengths="unknown", horizon=found.deployment.horizon,
-                   overflow_probability=found.deployment.overflow_probability)
-    if not design.feasible:
-        raise FluidwaitError(f'{found.deployment.source}: no windows carry what a replica of "{kind.name}" is sent; '
-                             "--headroom 20% leaves room for them")
-    return design
-
-
-def _lives(pool: FleetPlan) -> float:
-    """Seconds in which a decode replica goes through 60 lives of a request; 0 where none is sent any."""
-    if pool.counts is None or pool.rates is None:
-        return 0.0
-    lives = [many_lives(solve(*kind.seen(pool.workload.scaled(float(rates.sum() / n / pool.workload.rate)))))
-             for kind, rates, n in zip(pool.kinds, pool.rates, pool.counts, strict=True) if n > 0 and rates.any()]
-    return float(np.max(lives, initial=0.0))

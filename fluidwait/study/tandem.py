@@ -140,19 +140,15 @@ class PlannedApart:
         return tuple((each.name, pace(self.workload, each, rates[k] / self.same.counts[k]))
                      for k, each in enumerate(self.same.kinds) if rates[k].any())
 
-    def share(self, k: int) -> Workload:
-        """What one decode replica of kind k is sent, without types of which it gets none."""
-        pool = self.plan.decode
-        return _at(pool.workload, _of_one(pool)[k])
-
     @cached_property
     def designs(self) -> tuple[tuple[str, WaitDesign, Design], ...]:
         """WAIT and windows of a decode replica at its share of the rates, by kind."""
         pool, target = self.plan.decode, self.deployment
         found = []
         for k, kind in enumerate(pool.kinds):
-            if _rates(pool)[k].any():
-                share, replica = kind.seen(self.share(k))
+            own = pool.share(k)
+            if own is not None:
+                share, replica = kind.seen(own)
                 windows = paced(share, replica, lengths="known" if target.lengths == "known" else "unknown",
                                 horizon=target.horizon, overflow_probability=target.overflow_probability,
                                 rows=target.mix.trace, confidence=target.confidence)
@@ -232,11 +228,3 @@ def _of_one(pool: FleetPlan) -> Floats:
     counts = np.ones(len(pool.kinds)) if pool.counts is None else np.maximum(pool.counts, 1.0)
     rates: Floats = _rates(pool) / counts[:, None]
     return rates
-
-
-def _at(workload: Workload, rates: Floats) -> Workload:
-    """The types that have a rate, at these rates."""
-    some = rates > 1e-9 * rates.max()
-    return Workload.from_arrays(workload.prompt_tokens[some], workload.output_tokens[some], rates[some],
-                                [name for name, mine in zip(workload.names, some, strict=True) if mine],
-                                workload.cached_prefix[some])

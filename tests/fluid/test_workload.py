@@ -181,3 +181,15 @@ def test_names_may_come_as_a_numpy_array() -> None:
     """A trace's names are often a column."""
     mix = Workload.from_arrays([1, 2], [1, 2], [1.0, 2.0], np.array(["a", "b"]))  # type: ignore[arg-type]
     assert mix.names == ("a", "b")
+
+
+@sampled
+@given(workloads(), st.data())
+def test_some_types_are_those_of_the_mix(mix: Workload, data: st.DataObject) -> None:
+    """By a mask as by numbers, names and cached prefixes kept; at the rates of the mix, or at others by type."""
+    kept = data.draw(st.sets(st.integers(0, len(mix) - 1), min_size=1))
+    numbers = np.array(sorted(kept))
+    mask = np.isin(np.arange(len(mix)), numbers)
+    chosen = Workload([mix.types[j] for j in numbers])
+    assert mix.some(mask) == mix.some(numbers) == chosen
+    assert mix.some(mask, 2 * mix.rates) == chosen.scaled(2.0)

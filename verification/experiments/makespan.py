@@ -126,10 +126,7 @@ def makespan(policy: Policy, workload: Workload, replica: Replica, requests: int
 def least_makespan(arrivals: Arrivals, workload: Workload, replica: Replica) -> float:
     """Return the seconds that no policy can be faster than with these requests, wherever they come from."""
     counts = np.bincount(arrivals.types, minlength=len(workload))
-    there = counts > 0
-    drawn = Workload.from_arrays(workload.prompt_tokens[there], workload.output_tokens[there], counts[there],
-                                 cached_prefix=workload.cached_prefix[there])
-    edge = solve(drawn, replica).max_rate_scale
+    edge = solve(workload.some(counts > 0, counts), replica).max_rate_scale
     return 1 / edge if edge > 0 else float("inf")
 
 
