@@ -80,6 +80,17 @@ def finish_as_text(deployment: Deployment, cell: Cell, plan: Plan, computing: st
         return json.dumps({REFUSED: str(error)})
 
 
+def answered(text: Any) -> Any:
+    """What a worker's text says; raises FluidwaitError where it refused."""
+    try:
+        answer = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        answer = text
+    if isinstance(answer, dict) and isinstance(answer.get(REFUSED), str):
+        raise FluidwaitError(answer[REFUSED])
+    return answer
+
+
 def _held(deployment: Deployment) -> Deployment:
     return deployment
 
@@ -127,12 +138,7 @@ def _refuse_others(found: dict[str, Any]) -> None:
 
 def _cell(text: Any, cell: Cell, plan: Plan) -> Finished:
     """The finished cell of a worker's text; raises FluidwaitError where it refused, or where that is none."""
-    try:
-        answer = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        answer = text
-    if isinstance(answer, dict) and isinstance(answer.get(REFUSED), str):
-        raise FluidwaitError(answer[REFUSED])
+    answer = answered(text)
     try:
         row = TABLE.plain(answer if isinstance(answer, list) else [])
     except InputError:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from fluid.errors import FluidwaitError, InputError, shown
 from fluidwait.deployment.deployment import Deployment
 from fluidwait.progress import counting, note, quiet
-from fluidwait.study.dask import REFUSED, on_cluster
+from fluidwait.study.dask import REFUSED, answered, on_cluster
 from fluidwait.study.fingerprint import asked_of_plans, program
 from fluidwait.study.fleet import demanded, planned
 from fluidwait.study.store import ADVICE
@@ -139,12 +139,7 @@ def plan_as_text(deployment: Deployment, cell: PlanCell, computing: str) -> str:
 
 def read_row(text: Any, cell: PlanCell) -> PlanRow:
     """The row of a worker's text; raises FluidwaitError where it refused, or where that is none."""
-    try:
-        answer = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        answer = text
-    if isinstance(answer, dict) and isinstance(answer.get(REFUSED), str):
-        raise FluidwaitError(answer[REFUSED])
+    answer = answered(text)
     try:
         row = PlanRow(*TABLE.plain(answer if isinstance(answer, list) else []))  # type: ignore[arg-type]
     except InputError:
