@@ -149,11 +149,11 @@ def _sent(tandem: Tandem, workload: Workload, first: FleetRun, seed: int, replic
     arrivals, prefilled, where = first.arrivals, first.merged.finished, first.where
     needs: Bools = decoded(workload, tandem.decoding_kinds)
     goes_on = np.isfinite(prefilled) & needs[arrivals.types]
-    received, kinds = np.full(len(arrivals), np.nan), tandem.prefill.kind_of
-    for i in range(len(tandem.prefill)):
+    received, profiles = np.full(len(arrivals), np.nan), tandem.prefill.profiles(first.workload)
+    for i, k in enumerate(tandem.prefill.kind_of.tolist()):
         mine = np.flatnonzero((where == i) & goes_on)
-        transfer, profile = tandem.transfer(kinds[i]), tandem.prefill.profiles(first.workload)[kinds[i]]
-        busy = transfer.on_the_link(moved(profile))[arrivals.types[mine]]
+        transfer = tandem.transfer(k)
+        busy = transfer.on_the_link(moved(profiles[k]))[arrivals.types[mine]]
         received[mine] = free_again(prefilled[mine], busy) + transfer.latency
     there = np.flatnonzero(goes_on)[np.argsort(received[goes_on], kind="stable")]
     index = np.cumsum(needs) - 1

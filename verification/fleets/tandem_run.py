@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluid import Workload
-from fluid.arrays import Floats, Ints, over_gaps
+from fluid.arrays import Floats, Ints
 from fluid.planning.parts import moved
 from fluid.tables import Tabular, duration, figure
 from verification.fleets.fleet_run import FleetRun
@@ -97,22 +97,22 @@ class TandemRun(Tabular):
     @property
     def latency(self) -> Floats:
         """Completion minus arrival, seconds."""
-        return self.finished - self.arrivals.times
+        return self.merged.latency
 
     @property
     def ttft(self) -> Floats:
         """First token minus arrival, seconds."""
-        return self.first_token - self.arrivals.times
+        return self.merged.ttft
 
     @property
     def time_between_tokens(self) -> Floats:
         """(completion - first token) / (R - 1), seconds: with the transfer in it where prefills make first tokens."""
-        return over_gaps(self.finished - self.first_token, self.workload.output_tokens[self.arrivals.types])
+        return self.merged.time_between_tokens
 
     @property
     def completed(self) -> int:
         """Requests that finished."""
-        return int(np.count_nonzero(np.isfinite(self.finished)))
+        return self.merged.completed
 
     @cached_property
     def merged(self) -> Run:

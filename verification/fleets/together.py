@@ -113,7 +113,7 @@ class Together:
     def least(self, group: Ints, turn: Ints, moment: float, by_kv: bool) -> int:
         """The replica of a group with the least KV or the fewest requests; of equal ones the next in turn."""
         if by_kv:
-            self.first_waiting = _still_waiting(self.counts, self.admitted, self.first_waiting)
+            _pass_admitted(self.counts, self.admitted, self.first_waiting)
             return _least_kv(group, turn, self.counts, self.admitted, self.types, self.first_waiting, self.waits,
                              self.capacity)
         return _fewest(group, turn, moment, self.counts, self.clocks)
@@ -172,9 +172,8 @@ def _least_kv(group: Ints, turn: Ints, counts: Ints, admitted: Floats, types: In
 
 
 @jit
-def _still_waiting(counts: Ints, admitted: Floats, first: Ints) -> Ints:
-    """The first request of each replica that may wait: all before it were admitted, once at least."""
+def _pass_admitted(counts: Ints, admitted: Floats, first: Ints) -> None:
+    """Move on to the first request of each replica that may wait: all before it were admitted, once at least."""
     for one in range(len(first)):
         while first[one] < counts[one, SENT] and not np.isnan(admitted[one, first[one]]):
             first[one] += 1
-    return first
